@@ -1,0 +1,17 @@
+# The two commands of the README, and what they stand on. All set-up is in scripts/setup.
+.PHONY: build test demo format clean
+
+build:
+	@scripts/build release
+
+test:
+	@scripts/test
+
+demo: build
+	@scripts/demo
+
+format:
+	clang-format -i $$(git ls-files 'src/*.cpp' 'src/*.h' 'include/*.h' 'tests/*.cpp' 'tests/*.h' 'tests/*.c' 'bench/*.cpp')
+
+clean:
+	rm -rf build

@@ -1,0 +1,121 @@
+#include "engine/compact.h"
+
+#include "base/timer.h"
+#include "state/live_sequence.h"
+#include "study/self_study.h"
+
+namespace kvfold {
+
+namespace {
+
+Status check_tokens(std::span<const llama_token> tokens, const KvSection& section, const Method& method) {
+    if (tokens.empty())
+        return fail(ErrorCode::invalid_argument, "method {} studies the text: give the sequence's tokens", method.name);
+    int32_t last = 0;
+    for (const CellMeta& cell : section.cells)
+        last = std::max(last, cell.pos);
+    if (tokens.size() != static_cast<size_t>(last) + 1)
+        return fail(ErrorCode::invalid_argument, "{} tokens given for a sequence whose last position is {}; give one "
+                    "token for each position", tokens.size(), last);
+    return {};
+}
+
+// Reads passages in a scratch context that holds `snapshot`, and returns their queries.
+Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
+                              const std::vector<Passage>& passages, const CompactRequest& request) {
+    QueryTap tap(map.layers, count_tokens(passages));
+    const ScratchParams params{request.context, request.threads, /*extra_cells=*/2 * kLongestPassage};
+    KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, snapshot, params, &tap, request.progress));
+    KVFOLD_CHECK(read_passages(scratch, passages));
+    return tap.take();
+}
+
+// Cells of the compact sequence: verbatim head, folded region, verbatim tail.
+void swap_cells(KvSection& section, const Regions& regions, const Solution& solution) {
+    std::vector<double> mean_kept(regions.folded, 0.0);
+    for (const HeadReport& head : solution.heads) {
+        for (size_t i = 0; i < head.kept.size(); ++i)
+            mean_kept[i] += head.kept[i] / static_cast<double>(solution.heads.size());
+    }
+    std::vector<CellMeta> cells;
+    const auto append = [&](uint32_t cell) { cells.push_back(section.cells[cell]); };
+    for (const uint32_t cell : regions.head) append(cell);
+    for (const uint32_t place : spread_slots(mean_kept, regions.region.size())) append(regions.region[place]);
+    for (const uint32_t cell : regions.tail) append(cell);
+
+    for (auto [tensors, folded] : {std::pair{&section.keys, &solution.keys}, {&section.values, &solution.values}}) {
+        for (size_t layer = 0; layer < tensors->size(); ++layer) {
+            CacheTensor compact = take_cells((*tensors)[layer], regions.head);
+            if (regions.folded > 0) append_cells(compact, (*folded)[layer]);
+            append_cells(compact, take_cells((*tensors)[layer], regions.tail));
+            (*tensors)[layer] = std::move(compact);
+        }
+    }
+    section.cells = std::move(cells);
+}
+
+// Study and solve for the methods that fit.
+Result<Solution> fit_region(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
+                            const CompactRequest& request, CompactReport& report) {
+    const Method& method = *request.method;
+    const KvSection& section = snapshot.sections.front();
+    KVFOLD_CHECK(check_tokens(request.tokens, section, method));
+    const SolveLimits limits{request.threads};
+    std::mt19937_64 rng(request.seed);
+
+    Timer study_timer;
+    std::vector<Passage> passages = plan_passages(method.study, request.tokens, rng);
+    KVFOLD_TRY(Study study, read_in_scratch(model, map, snapshot, passages, request));
+    report.study_s = study_timer.seconds();
+    report.study_tokens = study.tokens();
+
+    Timer solve_timer;
+    KVFOLD_TRY(Solution solution, solve_layers(section, report.regions, map, study, method.solve, limits, request.progress));
+    report.solve_s = solve_timer.seconds();
+    return solution;
+}
+
+} // namespace
+
+Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot, const CompactRequest& request) {
+    CompactState compact{snapshot, {}};
+    CompactReport& report = compact.report;
+    KvSection& section = compact.state.sections.front();
+    report.cells_before = section.cells.size();
+    KVFOLD_TRY(report.regions, plan_regions(section, request.budget, request.method->keep));
+    report.cells_after = report.regions.cells_after();
+    if (report.cells_after == report.cells_before) return compact;
+
+    Solution solution;
+    if (report.regions.folded > 0) {
+        KVFOLD_TRY(const AttentionMap map, probe_attention(model, request.context));
+        KVFOLD_TRY(solution, fit_region(model, map, snapshot, request, report));
+    }
+    swap_cells(section, report.regions, solution);
+    report.heads = std::move(solution.heads);
+    return compact;
+}
+
+Result<CompactReport> compact_sequence(llama_context* ctx, llama_seq_id seq_id, const CompactRequest& request) {
+    Timer snapshot_timer;
+    KVFOLD_TRY(const SequenceState snapshot, read_sequence(ctx, seq_id));
+    const double snapshot_s = snapshot_timer.seconds();
+
+    CompactRequest resolved = request;
+    if (resolved.threads <= 0) resolved.threads = llama_n_threads_batch(ctx);
+    // The API hands out the model as const, and asks for it as mutable to create a second context of it.
+    auto* model = const_cast<llama_model*>(llama_get_model(ctx));
+    KVFOLD_TRY(CompactState compact, compact_state(model, snapshot, resolved));
+
+    if (!goes_on(request.progress, Stage::swap, 0)) return fail(ErrorCode::cancelled, "cancelled");
+    Timer swap_timer;
+    compact.report.bytes_before = llama_state_seq_get_size(ctx, seq_id);
+    if (compact.report.cells_after < compact.report.cells_before)
+        KVFOLD_CHECK(write_sequence(ctx, seq_id, compact.state));
+    compact.report.bytes_after = llama_state_seq_get_size(ctx, seq_id);
+    compact.report.snapshot_s = snapshot_s;
+    compact.report.swap_s = swap_timer.seconds();
+    return std::move(compact.report);
+}
+
+} // namespace kvfold

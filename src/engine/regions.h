@@ -1,0 +1,31 @@
+// Which cells of a sequence stay as they are, which are folded, and where the folded ones stand.
+//
+//   [head: kept verbatim | region: T cells -> t cells | tail: kept verbatim]
+#pragma once
+
+#include "method/method.h"
+#include "state/sequence_state.h"
+
+namespace kvfold {
+
+struct Budget {
+    double ratio = 8;   // cells before / cells after over the whole sequence, head and tail included; >= 1
+    int keep_first = 4; // cells of the head, attention sinks and what the caller pins; >= 1
+    int keep_last = -1; // cells of the tail; -1 = 64, or a quarter of what is left when that is less
+};
+
+struct Regions {
+    std::vector<uint32_t> head, region, tail; // indices into the section's cells, by rising position
+    uint32_t folded = 0;                      // t: cells that the region becomes; 0 = dropped
+    size_t cells_after() const { return head.size() + folded + tail.size(); }
+};
+
+// Fails with invalid_argument when the ratio leaves no room for what is to be kept, saying what would fit.
+Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Method::Keep keep);
+
+// The original index within the region that each folded slot stands for, strictly rising, the last one
+// T - 1, so that positions spread over the region as the kept cells do: a program that cuts the sequence at
+// a position then keeps roughly what stood before it. mean_kept: [t], mean over heads of the kept index.
+std::vector<uint32_t> spread_slots(const std::vector<double>& mean_kept, size_t region_size);
+
+} // namespace kvfold

@@ -1,0 +1,12 @@
+#include "method/method.h"
+
+namespace kvfold::methods {
+
+// Attention matching on the queries of the context itself. Weak: early queries look at early cells.
+const Method context_prefill = {
+    .name = "context_prefill",
+    .advice = "attention matching on the queries of the prefill; for comparison, costs a prefill",
+    .study = {.parts = {{Source::prefill, 1.0f}}},
+};
+
+} // namespace kvfold::methods

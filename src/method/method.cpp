@@ -1,0 +1,26 @@
+#include "method/method.h"
+
+#include <array>
+
+namespace kvfold {
+
+std::span<const Method* const> all_methods() {
+    static constexpr std::array methods = {
+        &methods::solver,          &methods::self_study, &methods::select,
+        &methods::context_prefill, &methods::keep_last,  &methods::keep_first};
+    return methods;
+}
+
+const Method& default_method() { return *all_methods().front(); }
+
+Result<const Method*> find_method(std::string_view name) {
+    std::string names;
+    for (const Method* method : all_methods()) {
+        if (method->name == name) return method;
+        names += names.empty() ? "" : ", ";
+        names += method->name;
+    }
+    return fail(ErrorCode::invalid_argument, "no method '{}'; there are {}", name, names);
+}
+
+} // namespace kvfold

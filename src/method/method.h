@@ -1,0 +1,38 @@
+// A method: a named study plan and a named solve plan. A new method is one file in this folder and one line
+// in method.cpp.
+#pragma once
+
+#include "solve/solve_head.h"
+#include "study/study.h"
+
+#include <span>
+#include <string_view>
+
+namespace kvfold {
+
+struct Method {
+    enum class Keep : uint8_t {
+        fit,    // fold the region by study and solve
+        newest, // baseline: drop all but the first few and the newest cells
+        oldest, // baseline: drop all but the first cells and the newest one
+    };
+
+    std::string_view name;
+    std::string_view advice; // one line: when to take it
+    Keep keep = Keep::fit;
+    StudyPlan study = {};
+    SolvePlan solve = {};
+};
+
+namespace methods {
+extern const Method keep_first, keep_last, select, solver, context_prefill, self_study;
+}
+
+// All methods, the best first. The first is the default.
+std::span<const Method* const> all_methods();
+const Method& default_method();
+
+// Fails with invalid_argument, naming the methods that exist.
+Result<const Method*> find_method(std::string_view name);
+
+} // namespace kvfold

@@ -1,0 +1,30 @@
+// A llama_context that frees itself, and the few calls on it that more than one folder needs.
+#pragma once
+
+#include "base/result.h"
+
+#include <llama.h>
+
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace kvfold {
+
+struct ContextDeleter {
+    void operator()(llama_context* ctx) const { llama_free(ctx); }
+};
+using ContextPtr = std::unique_ptr<llama_context, ContextDeleter>;
+
+// Fails with `llama` and the sizes asked for.
+Result<ContextPtr> new_context(llama_model* model, const llama_context_params& params);
+
+enum class Outputs { none, last, all };
+
+// Decodes tokens into sequence 0 at positions first_pos, first_pos + 1, ..., in batches of n_batch.
+// Outputs::all keeps only the logits of the newest batch: REQUIRES tokens.size() <= n_batch then.
+// Fails with `cancelled` if the abort callback of the context stopped it, else with `llama`.
+Status decode_tokens(llama_context* ctx, std::span<const llama_token> tokens, llama_pos first_pos,
+                     Outputs outputs);
+
+} // namespace kvfold

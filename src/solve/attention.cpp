@@ -1,0 +1,92 @@
+#include "solve/attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace kvfold {
+namespace {
+
+// logits: [rows, keys] = capped scale Q K^T for queries `first` .. `first + rows`.
+void compute_logits(const HeadProblem& problem, const MatrixView& keys, Index first,
+                    Eigen::Ref<Matrix> logits) {
+    const Matrix scaled = problem.scale * problem.queries.middleRows(first, logits.rows());
+    logits.noalias() = scaled * keys.transpose();
+    if (problem.softcap > 0) {
+        logits.array() = problem.softcap * (logits.array() / problem.softcap).tanh();
+    }
+}
+
+// row: logits in, exp(logit - maximum) out. Returns {maximum, sum}.
+struct RowMass {
+    float maximum;
+    float sum;
+    float log_mass() const { return maximum + std::log(sum); }
+};
+
+RowMass exponentiate(Eigen::Ref<Eigen::RowVectorXf> row) {
+    const float maximum = row.maxCoeff();
+    row.array() = (row.array() - maximum).max(kLowestLogit).exp();
+    return {maximum, row.sum()};
+}
+
+} // namespace
+
+FullAttention attend_all(const HeadProblem& problem) {
+    const Index cells = problem.keys.rows();
+    const Index queries = problem.queries.rows();
+    const Index block = std::min(queries, std::max(kMinBlockRows, kBlockFloats / cells));
+
+    FullAttention full;
+    full.mass.resize(queries);
+    full.output.resize(queries, problem.values.cols());
+    Eigen::RowVectorXf squares = Eigen::RowVectorXf::Zero(cells);
+    Matrix storage(block, cells);
+    Vector inverse(block);
+    for (Index first = 0; first < queries; first += block) {
+        const Index rows = std::min(block, queries - first);
+        auto weights = storage.topRows(rows);
+        compute_logits(problem, problem.keys, first, weights);
+        for (Index i = 0; i < rows; ++i) {
+            const RowMass row = exponentiate(weights.row(i));
+            full.mass[first + i] = row.log_mass();
+            inverse[i] = 1.0f / row.sum;
+            // Still in the fastest cache: this is why the row is finished before the next one starts.
+            squares.array() += weights.row(i).array().square() * (inverse[i] * inverse[i]);
+        }
+        // Dividing Y: [rows, dv] is cheaper than dividing P: [rows, T].
+        auto output = full.output.middleRows(first, rows);
+        output.noalias() = weights * problem.values;
+        output.array().colwise() *= inverse.head(rows).array();
+    }
+    full.score = (squares.transpose() / static_cast<float>(queries)).cwiseSqrt();
+    return full;
+}
+
+CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys) {
+    const Index queries = problem.queries.rows();
+    CompactAttention compact{Matrix(queries, keys.rows()), Vector(queries)};
+    compute_logits(problem, keys, 0, compact.probabilities);
+    for (Index i = 0; i < queries; ++i) {
+        auto row = compact.probabilities.row(i);
+        const RowMass mass = exponentiate(row);
+        compact.mass[i] = mass.log_mass();
+        row /= mass.sum;
+    }
+    return compact;
+}
+
+Matrix mass_shares(const HeadProblem& problem, MatrixView keys, const Vector& mass) {
+    Matrix shares(problem.queries.rows(), keys.rows());
+    compute_logits(problem, keys, 0, shares);
+    for (Index i = 0; i < shares.rows(); ++i) {
+        auto row = shares.row(i).array();
+        row = (row - mass[i]).max(kLowestLogit).exp();
+    }
+    return shares;
+}
+
+float mass_error(const Vector& after, const Vector& before) {
+    return std::sqrt((after - before).squaredNorm() / static_cast<float>(after.size()));
+}
+
+} // namespace kvfold

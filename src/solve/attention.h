@@ -1,0 +1,43 @@
+// Attention of one head over its reference queries, in single precision.
+//
+// Memory: the full logits [n, T] never exist. attend_all holds one block of query rows, at most
+// max(kBlockFloats, kMinBlockRows * T) floats, beside its results; everything after selection works on
+// [n, t] matrices, of which at most two live at once.
+#pragma once
+
+#include "solve/solve_head.h"
+
+namespace kvfold {
+
+inline constexpr Index kBlockFloats = Index{1} << 18; // 1 MiB: a block stays in the cache; 2^17 to 2^20 measured alike
+inline constexpr Index kMinBlockRows = 32;            // fewer rows a block and packing K and V dominates
+
+// Logits lower than their reference (row maximum or m) by more than this count as this far below. e^-30 is
+// 1e-13, so T = 10^5 such cells together stay under f32's epsilon; squares and products stay normal numbers.
+inline constexpr float kLowestLogit = -30.0f;
+
+struct FullAttention {
+    Vector score;  // [T] RMS over the queries of the probability of each cell
+    Vector mass;   // m: [n]
+    Matrix output; // Y: [n, dv]
+};
+
+struct CompactAttention {
+    Matrix probabilities; // X: [n, t]
+    Vector mass;          // log-sum-exp of the logits over the compact keys: [n]
+};
+
+// One pass over blocks of queries: S = scale Q K^T (capped), m, P, Y = P V, and the score.
+// REQUIRES: logits that cannot overflow (solve_head checks).
+FullAttention attend_all(const HeadProblem& problem);
+
+// Softmax of the queries over keys: [t, d] alone.
+CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys);
+
+// exp(S_ij - m_i) for keys: [t, d], m: [n] -> [n, t]: the share of the *full* mass each key holds.
+Matrix mass_shares(const HeadProblem& problem, MatrixView keys, const Vector& mass);
+
+// RMS of (after - before) of two log-masses: [n].
+float mass_error(const Vector& after, const Vector& before);
+
+} // namespace kvfold

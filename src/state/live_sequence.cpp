@@ -1,0 +1,75 @@
+#include "state/live_sequence.h"
+
+#include <algorithm>
+
+namespace kvfold {
+namespace {
+
+// Memory form of a state: a u32 magic and the sequence id stand before what files hold. The magic is not in
+// llama.h, so it is never written by us but taken over from what llama.cpp gives, which it does for an empty
+// sequence too.
+constexpr size_t kMemoryHeaderBytes = 8;
+
+// The library asserts on sequence ids out of range, or takes them as "all": look first.
+Status check_sequence_id(llama_context* ctx, llama_seq_id seq_id) {
+    if (ctx == nullptr) return fail(ErrorCode::invalid_argument, "no llama_context given");
+    if (seq_id < 0 || static_cast<uint32_t>(seq_id) >= llama_n_seq_max(ctx))
+        return fail(ErrorCode::invalid_argument, "sequence {} does not exist: the context has {} (0 and up)", seq_id,
+                    llama_n_seq_max(ctx));
+    if (llama_get_memory(ctx) == nullptr)
+        return fail(ErrorCode::unsupported, "this model keeps no cache, there is nothing to fold");
+    return {};
+}
+
+// The sequence in the memory form.
+Result<std::vector<uint8_t>> get_blob(llama_context* ctx, llama_seq_id seq_id) {
+    std::vector<uint8_t> blob(llama_state_seq_get_size(ctx, seq_id));
+    const size_t written = llama_state_seq_get_data(ctx, blob.data(), blob.size(), seq_id);
+    if (written != blob.size() || blob.size() < kMemoryHeaderBytes)
+        return fail(ErrorCode::llama, "llama.cpp gave {} of {} bytes of the state of sequence {}", written,
+                    blob.size(), seq_id);
+    return blob;
+}
+
+// Sections without cells leave a sequence as it is when they are read, hence the removal before.
+bool set_blob(llama_context* ctx, llama_seq_id seq_id, const std::vector<uint8_t>& blob) {
+    return llama_memory_seq_rm(llama_get_memory(ctx), seq_id, -1, -1) &&
+           llama_state_seq_set_data(ctx, blob.data(), blob.size(), seq_id) == blob.size();
+}
+
+size_t most_cells(const SequenceState& state) {
+    size_t cells = 0;
+    for (const KvSection& section : state.sections)
+        cells = std::max(cells, section.cells.size());
+    return cells;
+}
+
+} // namespace
+
+Result<SequenceState> read_sequence(llama_context* ctx, llama_seq_id seq_id) {
+    KVFOLD_CHECK(check_sequence_id(ctx, seq_id));
+    KVFOLD_TRY(const std::vector<uint8_t> blob, get_blob(ctx, seq_id));
+    KVFOLD_TRY(SequenceState state, decode_sequence(std::span(blob).subspan(kMemoryHeaderBytes), kMemoryHeaderBytes));
+    if (most_cells(state) == 0)
+        return fail(ErrorCode::invalid_argument, "sequence {} is empty: decode something into it first", seq_id);
+    return state;
+}
+
+Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceState& state) {
+    KVFOLD_CHECK(check_sequence_id(ctx, seq_id));
+    KVFOLD_TRY(const std::vector<uint8_t> old_blob, get_blob(ctx, seq_id));
+
+    std::vector<uint8_t> blob(old_blob.begin(), old_blob.begin() + kMemoryHeaderBytes);
+    const std::vector<uint8_t> body = encode_sequence(state);
+    blob.insert(blob.end(), body.begin(), body.end());
+    if (set_blob(ctx, seq_id, blob)) return {};
+
+    const bool restored = set_blob(ctx, seq_id, old_blob);
+    return fail(ErrorCode::llama,
+                "llama.cpp refused {} cells for sequence {} (room for {}; its log says why); {}", most_cells(state),
+                seq_id, llama_n_ctx_seq(ctx),
+                restored ? "the sequence holds what it held before"
+                         : "putting the old cells back failed too, the sequence has to be computed again");
+}
+
+} // namespace kvfold

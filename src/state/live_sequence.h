@@ -1,0 +1,17 @@
+// Snapshot and swap: one sequence of a running llama_context, read and replaced through the public C API.
+#pragma once
+
+#include "state/sequence_state.h"
+
+#include <llama.h>
+
+namespace kvfold {
+
+// Snapshot. Fails with invalid_argument when the sequence has no cells, else as decode_sequence.
+// Only reads: the context's next logits are the same as without the call.
+Result<SequenceState> read_sequence(llama_context* ctx, llama_seq_id seq_id);
+
+// Swap: afterwards the sequence holds `state` and nothing else. On failure the sequence holds what it held before (its old state is put back) and the error says why.
+Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceState& state);
+
+} // namespace kvfold

@@ -1,0 +1,73 @@
+#include "state/slot_file.h"
+
+#include "base/file.h"
+
+#include <llama.h>
+
+#include <cstring>
+
+namespace kvfold {
+namespace {
+
+constexpr size_t kHeaderBytes = 3 * sizeof(uint32_t); // magic, version, tokens
+
+uint32_t u32_at(std::span<const uint8_t> bytes, size_t offset) {
+    uint32_t value = 0;
+    std::memcpy(&value, bytes.data() + offset, sizeof(value));
+    return value;
+}
+
+} // namespace
+
+Result<SlotFile> decode_slot(std::span<const uint8_t> bytes) {
+    if (bytes.size() < kHeaderBytes)
+        return fail(ErrorCode::corrupt, "slot header, offset 0: expected {} bytes, got {}", kHeaderBytes,
+                    bytes.size());
+    if (u32_at(bytes, 0) == LLAMA_SESSION_MAGIC)
+        return fail(ErrorCode::unsupported, "slot header, offset 0: this is a whole session (llama_state_save_file), "
+                                            "expected a sequence (llama_state_seq_save_file)");
+    if (u32_at(bytes, 0) != LLAMA_STATE_SEQ_MAGIC)
+        return fail(ErrorCode::corrupt, "slot header, offset 0: expected magic {:#010x}, got {:#010x}",
+                    LLAMA_STATE_SEQ_MAGIC, u32_at(bytes, 0));
+    if (u32_at(bytes, 4) != LLAMA_STATE_SEQ_VERSION)
+        return fail(ErrorCode::unsupported, "slot header, offset 4: expected version {}, got {}",
+                    LLAMA_STATE_SEQ_VERSION, u32_at(bytes, 4));
+    const size_t token_count = u32_at(bytes, 8);
+    if (token_count > (bytes.size() - kHeaderBytes) / sizeof(int32_t))
+        return fail(ErrorCode::corrupt, "slot header, offset 8: expected {} tokens, but only {} bytes follow",
+                    token_count, bytes.size() - kHeaderBytes);
+
+    SlotFile slot;
+    slot.tokens.resize(token_count);
+    const size_t token_bytes = token_count * sizeof(int32_t);
+    if (token_bytes > 0) std::memcpy(slot.tokens.data(), bytes.data() + kHeaderBytes, token_bytes);
+    const size_t state_offset = kHeaderBytes + token_bytes;
+    KVFOLD_TRY(slot.state, decode_sequence(bytes.subspan(state_offset), state_offset));
+    return slot;
+}
+
+std::vector<uint8_t> encode_slot(const SlotFile& slot) {
+    const uint32_t header[] = {LLAMA_STATE_SEQ_MAGIC, LLAMA_STATE_SEQ_VERSION,
+                               static_cast<uint32_t>(slot.tokens.size())};
+    static_assert(sizeof(header) == kHeaderBytes);
+    const std::vector<uint8_t> state = encode_sequence(slot.state);
+    const size_t token_bytes = slot.tokens.size() * sizeof(int32_t);
+    std::vector<uint8_t> bytes(kHeaderBytes + token_bytes);
+    std::memcpy(bytes.data(), header, kHeaderBytes);
+    if (token_bytes > 0) std::memcpy(bytes.data() + kHeaderBytes, slot.tokens.data(), token_bytes);
+    bytes.insert(bytes.end(), state.begin(), state.end());
+    return bytes;
+}
+
+Result<SlotFile> read_slot_file(const std::filesystem::path& path) {
+    KVFOLD_TRY(const std::vector<uint8_t> bytes, read_file(path));
+    Result<SlotFile> slot = decode_slot(bytes);
+    if (!slot) return fail(slot.error().code, "{}: {}", path.string(), slot.error().message);
+    return slot;
+}
+
+Status write_slot_file(const std::filesystem::path& path, const SlotFile& slot) {
+    return write_file(path, encode_slot(slot));
+}
+
+} // namespace kvfold

@@ -1,0 +1,22 @@
+// Slot files: what llama_state_seq_save_file and llama-server's /slots?action=save write.
+#pragma once
+
+#include "state/sequence_state.h"
+
+#include <filesystem>
+
+namespace kvfold {
+
+struct SlotFile {
+    std::vector<int32_t> tokens; // of the whole sequence, also those whose cells were folded away
+    SequenceState state;
+};
+
+Result<SlotFile> decode_slot(std::span<const uint8_t> bytes);
+std::vector<uint8_t> encode_slot(const SlotFile& slot);
+
+// Errors name the file. Writing is atomic: the old file stays until the new one is complete on disk.
+Result<SlotFile> read_slot_file(const std::filesystem::path& path);
+Status write_slot_file(const std::filesystem::path& path, const SlotFile& slot);
+
+} // namespace kvfold

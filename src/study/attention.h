@@ -1,0 +1,33 @@
+// What the model's attention nodes look like, and the reference queries tapped at them.
+#pragma once
+
+#include "base/matrix.h"
+
+#include <vector>
+
+namespace kvfold {
+
+// One attention layer, as its flash-attention node shows it.
+struct AttentionLayer {
+    int layer = 0;       // the model's layer number
+    Index heads = 0;     // query heads
+    Index kv_heads = 0;  // H; heads / kv_heads query heads share one KV head
+    Index key_width = 0; // d
+    Index value_width = 0; // dv
+    float scale = 1;     // factor of the logits
+    float softcap = 0;   // of the logits; 0 = none
+    float alibi = 0;     // largest ALiBi slope; 0 = the model has none
+};
+
+// The queries of one layer: a row a token, the heads side by side.
+struct LayerQueries {
+    Matrix rows; // [tokens, heads * d]
+};
+
+// The reference queries of a study, layer by layer in the order of AttentionMap::layers.
+struct Study {
+    std::vector<LayerQueries> layers;
+    Index tokens() const { return layers.empty() ? 0 : layers.front().rows.rows(); }
+};
+
+} // namespace kvfold

@@ -1,0 +1,127 @@
+#include "study/scratch.h"
+
+#include "state/live_sequence.h"
+
+#include <algorithm>
+
+namespace kvfold {
+
+namespace {
+
+constexpr uint32_t kBatch = 512; // tokens a graph evaluation takes at once
+
+struct SamplerDeleter {
+    void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
+};
+
+// Flash attention wants values a row a cell; a context without it keeps them transposed.
+Result<SequenceState> with_rows_of_values(const SequenceState& snapshot) {
+    SequenceState state = snapshot;
+    for (KvSection& section : state.sections) {
+        section.streams = 1;
+        section.stream = 0;
+        for (CacheTensor& values : section.values) {
+            if (!values.transposed) continue;
+            KVFOLD_TRY(values, from_float(to_float(values), values.type, /*transposed=*/false));
+        }
+    }
+    return state;
+}
+
+llama_pos last_position(const KvSection& section) {
+    const auto by_pos = [](const CellMeta& a, const CellMeta& b) { return a.pos < b.pos; };
+    return std::max_element(section.cells.begin(), section.cells.end(), by_pos)->pos;
+}
+
+} // namespace
+
+Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
+                              const ScratchParams& params, QueryTap* tap, const ProgressFn& progress) {
+    const KvSection& cache = snapshot.sections.front();
+    llama_context_params context = params.context;
+    context.n_ctx = static_cast<uint32_t>(cache.cells.size()) + params.extra_cells;
+    context.n_batch = context.n_ubatch = kBatch;
+    context.n_seq_max = 1;
+    context.kv_unified = true;
+    context.swa_full = false;
+    context.embeddings = false;
+    context.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    context.type_k = cache.keys.front().type;
+    context.type_v = cache.values.front().type;
+    context.cb_eval = tap ? QueryTap::callback : nullptr;
+    context.cb_eval_user_data = tap;
+    Scratch scratch;
+    scratch.watch_ = std::make_unique<Watch>(Watch{progress});
+    context.abort_callback = wants_to_stop;
+    context.abort_callback_data = scratch.watch_.get();
+    context.samplers = nullptr;
+    context.n_samplers = 0;
+    if (params.threads > 0) context.n_threads = context.n_threads_batch = params.threads;
+
+    KVFOLD_TRY(scratch.ctx_, new_context(model, context));
+    KVFOLD_TRY(scratch.state_, with_rows_of_values(snapshot));
+    scratch.tap_ = tap;
+    scratch.end_ = last_position(cache) + 1;
+    scratch.room_ = params.extra_cells;
+    scratch.rolls_back_ = !map.has_window && !map.has_recurrent;
+    KVFOLD_CHECK(write_sequence(scratch.ctx_.get(), 0, scratch.state_));
+    return scratch;
+}
+
+bool Scratch::wants_to_stop(void* watch) {
+    const auto* self = static_cast<const Watch*>(watch);
+    return !goes_on(self->progress, self->stage, self->done);
+}
+
+Status Scratch::report(Stage stage, float done) {
+    watch_->stage = stage;
+    watch_->done = done;
+    if (wants_to_stop(watch_.get())) return fail(ErrorCode::cancelled, "cancelled");
+    return {};
+}
+
+Status Scratch::rewind() {
+    const bool is_whole = llama_memory_seq_pos_min(llama_get_memory(ctx_.get()), 0) >= 0;
+    if (rolls_back_ && !cut_ && is_whole && llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, end_, -1)) return {};
+    cut_ = false;
+    return write_sequence(ctx_.get(), 0, state_);
+}
+
+Status Scratch::rewind_to(llama_pos pos) {
+    KVFOLD_CHECK(rewind());
+    cut_ = true;
+    if (!llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, pos, -1))
+        return fail(ErrorCode::unsupported, "this model keeps recurrent state, which cannot go back to an earlier "
+                                            "token: use a method that studies behind the sequence only");
+    return {};
+}
+
+Status Scratch::prefill(std::span<const llama_token> tokens, llama_pos first_pos) {
+    if (tap_) tap_->open(true);
+    const Status status = decode_tokens(ctx_.get(), tokens, first_pos, Outputs::none);
+    if (tap_) tap_->open(false);
+    return status;
+}
+
+Result<std::vector<llama_token>> Scratch::sample(std::span<const llama_token> prompt, llama_pos first_pos,
+                                                 size_t count, std::mt19937_64& rng) {
+    const std::unique_ptr<llama_sampler, SamplerDeleter> sampler(
+        llama_sampler_chain_init(llama_sampler_chain_default_params()));
+    llama_sampler_chain_add(sampler.get(), llama_sampler_init_min_p(/*p=*/0.05f, /*min_keep=*/1));
+    llama_sampler_chain_add(sampler.get(), llama_sampler_init_temp(0.8f));
+    llama_sampler_chain_add(sampler.get(), llama_sampler_init_dist(static_cast<uint32_t>(rng())));
+
+    const llama_vocab* vocab = llama_model_get_vocab(llama_get_model(ctx_.get()));
+    std::vector<llama_token> tokens(prompt.begin(), prompt.end());
+    KVFOLD_CHECK(decode_tokens(ctx_.get(), tokens, first_pos, Outputs::last));
+    for (size_t i = 0; i < count; ++i) {
+        const llama_token next = llama_sampler_sample(sampler.get(), ctx_.get(), -1);
+        if (llama_vocab_is_eog(vocab, next)) break;
+        const auto pos = first_pos + static_cast<llama_pos>(tokens.size());
+        tokens.push_back(next);
+        KVFOLD_CHECK(decode_tokens(ctx_.get(), {&next, 1}, pos, Outputs::last));
+    }
+    return tokens;
+}
+
+} // namespace kvfold

@@ -1,0 +1,68 @@
+// The scratch context: a second context of the same model that holds a copy of the sequence, where a study
+// may prefill and sample what it likes. It lives only during compaction.
+#pragma once
+
+#include "base/progress.h"
+#include "runtime/context.h"
+#include "state/sequence_state.h"
+#include "study/probe.h"
+#include "study/query_tap.h"
+
+#include <memory>
+#include <random>
+
+namespace kvfold {
+
+struct ScratchParams {
+    llama_context_params context; // as the user's context was made; sizes, types and callbacks are replaced
+    int threads = 0;              // for decoding; 0 = as `context` says
+    uint32_t extra_cells = 1024;  // room behind the sequence
+};
+
+class Scratch {
+  public:
+    // Opens a context that holds `snapshot`. `tap` may be null.
+    // The tap must outlive the scratch. `progress` is asked between graph nodes, so that cancelling is prompt.
+    static Result<Scratch> open(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
+                                const ScratchParams& params, QueryTap* tap, const ProgressFn& progress);
+
+    // Says how far the work is; fails with `cancelled` when the caller wants no more of it.
+    Status report(Stage stage, float done);
+
+    llama_pos end() const { return end_; } // position after the sequence's last one
+    uint32_t room() const { return room_; } // tokens that fit behind the sequence
+
+    // Puts the sequence back to the snapshot, whatever was decoded since.
+    Status rewind();
+
+    // The same, and then without its positions >= pos.
+    Status rewind_to(llama_pos pos);
+
+    // Decodes tokens behind what the sequence holds now, starting at `first_pos`, their queries to the tap.
+    Status prefill(std::span<const llama_token> tokens, llama_pos first_pos);
+
+    // Decodes `prompt` from `first_pos` on and continues with up to `count` sampled tokens, without the tap.
+    // Stops at the end of generation. Returns prompt and continuation. REQUIRES: a prompt that is not empty.
+    Result<std::vector<llama_token>> sample(std::span<const llama_token> prompt, llama_pos first_pos,
+                                            size_t count, std::mt19937_64& rng);
+
+  private:
+    struct Watch { // at a fixed address: the context points to it
+        ProgressFn progress;
+        Stage stage = Stage::study;
+        float done = 0;
+    };
+    Scratch() = default;
+    static bool wants_to_stop(void* watch);
+
+    std::unique_ptr<Watch> watch_; // before ctx_, which points to it
+    ContextPtr ctx_;
+    SequenceState state_; // the snapshot, in the layout of this context
+    QueryTap* tap_ = nullptr;
+    llama_pos end_ = 0;
+    bool cut_ = false; // cells of the snapshot itself are gone
+    uint32_t room_ = 0;
+    bool rolls_back_ = true; // a plain cache forgets by position; windows and recurrent states do not
+};
+
+} // namespace kvfold

@@ -1,0 +1,40 @@
+// Sources of reference queries: token sequences which, prefilled with the tap open, make the model ask what
+// it will ask later. One file a source; docs/methods.md says what each is worth.
+#pragma once
+
+#include <llama.h>
+
+#include <cstdint>
+#include <random>
+#include <span>
+#include <vector>
+
+namespace kvfold {
+
+// Tokens decoded in one piece from first_pos on. Cells at first_pos and behind are out of its sight.
+struct Passage {
+    std::vector<llama_token> tokens;
+    llama_pos first_pos = 0;
+};
+
+using TokenSpan = std::span<const llama_token>; // the sequence's tokens: token i stands at position i
+
+// The newest `count` tokens, read again where they stand. Nearly free, and the best single source for what
+// comes next.
+std::vector<Passage> tail_passages(TokenSpan context, size_t count);
+
+// `count` tokens that look like the text without copying it: sampled from the n-gram model of the context
+// itself, half of them by the two tokens before, half by one. In passages behind the sequence.
+std::vector<Passage> pseudo_passages(TokenSpan context, size_t count, std::mt19937_64& rng);
+
+// `count` tokens of the context again, in chunks spread over it, behind the sequence. Teaches recall of every
+// part; alone it over-trains copying. Separate chunks beat one long pass (KL 0.092 against 0.121).
+std::vector<Passage> repeat_passages(TokenSpan context, size_t count, std::mt19937_64& rng);
+
+// The whole context from its start. Weak: early queries look at early positions only.
+std::vector<Passage> prefill_passages(TokenSpan context);
+
+// Longest passage that the sources above put behind the sequence: cells the scratch context must spare.
+constexpr size_t kLongestPassage = 512;
+
+} // namespace kvfold

@@ -1,0 +1,34 @@
+// Study: make the model ask, in a scratch context, what it will ask later, and keep its queries.
+#pragma once
+
+#include "study/scratch.h"
+#include "study/sources.h"
+
+namespace kvfold {
+
+enum class Source : uint8_t { tail, pseudo, repeat, prefill };
+
+const char* source_name(Source source);
+
+// What to study, as shares of the context's length.
+struct StudyPlan {
+    struct Part {
+        Source source;
+        float share; // tokens of this source / tokens of the context; ignored by `prefill`
+    };
+    std::vector<Part> parts;
+    size_t max_tokens_a_part = 1024; // a bound on time and memory for very long contexts
+    float draft_share = 0; // tokens of drafted self-study / tokens of the context; 0 = none
+};
+
+// The passages of all parts of a plan, drafts excepted. Seeded: the same seed gives the same passages.
+// REQUIRES: context.size() >= 2.
+std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, std::mt19937_64& rng);
+
+// Tokens in all passages: rows the tap must have room for.
+Index count_tokens(const std::vector<Passage>& passages);
+
+// Prefills every passage against the snapshot of `scratch`, whose tap collects the queries.
+Status read_passages(Scratch& scratch, const std::vector<Passage>& passages);
+
+} // namespace kvfold
