@@ -78,7 +78,8 @@ Result<mode_t> mode_for(const fs::path& target) {
     struct stat info = {};
     if (::stat(target.c_str(), &info) == 0) {
         // Renaming over a device or a folder would destroy or miss it.
-        if (!S_ISREG(info.st_mode)) return io_failure(target, "replace it", S_ISDIR(info.st_mode) ? EISDIR : ENOTSUP);
+        if (!S_ISREG(info.st_mode))
+            return io_failure(target, "replace it", S_ISDIR(info.st_mode) ? EISDIR : ENOTSUP);
         return info.st_mode & 07777;
     }
     if (errno != ENOENT) return io_failure(target, "look at it", errno);
@@ -130,10 +131,12 @@ Status write_file(const fs::path& path, std::span<const uint8_t> bytes) {
     FileDescriptor file(fd);
 
     if (!write_all(file.get(), bytes)) return io_failure(target, "write it", errno);
-    if (old_mode != 0 && ::fchmod(file.get(), old_mode) != 0) return io_failure(target, "keep its permissions", errno);
+    if (old_mode != 0 && ::fchmod(file.get(), old_mode) != 0)
+        return io_failure(target, "keep its permissions", errno);
     if (::fsync(file.get()) != 0) return io_failure(target, "sync it to disk", errno);
     if (file.close() != 0) return io_failure(target, "close it", errno);
-    if (::rename(temporary.path().c_str(), target.c_str()) != 0) return io_failure(target, "replace it", errno);
+    if (::rename(temporary.path().c_str(), target.c_str()) != 0)
+        return io_failure(target, "replace it", errno);
     temporary.keep();
     if (!sync_folder(folder_fd.get())) return io_failure(target, "sync its folder to disk", errno);
     return {};

@@ -9,8 +9,9 @@
 
 namespace kvfold {
 
-inline constexpr Index kBlockFloats = Index{1} << 18; // 1 MiB: a block stays in the cache; 2^17 to 2^20 measured alike
-inline constexpr Index kMinBlockRows = 32;            // fewer rows a block and packing K and V dominates
+inline constexpr Index kBlockFloats = Index{1}
+                                      << 18; // 1 MiB: a block stays in the cache; 2^17 to 2^20 measured alike
+inline constexpr Index kMinBlockRows = 32;   // fewer rows a block and packing K and V dominates
 
 // Logits lower than their reference (row maximum or m) by more than this count as this far below. e^-30 is
 // 1e-13, so T = 10^5 such cells together stay under f32's epsilon; squares and products stay normal numbers.

@@ -56,16 +56,18 @@ Result<FoldDirection> fit_fold(const HeadProblem& problem) {
     KVFOLD_TRY(const VectorD direction, solve_ridge(normal, sums, kFoldRidge));
     const VectorD projections = scaled * direction;
     const double squares = (projections.array() - 1).square().mean();
-    return FoldDirection{direction.cast<float>(), projections.cast<float>(), static_cast<float>(std::sqrt(squares))};
+    return FoldDirection{direction.cast<float>(), projections.cast<float>(),
+                         static_cast<float>(std::sqrt(squares))};
 }
 
-Result<float> fold_bias(const HeadProblem& problem, const Matrix& shares, const Vector& mass, const Vector& bias,
-                        Matrix& keys) {
+Result<float> fold_bias(const HeadProblem& problem, const Matrix& shares, const Vector& mass,
+                        const Vector& bias, Matrix& keys) {
     KVFOLD_TRY(const FoldDirection fold, fit_fold(problem));
     const bool trusted = fold.residual <= kTrustedFoldResidual;
     const Vector used = trusted ? bias : Vector(best_share(shares, bias, fold.projections) * bias);
     const bool capped = problem.softcap > 0;
-    keys += (capped ? raise_before_cap(problem.softcap, shares, mass, used) : used) * fold.direction.transpose();
+    keys +=
+        (capped ? raise_before_cap(problem.softcap, shares, mass, used) : used) * fold.direction.transpose();
     return fold.residual;
 }
 

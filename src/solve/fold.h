@@ -25,16 +25,17 @@ Result<FoldDirection> fit_fold(const HeadProblem& problem);
 // keys: [t, d] += b g^T, so that query i sees b_j (scale q_i.g) ~ b_j more on cell j. Ours, not the paper's:
 // there the bias is an input of the attention kernel.
 //
-// Softcap c: a bias added before the cap is squeezed by it. We want the capped logit L to become L + b, so the
-// raw bias is c atanh((L + b)/c) - c atanh(L/c), which for small b is b / (derivative of the cap). L differs by
-// query; the mean weighted by the mass shares stands for all, since queries that ignore a cell do not matter.
+// Softcap c: a bias added before the cap is squeezed by it. We want the capped logit L to become L + b, so
+// the raw bias is c atanh((L + b)/c) - c atanh(L/c), which for small b is b / (derivative of the cap). L
+// differs by query; the mean weighted by the mass shares stands for all, since queries that ignore a cell do
+// not matter.
 //
 // Residual above kTrustedFoldResidual: the projections scatter so much that a full bias may add more error
-// than it removes. The bias is then scaled by the share of {0, 1/4, 1/2, 3/4, 1} that gives the least error of
-// the log-mass on the reference queries themselves (to first order where there is a softcap).
+// than it removes. The bias is then scaled by the share of {0, 1/4, 1/2, 3/4, 1} that gives the least error
+// of the log-mass on the reference queries themselves (to first order where there is a softcap).
 //
 // shares: [n, t] as in fit_bias, mass: [n], bias: [t]. Returns the residual.
-Result<float> fold_bias(const HeadProblem& problem, const Matrix& shares, const Vector& mass, const Vector& bias,
-                        Matrix& keys);
+Result<float> fold_bias(const HeadProblem& problem, const Matrix& shares, const Vector& mass,
+                        const Vector& bias, Matrix& keys);
 
 } // namespace kvfold

@@ -13,7 +13,8 @@ using MatrixD = Eigen::MatrixXd;
 using VectorD = Eigen::VectorXd;
 
 // A: [n, t] -> A^T A: [t, t]. Half the products, in f32, then mirrored.
-MatrixD gram(const Eigen::Ref<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>& a);
+MatrixD
+gram(const Eigen::Ref<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>& a);
 
 // Mean eigenvalue of a Gram matrix: trace / t.
 double mean_eigenvalue(const MatrixD& gram);

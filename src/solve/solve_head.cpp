@@ -6,6 +6,7 @@
 #include "solve/select.h"
 #include "solve/values.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -16,8 +17,9 @@ namespace {
 Status check_shapes(const HeadProblem& problem) {
     const Index cells = problem.keys.rows();
     if (cells == 0 || problem.keys.cols() == 0 || problem.values.cols() == 0 || problem.queries.rows() == 0) {
-        return fail(ErrorCode::invalid_argument, "head: empty: keys [{}, {}], values [{}, {}], {} queries", cells,
-                    problem.keys.cols(), problem.values.rows(), problem.values.cols(), problem.queries.rows());
+        return fail(ErrorCode::invalid_argument, "head: empty: keys [{}, {}], values [{}, {}], {} queries",
+                    cells, problem.keys.cols(), problem.values.rows(), problem.values.cols(),
+                    problem.queries.rows());
     }
     if (problem.values.rows() != cells) {
         return fail(ErrorCode::invalid_argument, "head: {} keys but {} values", cells, problem.values.rows());
@@ -30,7 +32,8 @@ Status check_shapes(const HeadProblem& problem) {
         return fail(ErrorCode::invalid_argument, "head: scale {} must be positive", problem.scale);
     }
     if (!(problem.softcap >= 0) || !std::isfinite(problem.softcap)) {
-        return fail(ErrorCode::invalid_argument, "head: softcap {} must be 0 (off) or positive", problem.softcap);
+        return fail(ErrorCode::invalid_argument, "head: softcap {} must be 0 (off) or positive",
+                    problem.softcap);
     }
     return {};
 }
@@ -67,8 +70,8 @@ Status check_numbers(const HeadProblem& problem) {
     if (!problem.values.allFinite()) return fail(ErrorCode::numeric, "head: NaN or infinity in the values");
     const double scale = std::max(1.0, static_cast<double>(problem.scale)); // the scale goes into q first
     if (scale * query * std::max(1.0, key) >= std::numeric_limits<float>::max() / 2) {
-        return fail(ErrorCode::numeric, "head: logits overflow: longest query {:.3g}, longest key {:.3g}", query,
-                    key);
+        return fail(ErrorCode::numeric, "head: logits overflow: longest query {:.3g}, longest key {:.3g}",
+                    query, key);
     }
     return {};
 }
@@ -97,7 +100,8 @@ Status check_result(const CompactHead& head) {
 
 } // namespace
 
-Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan, const SolveRequest& request) {
+Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan,
+                               const SolveRequest& request) {
     KVFOLD_CHECK(check_shapes(problem));
     KVFOLD_CHECK(check_request(request, problem.keys.rows()));
     KVFOLD_CHECK(check_numbers(problem));
@@ -115,6 +119,9 @@ Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan
         KVFOLD_TRY(head.fold_residual, fold_bias(problem, shares, full.mass, bias, head.keys));
     }
     if (request.round_keys) request.round_keys(head.keys);
+    if (!head.keys.allFinite()) {
+        return fail(ErrorCode::numeric, "head: the compact keys overflow the cache type; use a wider one");
+    }
 
     const CompactAttention compact = attend_compact(problem, head.keys);
     if (plan.fit_values) KVFOLD_CHECK(fit_values(compact.probabilities, full.output, head.values));

@@ -33,7 +33,8 @@ Matrix decode_rows(ggml_type type, const uint8_t* bytes, size_t rows, size_t col
 }
 
 // from: [rows, cols]. A value that did not fit shows when it is read back: f16 overflow gives infinity, and
-// so does a block whose scale overflows. A NaN may vanish in a quantised block, so the input is looked at too.
+// so does a block whose scale overflows. A NaN may vanish in a quantised block, so the input is looked at
+// too.
 Result<std::vector<uint8_t>> encode_rows(MatrixView from, ggml_type type) {
     const size_t cols = static_cast<size_t>(from.cols());
     const size_t row_bytes = ggml_row_size(type, from.cols());
@@ -70,8 +71,10 @@ bool is_cache_type(ggml_type type) {
     case GGML_TYPE_Q4_1:
     case GGML_TYPE_Q5_0:
     case GGML_TYPE_Q5_1:
-    case GGML_TYPE_IQ4_NL: return true;
-    default: return false;
+    case GGML_TYPE_IQ4_NL:
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -81,7 +84,8 @@ Matrix to_float(const CacheTensor& tensor) {
     return decode_rows(tensor.type, tensor.bytes.data(), tensor.width, cells).transpose();
 }
 
-Matrix head_to_float(const CacheTensor& tensor, std::span<const uint32_t> cells, Index first_col, Index cols) {
+Matrix head_to_float(const CacheTensor& tensor, std::span<const uint32_t> cells, Index first_col,
+                     Index cols) {
     Matrix head(static_cast<Index>(cells.size()), cols);
     if (tensor.transposed) {
         const size_t old_cells = tensor.cell_count();
@@ -97,8 +101,8 @@ Matrix head_to_float(const CacheTensor& tensor, std::span<const uint32_t> cells,
     }
     const size_t row = tensor.row_bytes(), offset = ggml_row_size(tensor.type, first_col);
     for (size_t i = 0; i < cells.size(); ++i)
-        decode_run(tensor.type, tensor.bytes.data() + cells[i] * row + offset, head.row(static_cast<Index>(i)).data(),
-                   static_cast<size_t>(cols));
+        decode_run(tensor.type, tensor.bytes.data() + cells[i] * row + offset,
+                   head.row(static_cast<Index>(i)).data(), static_cast<size_t>(cols));
     return head;
 }
 
@@ -111,8 +115,8 @@ Result<CacheTensor> from_float(MatrixView rows, ggml_type type, bool transposed)
         return fail(ErrorCode::invalid_argument, "cache type {} cannot be written", static_cast<int>(type));
     const size_t block = block_of(type);
     if (static_cast<size_t>(rows.cols()) % block != 0 || (transposed && block != 1))
-        return fail(ErrorCode::invalid_argument, "{} elements a cell do not go into {} blocks of {}{}", rows.cols(),
-                    ggml_type_name(type), block, transposed ? ", transposed" : "");
+        return fail(ErrorCode::invalid_argument, "{} elements a cell do not go into {} blocks of {}{}",
+                    rows.cols(), ggml_type_name(type), block, transposed ? ", transposed" : "");
     if (transposed) {
         const Matrix turned = rows.transpose();
         KVFOLD_TRY(tensor.bytes, encode_rows(turned, type));

@@ -15,11 +15,11 @@ namespace kvfold {
 
 struct CacheTensor {
     ggml_type type = GGML_TYPE_F16;
-    uint32_t width = 0;         // elements of one cell, all heads: H * d
-    bool transposed = false;    // bytes are [width, T] (values without flash attention) instead of [T, width]
+    uint32_t width = 0;      // elements of one cell, all heads: H * d
+    bool transposed = false; // bytes are [width, T] (values without flash attention) instead of [T, width]
     std::vector<uint8_t> bytes;
 
-    size_t row_bytes() const;   // bytes of one cell
+    size_t row_bytes() const; // bytes of one cell
     size_t cell_count() const;
 };
 
@@ -29,8 +29,8 @@ bool is_cache_type(ggml_type type);
 // All cells as f32: [T, width].
 Matrix to_float(const CacheTensor& tensor);
 
-// One head of some cells as f32: columns [first_col, first_col + cols) of the named cells, [cells.size(), cols].
-// REQUIRES: first_col and cols multiples of the type's block.
+// One head of some cells as f32: columns [first_col, first_col + cols) of the named cells, [cells.size(),
+// cols]. REQUIRES: first_col and cols multiples of the type's block.
 Matrix head_to_float(const CacheTensor& tensor, std::span<const uint32_t> cells, Index first_col, Index cols);
 
 // REQUIRES: is_cache_type(type), rows.cols() a multiple of the type's block; block 1 when transposed.
@@ -43,7 +43,8 @@ CacheTensor take_cells(const CacheTensor& tensor, std::span<const uint32_t> cell
 // Appends the cells of `tail` behind those of `tensor`. REQUIRES: same type, width and layout.
 void append_cells(CacheTensor& tensor, const CacheTensor& tail);
 
-// Brings rows to the precision of `type` in place (there and back again). REQUIRES: cols a multiple of the block.
+// Brings rows to the precision of `type` in place (there and back again). REQUIRES: cols a multiple of the
+// block.
 void round_rows(MutableMatrixView rows, ggml_type type);
 
 } // namespace kvfold

@@ -14,8 +14,8 @@ constexpr size_t kMemoryHeaderBytes = 8;
 Status check_sequence_id(llama_context* ctx, llama_seq_id seq_id) {
     if (ctx == nullptr) return fail(ErrorCode::invalid_argument, "no llama_context given");
     if (seq_id < 0 || static_cast<uint32_t>(seq_id) >= llama_n_seq_max(ctx))
-        return fail(ErrorCode::invalid_argument, "sequence {} does not exist: the context has {} (0 and up)", seq_id,
-                    llama_n_seq_max(ctx));
+        return fail(ErrorCode::invalid_argument, "sequence {} does not exist: the context has {} (0 and up)",
+                    seq_id, llama_n_seq_max(ctx));
     if (llama_get_memory(ctx) == nullptr)
         return fail(ErrorCode::unsupported, "this model keeps no cache, there is nothing to fold");
     return {};
@@ -49,9 +49,11 @@ size_t most_cells(const SequenceState& state) {
 Result<SequenceState> read_sequence(llama_context* ctx, llama_seq_id seq_id) {
     KVFOLD_CHECK(check_sequence_id(ctx, seq_id));
     KVFOLD_TRY(const std::vector<uint8_t> blob, get_blob(ctx, seq_id));
-    KVFOLD_TRY(SequenceState state, decode_sequence(std::span(blob).subspan(kMemoryHeaderBytes), kMemoryHeaderBytes));
+    KVFOLD_TRY(SequenceState state,
+               decode_sequence(std::span(blob).subspan(kMemoryHeaderBytes), kMemoryHeaderBytes));
     if (most_cells(state) == 0)
-        return fail(ErrorCode::invalid_argument, "sequence {} is empty: decode something into it first", seq_id);
+        return fail(ErrorCode::invalid_argument, "sequence {} is empty: decode something into it first",
+                    seq_id);
     return state;
 }
 
@@ -66,8 +68,8 @@ Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceSta
 
     const bool restored = set_blob(ctx, seq_id, old_blob);
     return fail(ErrorCode::llama,
-                "llama.cpp refused {} cells for sequence {} (room for {}; its log says why); {}", most_cells(state),
-                seq_id, llama_n_ctx_seq(ctx),
+                "llama.cpp refused {} cells for sequence {} (room for {}; its log says why); {}",
+                most_cells(state), seq_id, llama_n_ctx_seq(ctx),
                 restored ? "the sequence holds what it held before"
                          : "putting the old cells back failed too, the sequence has to be computed again");
 }

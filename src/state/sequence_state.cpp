@@ -11,15 +11,23 @@ constexpr size_t kMaxSections = 8;
 constexpr size_t kCellBytes = 12;       // i32 pos, u32 sequence ids, i32 sequence id
 constexpr size_t kRecordHeadBytes = 12; // i32 type, u64 row bytes
 
-// The bytes do not say which kind of section or cell comes next, so more than one reading is tried. Of readings that
-// all fail the error of the one that got further is the helpful one.
+// The bytes do not say which kind of section or cell comes next, so more than one reading is tried.
 struct Failure {
+    size_t accepted; // headers and tensor records that were right: how far the reading got
     size_t offset;
     Error error;
 };
 template <class T> using Attempt = tl::expected<T, Failure>;
 
-Failure further(Failure a, Failure b) { return b.offset > a.offset ? std::move(b) : std::move(a); }
+// Of two readings that failed the one that got further has the helpful error. Bytes are no measure for that:
+// cells of 24 bytes walk through half a table of cells of 12 before anything looks wrong. Without a winner
+// both are told.
+Failure further(Failure a, Failure b, bool tell_both, const char* how_b_read) {
+    if (b.accepted > a.accepted) return b;
+    if (b.accepted == a.accepted && tell_both)
+        a.error.message += fmt::format("; {}: {}", how_b_read, b.error.message);
+    return a;
+}
 
 constexpr uint32_t kNoNumber = UINT32_MAX;
 
@@ -32,10 +40,11 @@ struct Input {
 // Where a reading stands; every error names the place.
 class Cursor {
   public:
-    Cursor(const Input& input, size_t offset, size_t section)
-        : input_(&input), offset_(offset), section_(section) {}
+    Cursor(const Input& input, size_t offset, size_t section, size_t accepted)
+        : input_(&input), offset_(offset), section_(section), accepted_(accepted) {}
 
     size_t offset() const { return offset_; }
+    size_t accepted() const { return accepted_; }
     size_t remaining() const { return input_->bytes.size() - offset_; }
 
     // "header", or "layer 3 keys"
@@ -43,13 +52,17 @@ class Cursor {
         name_ = name, number_ = number, part_ = part;
     }
 
+    // A header or record was right.
+    void accept() { ++accepted_; }
+
     template <class... Args>
-    tl::unexpected<Failure> failure(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) const {
+    tl::unexpected<Failure> failure(ErrorCode code, fmt::format_string<Args...> format,
+                                    Args&&... args) const {
         const std::string number = number_ == kNoNumber ? "" : fmt::format(" {}", number_);
         std::string message = fmt::format("section {}, {}{}{}, offset {}: ", section_, name_, number, part_,
                                           input_->first_offset + offset_);
         message += fmt::format(format, std::forward<Args>(args)...);
-        return tl::unexpected(Failure{offset_, Error{code, std::move(message)}});
+        return tl::unexpected(Failure{accepted_, offset_, Error{code, std::move(message)}});
     }
 
     template <class T> Attempt<T> read(const char* what) {
@@ -72,8 +85,8 @@ class Cursor {
 
     Attempt<void> expect(uint64_t count, uint64_t size, const char* what) const {
         if (size != 0 && count > remaining() / size)
-            return failure(ErrorCode::corrupt, "expected {} {} of at least {} bytes, {} bytes are left", count, what,
-                           size, remaining());
+            return failure(ErrorCode::corrupt, "expected {} {} of at least {} bytes, {} bytes are left",
+                           count, what, size, remaining());
         return {};
     }
 
@@ -81,6 +94,7 @@ class Cursor {
     const Input* input_;
     size_t offset_;
     size_t section_;
+    size_t accepted_;
     const char* name_ = "header";
     uint32_t number_ = kNoNumber;
     const char* part_ = "";
@@ -99,7 +113,8 @@ Attempt<ggml_type> read_cache_type(Cursor& in) {
     const Cursor start = in;
     KVFOLD_TRY(const ggml_type type, read_type(in));
     if (!is_cache_type(type))
-        return start.failure(ErrorCode::unsupported, "expected a cache type (f32, f16, bf16, q8_0, q4_0, ...), got {}",
+        return start.failure(ErrorCode::unsupported,
+                             "expected a cache type (f32, f16, bf16, q8_0, q4_0, ...), got {}",
                              ggml_type_name(type));
     return type;
 }
@@ -114,11 +129,12 @@ Attempt<CacheTensor> read_rows(Cursor& in, size_t cells) {
     const uint64_t blocks = row_bytes / unit;
     const uint64_t block = static_cast<uint64_t>(ggml_blck_size(tensor.type));
     if (blocks == 0 || row_bytes % unit != 0 || blocks > UINT32_MAX / block)
-        return start.failure(ErrorCode::corrupt, "expected a row size that is a multiple of {} ({}), got {}", unit,
-                             ggml_type_name(tensor.type), row_bytes);
+        return start.failure(ErrorCode::corrupt, "expected a row size that is a multiple of {} ({}), got {}",
+                             unit, ggml_type_name(tensor.type), row_bytes);
     tensor.width = static_cast<uint32_t>(blocks * block);
     KVFOLD_TRY(const auto bytes, in.take(cells, row_bytes, "rows"));
     tensor.bytes.assign(bytes.begin(), bytes.end());
+    in.accept();
     return tensor;
 }
 
@@ -129,7 +145,8 @@ Attempt<CacheTensor> read_columns(Cursor& in, size_t cells) {
     Cursor start = in;
     KVFOLD_TRY(tensor.type, read_cache_type(in));
     if (ggml_blck_size(tensor.type) != 1)
-        return start.failure(ErrorCode::corrupt, "expected a type without blocks for transposed values, got {}",
+        return start.failure(ErrorCode::corrupt,
+                             "expected a type without blocks for transposed values, got {}",
                              ggml_type_name(tensor.type));
     start = in;
     KVFOLD_TRY(const uint32_t element, in.read<uint32_t>("the element size"));
@@ -142,6 +159,7 @@ Attempt<CacheTensor> read_columns(Cursor& in, size_t cells) {
     // cells <= bytes / kCellBytes was checked before, so that this product cannot overflow
     KVFOLD_TRY(const auto bytes, in.take(tensor.width, uint64_t{element} * cells, "columns"));
     tensor.bytes.assign(bytes.begin(), bytes.end());
+    in.accept();
     return tensor;
 }
 
@@ -149,7 +167,8 @@ Attempt<CellMeta> read_cell(Cursor& in, bool has_extra) {
     CellMeta cell;
     Cursor start = in;
     KVFOLD_TRY(cell.pos, in.read<int32_t>("a position"));
-    if (cell.pos < 0) return start.failure(ErrorCode::corrupt, "expected a position of 0 or more, got {}", cell.pos);
+    if (cell.pos < 0)
+        return start.failure(ErrorCode::corrupt, "expected a position of 0 or more, got {}", cell.pos);
     start = in;
     KVFOLD_TRY(const uint32_t ids, in.read<uint32_t>("the number of sequence ids"));
     if (ids != 1) return start.failure(ErrorCode::corrupt, "expected 1 sequence id, got {}", ids);
@@ -164,18 +183,18 @@ Attempt<void> read_values(Cursor& in, KvSection& section, uint32_t layers) {
     const size_t cells = section.cells.size();
     for (uint32_t layer = 0; layer < layers; ++layer) {
         in.enter("layer", layer, " values");
-        // Models with multi-head latent attention save keys only. They cannot be told for sure from bytes that were
-        // cut off or damaged here, so the error says both.
-        const bool may_be_mla = layer == 0;
-        if (may_be_mla && in.remaining() == 0)
-            return in.failure(ErrorCode::unsupported, "expected values after the keys of {} layers: the state is cut "
-                                                      "off, or the model keeps none (MLA), which is not supported",
+        // Models with multi-head latent attention save keys only. They cannot be told for sure from bytes
+        // that were cut off or damaged here, so the error says both.
+        if (layer == 0 && in.remaining() == 0)
+            return in.failure(ErrorCode::unsupported,
+                              "expected values after {} layers of keys: the state is cut off, "
+                              "or the model keeps none (MLA), which is not supported",
                               layers);
         const size_t start = in.offset();
         auto tensor = section.values_transposed ? read_columns(in, cells) : read_rows(in, cells);
         if (!tensor) {
             Failure failure = std::move(tensor).error();
-            if (may_be_mla && failure.offset <= start + sizeof(int32_t))
+            if (layer == 0 && failure.offset <= start + sizeof(int32_t))
                 failure.error.message += " (or the model keeps no values (MLA), which is not supported)";
             return tl::unexpected(std::move(failure));
         }
@@ -186,8 +205,7 @@ Attempt<void> read_values(Cursor& in, KvSection& section, uint32_t layers) {
 
 // Cells and layers of the one stream that is in use.
 Attempt<void> read_stream(Cursor& in, KvSection& section, uint32_t cells, bool has_extra) {
-    const size_t extra_bytes = has_extra ? sizeof(CellMeta::extra) : 0;
-    KVFOLD_CHECK(in.expect(cells, kCellBytes + extra_bytes, "cells"));
+    KVFOLD_CHECK(in.expect(cells, kCellBytes + (has_extra ? sizeof(CellMeta::extra) : 0), "cells"));
     section.has_extra = has_extra;
     section.cells.reserve(cells);
     for (uint32_t i = 0; i < cells; ++i) {
@@ -198,10 +216,12 @@ Attempt<void> read_stream(Cursor& in, KvSection& section, uint32_t cells, bool h
     in.enter("header");
     const Cursor start = in;
     KVFOLD_TRY(const uint32_t transposed, in.read<uint32_t>("v_trans"));
-    if (transposed > 1) return start.failure(ErrorCode::corrupt, "expected v_trans to be 0 or 1, got {}", transposed);
+    if (transposed > 1)
+        return start.failure(ErrorCode::corrupt, "expected v_trans to be 0 or 1, got {}", transposed);
     section.values_transposed = transposed == 1;
     KVFOLD_TRY(const uint32_t layers, in.read<uint32_t>("the number of layers"));
     KVFOLD_CHECK(in.expect(layers, kRecordHeadBytes + cells, "layers"));
+    in.accept();
     section.keys.reserve(layers);
     section.values.reserve(layers);
     for (uint32_t layer = 0; layer < layers; ++layer) {
@@ -226,8 +246,10 @@ Attempt<KvSection> read_kv_section(Cursor& in, bool has_extra) {
         KVFOLD_TRY(const uint32_t cells, in.read<uint32_t>("the number of cells"));
         if (cells == 0) continue;
         if (!section.cells.empty())
-            return start.failure(ErrorCode::corrupt, "expected no cells, a sequence lives in one stream and stream {} "
-                                                     "has {}", section.stream, section.cells.size());
+            return start.failure(ErrorCode::corrupt,
+                                 "expected no cells, a sequence lives in one stream and stream {} "
+                                 "has {}",
+                                 section.stream, section.cells.size());
         section.stream = stream;
         KVFOLD_CHECK(read_stream(in, section, cells, has_extra));
     }
@@ -240,17 +262,18 @@ struct RecurrentRecord {
     bool operator==(const RecurrentRecord&) const = default;
 };
 
-// All records of the one half are alike, and so are those of the other.
+// All records of the one half are alike, and so are those of the other. The halves differ in every known
+// model (a short convolution against a large state); without that a section cut between records could pass.
 bool two_even_halves(const std::vector<RecurrentRecord>& records) {
     const size_t half = records.size() / 2;
-    if (half == 0 || records.size() % 2 != 0) return false;
+    if (half == 0 || records.size() % 2 != 0 || records[0] == records[half]) return false;
     for (size_t i = 0; i < half; ++i)
         if (records[i] != records[0] || records[half + i] != records[half]) return false;
     return true;
 }
 
 // A recurrent section is passed through as it is, so it is only walked, up to the last byte of the state.
-// Which layers have records is not written down: as many R records as S records, all of each kind alike.
+// Which layers have records is not written down.
 Attempt<void> walk_recurrent_section(Cursor& in) {
     in.enter("recurrent header");
     KVFOLD_TRY(const uint32_t cells, in.read<uint32_t>("the number of cells"));
@@ -265,115 +288,82 @@ Attempt<void> walk_recurrent_section(Cursor& in) {
     in.enter("recurrent header");
     const Cursor start = in;
     KVFOLD_TRY(const uint32_t s_trans, in.read<uint32_t>("s_trans"));
-    if (s_trans != 0) return start.failure(ErrorCode::unsupported, "expected s_trans to be 0, got {}", s_trans);
+    if (s_trans != 0)
+        return start.failure(ErrorCode::unsupported, "expected s_trans to be 0, got {}", s_trans);
     KVFOLD_TRY(const uint32_t layers, in.read<uint32_t>("the number of layers"));
+    in.accept();
 
     std::vector<RecurrentRecord> records;
     while (in.remaining() > 0) {
         in.enter("recurrent record", static_cast<uint32_t>(records.size()));
         if (records.size() / 2 >= layers)
-            return in.failure(ErrorCode::corrupt, "expected the end after {} layers, {} bytes are left", layers,
-                              in.remaining());
+            return in.failure(ErrorCode::corrupt, "expected the end after {} layers, {} bytes are left",
+                              layers, in.remaining());
         KVFOLD_TRY(const ggml_type type, read_type(in));
         const Cursor size_start = in;
         KVFOLD_TRY(const uint64_t row_bytes, in.read<uint64_t>("the row size"));
         if (row_bytes % ggml_type_size(type) != 0)
-            return size_start.failure(ErrorCode::corrupt, "expected a row size that is a multiple of {} ({}), got {}",
+            return size_start.failure(ErrorCode::corrupt,
+                                      "expected a row size that is a multiple of {} ({}), got {}",
                                       ggml_type_size(type), ggml_type_name(type), row_bytes);
         KVFOLD_TRY([[maybe_unused]] const auto rows, in.take(cells, row_bytes, "rows"));
         records.push_back({type, row_bytes});
+        in.accept();
     }
     if (!two_even_halves(records))
-        return in.failure(ErrorCode::corrupt, "expected as many R as S records, alike within each kind, got {} records",
+        return in.failure(ErrorCode::corrupt,
+                          "expected as many R as S records, each kind of one size, got {} records",
                           records.size());
     return {};
 }
 
-// Appends the sections from `offset` on to `state`. Recurrent comes first: its cells carry no sequence ids and
-// those of an attention cache always one, while a recurrent cell at position 0 can pass for an empty attention cache.
-Attempt<void> read_sections(const Input& input, size_t offset, SequenceState& state) {
+// Appends the sections from `from` on to `state`. Recurrent comes first: its cells carry no sequence ids and
+// those of an attention cache always one, while a recurrent cell at position 0 can pass for an empty
+// attention cache.
+Attempt<void> read_sections(const Input& input, const Cursor& from, SequenceState& state) {
     const size_t index = state.sections.size();
-    Cursor recurrent(input, offset, index);
-    if (index > 0 && offset == input.bytes.size()) return {};
+    if (index > 0 && from.remaining() == 0) return {};
+    const Cursor start(input, from.offset(), index, from.accepted());
     if (index == kMaxSections)
-        return recurrent.failure(ErrorCode::corrupt, "expected the end after {} sections, {} bytes are left", index,
-                                 recurrent.remaining());
+        return start.failure(ErrorCode::corrupt, "expected the end after {} sections, {} bytes are left",
+                             index, start.remaining());
+    Cursor recurrent = start;
     auto walked = walk_recurrent_section(recurrent);
     if (walked && index == 0)
-        return Cursor(input, offset, index).failure(ErrorCode::unsupported, "expected an attention cache, this model "
-                                                                            "keeps only a recurrent state");
+        return start.failure(ErrorCode::unsupported,
+                             "expected an attention cache, this model keeps only a recurrent state");
     if (walked) {
-        const auto rest = input.bytes.subspan(offset);
+        const auto rest = input.bytes.subspan(start.offset());
         state.recurrent.assign(rest.begin(), rest.end());
         return {};
     }
 
-    Cursor attention(input, offset, index);
+    Cursor attention = start;
     auto section = read_kv_section(attention, input.has_extra);
-    if (!section) return tl::unexpected(further(std::move(section).error(), std::move(walked).error()));
+    if (!section)
+        return tl::unexpected(further(std::move(section).error(), std::move(walked).error(),
+                                      /*tell_both=*/index > 0, "as a recurrent section"));
     state.sections.push_back(*std::move(section));
-    auto rest = read_sections(input, attention.offset(), state);
-    if (!rest) return tl::unexpected(further(std::move(rest).error(), std::move(walked).error()));
-    return {};
-}
-
-template <class T> void put(std::vector<uint8_t>& out, const T& value) {
-    const size_t at = out.size();
-    out.resize(at + sizeof(T));
-    std::memcpy(out.data() + at, &value, sizeof(T));
-}
-
-void put_tensor(std::vector<uint8_t>& out, const CacheTensor& tensor) {
-    put<int32_t>(out, tensor.type);
-    if (tensor.transposed) {
-        put<uint32_t>(out, static_cast<uint32_t>(ggml_type_size(tensor.type)));
-        put<uint32_t>(out, tensor.width);
-    } else {
-        put<uint64_t>(out, tensor.row_bytes());
-    }
-    out.insert(out.end(), tensor.bytes.begin(), tensor.bytes.end());
-}
-
-void put_stream(std::vector<uint8_t>& out, const KvSection& section) {
-    for (const CellMeta& cell : section.cells) {
-        put(out, cell.pos);
-        put<uint32_t>(out, 1);
-        if (section.has_extra) put(out, cell.extra);
-        put(out, cell.seq_id);
-    }
-    const bool transposed = section.values.empty() ? section.values_transposed : section.values.front().transposed;
-    put<uint32_t>(out, transposed ? 1 : 0);
-    put<uint32_t>(out, static_cast<uint32_t>(section.keys.size()));
-    for (const CacheTensor& keys : section.keys)
-        put_tensor(out, keys);
-    for (const CacheTensor& values : section.values)
-        put_tensor(out, values);
+    return read_sections(input, attention, state);
 }
 
 } // namespace
 
 Result<SequenceState> decode_sequence(std::span<const uint8_t> bytes, size_t first_offset) {
+    const auto attempt = [&](bool has_extra, SequenceState& state) {
+        const Input input{bytes, first_offset, has_extra};
+        return read_sections(input, Cursor(input, 0, 0, 0), state);
+    };
     SequenceState state;
-    auto plain = read_sections(Input{bytes, first_offset, /*has_extra=*/false}, 0, state);
+    auto plain = attempt(/*has_extra=*/false, state);
     if (plain) return state;
     state = {};
-    auto with_extra = read_sections(Input{bytes, first_offset, /*has_extra=*/true}, 0, state);
-    if (with_extra) return state;
-    return tl::unexpected(further(std::move(plain).error(), std::move(with_extra).error()).error);
-}
-
-std::vector<uint8_t> encode_sequence(const SequenceState& state) {
-    std::vector<uint8_t> out;
-    for (const KvSection& section : state.sections) {
-        put(out, section.streams);
-        for (uint32_t stream = 0; stream < section.streams; ++stream) {
-            const bool used = stream == section.stream;
-            put<uint32_t>(out, used ? static_cast<uint32_t>(section.cells.size()) : 0);
-            if (used && !section.cells.empty()) put_stream(out, section);
-        }
-    }
-    out.insert(out.end(), state.recurrent.begin(), state.recurrent.end());
-    return out;
+    auto extra = attempt(/*has_extra=*/true, state);
+    if (extra) return state;
+    const bool tell_both = extra.error().offset > plain.error().offset;
+    return tl::unexpected(
+        further(std::move(plain).error(), std::move(extra).error(), tell_both, "with extra position data")
+            .error);
 }
 
 } // namespace kvfold

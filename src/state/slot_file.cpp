@@ -24,8 +24,9 @@ Result<SlotFile> decode_slot(std::span<const uint8_t> bytes) {
         return fail(ErrorCode::corrupt, "slot header, offset 0: expected {} bytes, got {}", kHeaderBytes,
                     bytes.size());
     if (u32_at(bytes, 0) == LLAMA_SESSION_MAGIC)
-        return fail(ErrorCode::unsupported, "slot header, offset 0: this is a whole session (llama_state_save_file), "
-                                            "expected a sequence (llama_state_seq_save_file)");
+        return fail(ErrorCode::unsupported,
+                    "slot header, offset 0: this is a whole session (llama_state_save_file), "
+                    "expected a sequence (llama_state_seq_save_file)");
     if (u32_at(bytes, 0) != LLAMA_STATE_SEQ_MAGIC)
         return fail(ErrorCode::corrupt, "slot header, offset 0: expected magic {:#010x}, got {:#010x}",
                     LLAMA_STATE_SEQ_MAGIC, u32_at(bytes, 0));

@@ -15,7 +15,7 @@ struct SyntheticSizes {
     Index queries = 384;
     Index key_width = 32;
     Index value_width = 32;
-    float shared = 4;    // length of the direction all queries share; 0 = none, and the fold residual is large
+    float shared = 4; // length of the direction all queries share; 0 = none, and the fold residual is large
     uint32_t seed = 1;
 };
 
@@ -51,12 +51,15 @@ inline SyntheticHead synthetic_head(const SyntheticSizes& sizes) {
         head.keys.row(j) += (centres.row(cluster) + 0.4f * random_matrix(1, rank, random)) * basis;
         head.values.row(j) += meanings.row(cluster);
     }
+    head.keys -=
+        (head.keys * shared.transpose()).eval() * shared; // what all queries share says nothing about cells
     for (Index i = 0; i < sizes.queries; ++i) {
         const Index cluster = static_cast<Index>(random() % static_cast<uint32_t>(clusters));
         head.queries.row(i) += (0.9f * centres.row(cluster) + random_matrix(1, rank, random)) * basis;
         head.queries.row(i) += sizes.shared * shared;
     }
-    if (sizes.shared > 0) head.keys.row(0) += (8 / (sizes.shared * head.scale)) * shared; // a sink: + 8 for all
+    if (sizes.shared > 0)
+        head.keys.row(0) += (8 / (sizes.shared * head.scale)) * shared; // a sink: + 8 for all
     return head;
 }
 

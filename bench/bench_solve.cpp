@@ -1,0 +1,124 @@
+// Milliseconds of attention matching for one head, whole and by stage, on one core.
+//   bench_solve --benchmark_repetitions=5 --benchmark_format=json
+// Before a size is timed its result is verified: the solver must beat plain selection on it.
+#include "reference/synthetic_head.h"
+#include "solve/attention.h"
+#include "solve/bias.h"
+#include "solve/fold.h"
+#include "solve/select.h"
+#include "solve/values.h"
+
+#include <benchmark/benchmark.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+
+namespace kvfold {
+namespace {
+
+struct Size {
+    Index cells, kept, queries;
+    auto operator<=>(const Size&) const = default;
+};
+constexpr Size kSizes[] = {{2048, 188, 2000}, {2048, 188, 4000}, {6144, 700, 2000}};
+
+// A head with the input of every stage at hand.
+struct Stages {
+    reference::SyntheticHead head;
+    FullAttention full;
+    Matrix keys, values, shares, folded;
+    Vector bias;
+    CompactAttention compact;
+    std::string failure; // empty when the result is as it must be
+};
+
+std::string verify(const HeadProblem& problem, Index kept) {
+    const auto solved = solve_head(problem, {}, {.kept = kept});
+    const auto selected = solve_head(problem, {.fit_bias = false, .fit_values = false}, {.kept = kept});
+    if (!solved) return solved.error().message;
+    if (!selected) return selected.error().message;
+    const bool better = solved->output_error < 0.9f * selected->output_error &&
+                        solved->mass_error < 0.9f * selected->mass_error;
+    return better ? "" : "the solver does not beat plain selection";
+}
+
+std::unique_ptr<Stages> make_stages(const Size& size) {
+    auto stages = std::make_unique<Stages>();
+    stages->head = reference::synthetic_head(
+        {.cells = size.cells, .queries = size.queries, .key_width = 64, .value_width = 64});
+    const HeadProblem problem = stages->head.problem();
+    stages->failure = verify(problem, size.kept);
+    if (!stages->failure.empty()) return stages;
+    stages->full = attend_all(problem);
+    const std::vector<uint32_t> cells = select_cells(stages->full.score, size.kept, {});
+    stages->keys = stages->head.keys(cells, Eigen::all);
+    stages->values = stages->head.values(cells, Eigen::all);
+    stages->shares = mass_shares(problem, stages->keys, stages->full.mass);
+    stages->bias = fit_bias(stages->shares).value();
+    stages->folded = stages->keys;
+    (void)fold_bias(problem, stages->shares, stages->full.mass, stages->bias, stages->folded);
+    stages->compact = attend_compact(problem, stages->folded);
+    return stages;
+}
+
+// One set of inputs a size, made when first needed.
+Stages& stages_of(const Size& size) {
+    static std::map<Size, std::unique_ptr<Stages>> all;
+    auto& stages = all[size];
+    if (!stages) stages = make_stages(size);
+    return *stages;
+}
+
+void time_stage(const char* name, const std::function<void(Stages&, Index kept)>& stage) {
+    for (const Size& size : kSizes) {
+        const std::string full_name =
+            fmt::format("{}/T:{}/t:{}/n:{}", name, size.cells, size.kept, size.queries);
+        const auto run = [size, stage](benchmark::State& state) {
+            Stages& stages = stages_of(size);
+            if (!stages.failure.empty()) return state.SkipWithError(stages.failure.c_str());
+            for ([[maybe_unused]] auto _ : state)
+                stage(stages, size.kept);
+        };
+        benchmark::RegisterBenchmark(full_name.c_str(), run)->Unit(benchmark::kMillisecond);
+    }
+}
+
+void register_all() {
+    time_stage("solve_head", [](Stages& s, Index kept) {
+        benchmark::DoNotOptimize(solve_head(s.head.problem(), {}, {.kept = kept}));
+    });
+    time_stage("select_only", [](Stages& s, Index kept) {
+        benchmark::DoNotOptimize(solve_head(s.head.problem(), {false, false}, {.kept = kept}));
+    });
+    time_stage("attend_all",
+               [](Stages& s, Index) { benchmark::DoNotOptimize(attend_all(s.head.problem())); });
+    time_stage("select_cells",
+               [](Stages& s, Index kept) { benchmark::DoNotOptimize(select_cells(s.full.score, kept, {})); });
+    time_stage("mass_shares", [](Stages& s, Index) {
+        benchmark::DoNotOptimize(mass_shares(s.head.problem(), s.keys, s.full.mass));
+    });
+    time_stage("fit_bias", [](Stages& s, Index) { benchmark::DoNotOptimize(fit_bias(s.shares)); });
+    time_stage("fold_bias", [](Stages& s, Index) {
+        Matrix keys = s.keys;
+        benchmark::DoNotOptimize(fold_bias(s.head.problem(), s.shares, s.full.mass, s.bias, keys));
+    });
+    time_stage("attend_compact", [](Stages& s, Index) {
+        benchmark::DoNotOptimize(attend_compact(s.head.problem(), s.folded));
+    });
+    time_stage("fit_values", [](Stages& s, Index) {
+        Matrix values = s.values;
+        benchmark::DoNotOptimize(fit_values(s.compact.probabilities, s.full.output, values));
+    });
+}
+
+} // namespace
+} // namespace kvfold
+
+int main(int argc, char** argv) {
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+    kvfold::register_all();
+    benchmark::RunSpecifiedBenchmarks();
+    benchmark::Shutdown();
+}

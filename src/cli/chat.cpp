@@ -1,0 +1,160 @@
+#include "cli/answer.h"
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+
+#include <cerrno>
+#include <iostream>
+#include <memory>
+#include <sstream>
+
+namespace kvfold::cli {
+
+namespace {
+
+struct ChatOptions {
+    ModelOptions model;
+    SampleOptions sample;
+    std::string state;
+};
+
+constexpr uint32_t kFreeCells = 4096;   // of a context that the user gives no size for
+constexpr double kNearlyFull = 0.85;    // share of the context in use from which compacting is suggested
+
+constexpr const char* kHelp = "/compact [R [METHOD]]  shrink the cache R times (8), see kvfold methods\n"
+                              "/stats                 tokens, cells and bytes of the cache\n"
+                              "/save FILE             write the cache as a slot file\n"
+                              "/load FILE             replace the cache by that of a slot file\n"
+                              "/help                  this text\n"
+                              "/quit                  leave; so does the end of the input\n"
+                              "Ctrl-C stops an answer or a compaction; at the prompt it leaves.\n";
+
+class Chat {
+  public:
+    Chat(const ChatOptions& options, const LoadedModel& model, Session session)
+        : options_(options), model_(model), session_(std::move(session)) {}
+
+    // Errors are told and the chat goes on: only the end of the input and Ctrl-C at the prompt end it.
+    Status run() {
+        const bool asks = is_terminal(stdin) && is_terminal(stdout);
+        if (asks) fmt::print("{}; /help lists the commands\n", model_.name);
+        for (std::string line;;) {
+            if (asks) fmt::print("{} ", bold(stdout, ">"));
+            std::fflush(stdout);
+            if (!std::getline(std::cin, line)) break;
+            if (line == "/quit" || line == "/exit") return {};
+            const Status status = line.starts_with('/') ? obey(line) : reply(line);
+            if (!status && status.error().code != ErrorCode::cancelled)
+                fmt::print(stderr, "kvfold: {}\n", status.error().message);
+            if (interrupted()) fmt::print(stderr, "(stopped)\n");
+            forget_interrupt();
+        }
+        if (interrupted()) {
+            if (asks) fmt::print("\n");
+            return fail(ErrorCode::cancelled, "interrupted");
+        }
+        return {};
+    }
+
+  private:
+    Status reply(const std::string& line) {
+        if (line.find_first_not_of(" \t\r") == std::string::npos) return {};
+        KVFOLD_TRY(const Stop stop, answer(session_, line, options_.sample));
+        if (stop == Stop::interrupted) return {};
+        const double used = static_cast<double>(session_.cells()) / llama_n_ctx(session_.context());
+        if (stop == Stop::context_full || used >= kNearlyFull)
+            fmt::print(stderr, "({}: {} of {} cells; /compact 8 makes room)\n",
+                       stop == Stop::context_full ? "the context is full" : "the context is nearly full",
+                       session_.cells(), llama_n_ctx(session_.context()));
+        return {};
+    }
+
+    Status obey(const std::string& line) {
+        std::istringstream words(line);
+        std::string name;
+        words >> name;
+        if (name == "/compact") return compact(words);
+        if (name == "/help") return fmt::print("{}", kHelp), Status{};
+        if (name == "/stats") return print_stats();
+        std::string file;
+        std::getline(words >> std::ws, file);
+        if (name != "/save" && name != "/load")
+            return fail(ErrorCode::invalid_argument, "no command {}; /help lists them", name);
+        if (file.empty()) return fail(ErrorCode::invalid_argument, "{} needs a file", name);
+        return name == "/save" ? save(file) : load(file);
+    }
+
+    Status compact(std::istringstream& words) {
+        std::string ratio = "8", method_name(default_method().name), rest;
+        words >> ratio >> method_name;
+        if (ratio.empty()) ratio = "8";
+        if (method_name.empty()) method_name = default_method().name;
+        if (const std::string complaint = ratio_check()(ratio); !complaint.empty())
+            return fail(ErrorCode::invalid_argument, "{}", complaint);
+        if (words >> rest) return fail(ErrorCode::invalid_argument, "'{}' is too much; write /compact R METHOD", rest);
+        KVFOLD_TRY(const Method* method, find_method(method_name));
+        if (session_.cells() == 0) return fail(ErrorCode::invalid_argument, "there is nothing to compact yet");
+        Budget budget;
+        budget.ratio = std::stod(ratio);
+        ProgressBar bar;
+        KVFOLD_TRY(const CompactReport report, session_.compact(*method, budget, options_.sample.seed, bar));
+        fmt::print("({} -> {} cells, {} -> {}, {:.1f} s)\n", report.cells_before, report.cells_after,
+                   megabytes(report.bytes_before), megabytes(report.bytes_after),
+                   report.snapshot_s + report.study_s + report.solve_s + report.swap_s);
+        return {};
+    }
+
+    Status print_stats() {
+        const size_t bytes = session_.cells() == 0 ? 0 : llama_state_seq_get_size(session_.context(), 0);
+        fmt::print("({} tokens in {} of {} cells, {})\n", session_.tokens().size(), session_.cells(),
+                   llama_n_ctx(session_.context()), megabytes(bytes));
+        return {};
+    }
+
+    Status save(const std::string& file) {
+        KVFOLD_CHECK(session_.save(file));
+        fmt::print("({} written, {} cells)\n", file, session_.cells());
+        return {};
+    }
+
+    Status load(const std::string& file) {
+        KVFOLD_TRY(SlotFile slot, read_slot_for(model_, file));
+        KVFOLD_TRY(session_, Session::restore(model_, std::move(slot), options_.model.context, kFreeCells));
+        return print_stats();
+    }
+
+    const ChatOptions& options_;
+    const LoadedModel& model_;
+    Session session_;
+};
+
+Result<Session> start(const LoadedModel& model, const ChatOptions& options) {
+    if (options.state.empty())
+        return Session::open(model, options.model.context != 0 ? options.model.context : kFreeCells);
+    KVFOLD_TRY(SlotFile slot, read_slot_for(model, options.state));
+    return Session::restore(model, std::move(slot), options.model.context, kFreeCells);
+}
+
+Status run_chat(const ChatOptions& options) {
+    KVFOLD_TRY(const LoadedModel model, open_model(options.model));
+    KVFOLD_TRY(Session session, start(model, options));
+    return Chat(options, model, std::move(session)).run();
+}
+
+} // namespace
+
+void add_chat(CLI::App& app, Command& chosen) {
+    auto options = std::make_shared<ChatOptions>();
+    CLI::App* command = app.add_subcommand("chat", "Talk, and compact what was said while talking");
+    command->footer("Reads a question a line from standard input. Commands:\n" + std::string(kHelp));
+    add_model_options(*command, options->model);
+    CLI::Option* state = command->add_option("-s,--state", options->state, "slot file to go on from");
+    state->option_text("STATE");
+    add_context_option(*command, options->model.context, "4096, and with a state as many beside its cells");
+    const auto [keys, values] = add_cache_type_options(*command, options->model);
+    keys->excludes(state);
+    values->excludes(state);
+    add_sample_options(*command, options->sample);
+    command->callback([options, &chosen] { chosen = [options] { return run_chat(*options); }; });
+}
+
+} // namespace kvfold::cli

@@ -1,0 +1,22 @@
+// The subcommands. Each registers its options; when the command line asks for it, it puts its work in `chosen`.
+#pragma once
+
+#include "base/result.h"
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+
+namespace kvfold::cli {
+
+using Command = std::function<Status()>;
+
+void add_compact(CLI::App& app, Command& chosen);
+void add_ask(CLI::App& app, Command& chosen);
+void add_chat(CLI::App& app, Command& chosen);
+void add_eval(CLI::App& app, Command& chosen);
+void add_bench(CLI::App& app, Command& chosen);
+void add_inspect(CLI::App& app, Command& chosen);
+void add_methods(CLI::App& app, Command& chosen);
+
+} // namespace kvfold::cli

@@ -1,0 +1,129 @@
+#include "base/timer.h"
+#include "cli/commands.h"
+#include "cli/session.h"
+
+#include <memory>
+
+namespace kvfold::cli {
+
+namespace {
+
+struct CompactOptions {
+    ModelOptions model;
+    Budget budget;
+    std::string text, slot, out;
+    std::string method = std::string(default_method().name);
+    uint64_t seed = 1;
+    JsonTarget json;
+};
+
+Result<Session> read_input(const LoadedModel& model, const CompactOptions& options, ProgressBar& bar) {
+    if (!options.slot.empty()) {
+        KVFOLD_TRY(SlotFile slot, read_slot_for(model, options.slot));
+        return Session::restore(model, std::move(slot), options.model.context, /*free_cells=*/0);
+    }
+    KVFOLD_TRY(const std::vector<llama_token> tokens, read_text(model, options.text));
+    const auto needed = static_cast<uint32_t>(tokens.size());
+    const uint32_t cells = options.model.context != 0 ? options.model.context : needed;
+    if (needed > cells)
+        return fail(ErrorCode::invalid_argument, "{}: has {} tokens, more than -c {}; raise -c or leave it out",
+                    options.text, needed, cells);
+    KVFOLD_TRY(Session session, Session::open(model, cells));
+    KVFOLD_CHECK(session.append(tokens, Outputs::none, &bar));
+    llama_synchronize(session.context());
+    return session;
+}
+
+void print_summary(const CompactOptions& options, const LoadedModel& model, const Session& session,
+                   const CompactReport& report, double prefill_s) {
+    FILE* out = options.json.human();
+    const size_t tokens = session.tokens().size();
+    const auto line = [out](std::string_view name, const std::string& text) {
+        fmt::print(out, "{}  {}\n", bold(out, fmt::format("{:<7}", name)), text);
+    };
+    line("tokens", tokens > model.trained_context() ?
+         fmt::format("{} (the model was trained for {})", tokens, model.trained_context()) : std::to_string(tokens));
+    line("cells", fmt::format("{} -> {}", report.cells_before, report.cells_after));
+    line("state", fmt::format("{} -> {}", megabytes(report.bytes_before), megabytes(report.bytes_after)));
+    line("time", fmt::format("{}study {:.1f} s, solve {:.1f} s, swap {:.2f} s",
+                             options.slot.empty() ? fmt::format("prefill {:.1f} s, ", prefill_s) : "",
+                             report.study_s, report.solve_s, report.snapshot_s + report.swap_s));
+    line("written", options.out);
+    const std::filesystem::path file = options.out;
+    const std::string folder = file.has_parent_path() ? file.parent_path().string() : ".";
+    fmt::print(out, "\nAsk it:\n  kvfold ask -m {} -s {} -p 'What is this about?'\n", shell_word(options.model.path),
+               shell_word(options.out));
+    fmt::print(out, "Or restore it in a server started with: llama-server -m {} --slot-save-path {}\n"
+                    "  curl 'http://127.0.0.1:8080/slots/0?action=restore' -H 'Content-Type: application/json' "
+                    "-d '{{\"filename\": \"{}\"}}'\n",
+               shell_word(options.model.path), shell_word(folder), file_name(file));
+}
+
+Json to_json(const CompactOptions& options, const LoadedModel& model, const Session& session,
+             const CompactReport& report, double prefill_s) {
+    return {{"model", model.name},
+            {"method", options.method},
+            {"ratio", options.budget.ratio},
+            {"tokens", session.tokens().size()},
+            {"cells_before", report.cells_before},
+            {"cells_after", report.cells_after},
+            {"bytes_before", report.bytes_before},
+            {"bytes_after", report.bytes_after},
+            {"prefill_s", options.slot.empty() ? Json(prefill_s) : Json(nullptr)},
+            {"snapshot_s", report.snapshot_s},
+            {"study_s", report.study_s},
+            {"study_tokens", report.study_tokens},
+            {"solve_s", report.solve_s},
+            {"swap_s", report.swap_s},
+            {"seed", options.seed},
+            {"threads", model.threads()},
+            {"out", file_name(options.out)}};
+}
+
+Status run_compact(const CompactOptions& options) {
+    KVFOLD_TRY(const Method* method, find_method(options.method));
+    KVFOLD_CHECK(check_can_write(std::filesystem::path(options.out)));
+    KVFOLD_CHECK(check_can_write(options.json));
+    KVFOLD_TRY(const LoadedModel model, open_model(options.model));
+    ProgressBar bar;
+    const Timer prefill;
+    KVFOLD_TRY(Session session, read_input(model, options, bar));
+    const double prefill_s = prefill.seconds();
+    KVFOLD_TRY(const CompactReport report, session.compact(*method, options.budget, options.seed, bar));
+    KVFOLD_CHECK(session.save(options.out));
+    print_summary(options, model, session, report, prefill_s);
+    return write_json(options.json, to_json(options, model, session, report, prefill_s));
+}
+
+} // namespace
+
+void add_compact(CLI::App& app, Command& chosen) {
+    auto options = std::make_shared<CompactOptions>();
+    CLI::App* command = app.add_subcommand("compact", "Read a text or a saved state, compact it, save a slot file");
+    command->footer("OUT is a slot file as llama-server and llama_state_seq_save_file write it; it appears complete\n"
+                    "or not at all. With --session cache types come from the state.");
+    add_model_options(*command, options->model);
+    auto* input = command->add_option_group("input", "one of the two");
+    input->add_option("-f,--file", options->text, "a text to read")->option_text("TEXT");
+    CLI::Option* slot = input->add_option("--session", options->slot, "a slot file instead of a text")->option_text("IN");
+    input->require_option(1);
+    command->add_option("-o,--out", options->out, "slot file to write")->required()->option_text("OUT");
+    command->add_option("-r,--ratio", options->budget.ratio, "cells before / cells after, 1 or more; default: 8")
+        ->check(ratio_check())->option_text("R");
+    command->add_option("--method", options->method, "see kvfold methods; default: " + options->method)
+        ->check(method_check())->option_text("NAME");
+    command->add_option("--keep-first", options->budget.keep_first, "oldest cells to keep as they are; default: 4")
+        ->check(CLI::Range(1, 1 << 30))->option_text("N");
+    command->add_option("--keep-last", options->budget.keep_last,
+                        "newest cells to keep as they are; default: 64, or a quarter of the rest when that is less")
+        ->check(CLI::Range(0, 1 << 30))->option_text("N");
+    add_context_option(*command, options->model.context, "as many as the text needs");
+    const auto [keys, values] = add_cache_type_options(*command, options->model);
+    keys->excludes(slot);
+    values->excludes(slot);
+    command->add_option("--seed", options->seed, "seed of the study; default: 1")->option_text("N");
+    add_json_option(*command, options->json);
+    command->callback([options, &chosen] { chosen = [options] { return run_compact(*options); }; });
+}
+
+} // namespace kvfold::cli

@@ -1,0 +1,79 @@
+// The kvfold command. Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted.
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/options.h"
+#include "runtime/model.h"
+
+#include <ggml-backend.h>
+
+#include <csignal>
+
+namespace {
+
+using namespace kvfold;
+
+enum ExitCode { kOk = 0, kFailed = 1, kUsage = 2, kInterrupted = 130 };
+
+// Exactly one line, whatever a message holds.
+void print_error(std::string message) {
+    std::replace(message.begin(), message.end(), '\n', ' ');
+    fmt::print(stderr, "kvfold: {}\n", message);
+}
+
+int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error); // --help, --version
+    const auto used = app.get_subcommands();
+    const std::string command = used.empty() ? "kvfold" : "kvfold " + used.front()->get_name();
+    print_error(fmt::format("{}; see {} --help", error.what(), command));
+    return kUsage;
+}
+
+int report(const Status& status) {
+    const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    if (!status && (status.error().code == ErrorCode::cancelled || cli::interrupted())) {
+        print_error("interrupted");
+        return kInterrupted;
+    }
+    if (!status) print_error(status.error().message);
+    else if (!written) print_error("cannot write to standard output");
+    return status && written ? kOk : kFailed;
+}
+
+int run(std::vector<std::string> arguments) {
+    CLI::App app("kvfold shrinks the KV cache of llama.cpp models by Attention Matching.", "kvfold");
+    app.set_version_flag("--version", fmt::format("kvfold {} (llama.cpp {}, ggml {})", KVFOLD_VERSION,
+                                                  KVFOLD_LLAMA_VERSION, ggml_version()));
+    app.require_subcommand(1);
+    app.footer("Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted (nothing is left half-written).");
+    cli::Command chosen;
+    cli::add_compact(app, chosen);
+    cli::add_ask(app, chosen);
+    cli::add_chat(app, chosen);
+    cli::add_eval(app, chosen);
+    cli::add_bench(app, chosen);
+    cli::add_inspect(app, chosen);
+    cli::add_methods(app, chosen);
+    cli::accept_llama_spellings(arguments);
+    std::reverse(arguments.begin(), arguments.end()); // CLI11 takes them from the back
+    try {
+        app.parse(std::move(arguments));
+    } catch (const CLI::ParseError& error) {
+        return report_usage(app, error);
+    }
+    silence_llama_log();
+    ggml_backend_load_all();
+    return report(chosen());
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    std::signal(SIGXFSZ, SIG_IGN); // a file-size limit is an error of write(), not the end
+    cli::catch_interrupts();
+    try {
+        return run({argv + 1, argv + argc});
+    } catch (const std::exception& error) {
+        print_error(error.what());
+        return kFailed;
+    }
+}

@@ -1,0 +1,102 @@
+#include "cli/options.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace kvfold::cli {
+
+namespace {
+
+constexpr std::array kCacheTypes = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q4_0,
+                                    GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_IQ4_NL};
+
+std::string cache_type_names() {
+    std::string names;
+    for (const ggml_type type : kCacheTypes) {
+        names += names.empty() ? "" : " ";
+        names += ggml_type_name(type);
+    }
+    return names;
+}
+
+CLI::Validator cache_type_check() {
+    const auto check = [](const std::string& name) {
+        const bool known = std::any_of(kCacheTypes.begin(), kCacheTypes.end(),
+                                       [&](ggml_type type) { return name == ggml_type_name(type); });
+        return known ? std::string() : fmt::format("no cache type '{}'; there are {}", name, cache_type_names());
+    };
+    return {check, "TYPE"};
+}
+
+} // namespace
+
+void add_model_options(CLI::App& command, ModelOptions& options) {
+    command.add_option("-m,--model", options.path, "the model, a GGUF file")->required()->option_text("MODEL");
+    command.add_option("-t,--threads", options.threads, "threads; default: one for each processor")
+        ->check(CLI::Range(1, 1024))->option_text("N");
+    command.add_option("--gpu-layers,--n-gpu-layers", options.gpu_layers, "(-ngl) layers on the GPU; default: all")
+        ->option_text("N");
+}
+
+void add_context_option(CLI::App& command, uint32_t& context, const std::string& when_absent) {
+    command.add_option("-c,--ctx-size", context, "size of the context in cells; default: " + when_absent)
+        ->check(CLI::Range(1, 1 << 30))->option_text("N");
+}
+
+std::pair<CLI::Option*, CLI::Option*> add_cache_type_options(CLI::App& command, ModelOptions& options) {
+    const CLI::Validator check = cache_type_check();
+    auto* keys = command.add_option("--cache-type-k", options.keys,
+                                    "(-ctk) type of the cached keys: " + cache_type_names() + "; default: f16");
+    auto* values = command.add_option("--cache-type-v", options.values, "(-ctv) type of the cached values; default: f16");
+    keys->check(check)->option_text("TYPE");
+    values->check(check)->option_text("TYPE");
+    return {keys, values};
+}
+
+void add_json_option(CLI::App& command, JsonTarget& target) {
+    command.add_option_function<std::vector<std::string>>(
+        "--json",
+        [&target](const std::vector<std::string>& given) {
+            target.file = given.empty() || given.front().empty() ? "-" : given.front();
+        },
+        "write the results as JSON to FILE, or to standard output without FILE")
+        ->expected(0, 1)->option_text("[FILE]");
+}
+
+void add_json_flag(CLI::App& command, JsonTarget& target) {
+    command.add_flag("--json{-}", target.file, "print JSON; --json=FILE writes it to FILE");
+}
+
+ggml_type cache_type(const std::string& name) {
+    return *std::find_if(kCacheTypes.begin(), kCacheTypes.end(),
+                         [&](ggml_type type) { return name == ggml_type_name(type); });
+}
+
+CLI::Validator ratio_check() {
+    const auto check = [](const std::string& text) {
+        double ratio = 0;
+        const bool is_number = CLI::detail::lexical_cast(text, ratio) && std::isfinite(ratio);
+        if (is_number && ratio >= 1) return std::string();
+        return fmt::format("'{}' is not a ratio; give cells before / cells after, 1 or more, for example 8", text);
+    };
+    return {check, "RATIO"};
+}
+
+CLI::Validator method_check() {
+    const auto check = [](const std::string& name) {
+        const Result<const Method*> method = find_method(name);
+        return method ? std::string() : method.error().message;
+    };
+    return {check, "METHOD"};
+}
+
+void accept_llama_spellings(std::vector<std::string>& arguments) {
+    for (std::string& argument : arguments) {
+        if (argument == "-ctk") argument = "--cache-type-k";
+        if (argument == "-ctv") argument = "--cache-type-v";
+        if (argument == "-ngl") argument = "--gpu-layers";
+    }
+}
+
+} // namespace kvfold::cli

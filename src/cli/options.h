@@ -1,0 +1,44 @@
+// Options that several subcommands share, named as llama.cpp names them.
+#pragma once
+
+#include "cli/output.h"
+#include "method/method.h"
+
+#include <CLI/CLI.hpp>
+#include <ggml.h>
+
+namespace kvfold::cli {
+
+struct ModelOptions {
+    std::string path;
+    int gpu_layers = -1;  // -1 = all
+    int threads = 0;      // 0 = one for each processor
+    uint32_t context = 0; // cells; 0 = as many as needed
+    std::string keys = "f16", values = "f16";
+};
+
+// -m, -t, -ngl
+void add_model_options(CLI::App& command, ModelOptions& options);
+
+// -c; `when_absent` says what happens without it.
+void add_context_option(CLI::App& command, uint32_t& context, const std::string& when_absent);
+
+// -ctk, -ctv
+std::pair<CLI::Option*, CLI::Option*> add_cache_type_options(CLI::App& command, ModelOptions& options);
+
+// The two together: "--json" alone means standard output.
+void add_json_option(CLI::App& command, JsonTarget& target);
+
+// For commands with a positional argument, which "--json FILE" would swallow: "--json" or "--json=FILE".
+void add_json_flag(CLI::App& command, JsonTarget& target);
+
+// REQUIRES: a name that the option's check accepted.
+ggml_type cache_type(const std::string& name);
+
+CLI::Validator ratio_check();
+CLI::Validator method_check();
+
+// CLI11 knows short options of one letter only; llama.cpp's users type -ctk, -ctv and -ngl.
+void accept_llama_spellings(std::vector<std::string>& arguments);
+
+} // namespace kvfold::cli

@@ -1,0 +1,52 @@
+#include "cli/output.h"
+
+#include "base/file.h"
+
+#include <unistd.h>
+
+namespace kvfold::cli {
+
+Status write_json(const JsonTarget& target, const Json& json) {
+    if (!target.wanted()) return {};
+    const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    if (!target.is_stdout()) return write_file(target.file, text);
+    fmt::print("{}", text);
+    return {};
+}
+
+Status check_can_write(const std::filesystem::path& path) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored))
+        return fail(ErrorCode::io, "{}: is a folder; name a file to write", path.string());
+    const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+    if (!std::filesystem::is_directory(folder, ignored))
+        return fail(ErrorCode::io, "{}: there is no folder {}; create it first", path.string(), folder.string());
+    if (access(folder.c_str(), W_OK) != 0)
+        return fail(ErrorCode::io, "{}: no permission to write into {}", path.string(), folder.string());
+    return {};
+}
+
+Status check_can_write(const JsonTarget& target) {
+    if (!target.wanted() || target.is_stdout()) return {};
+    return check_can_write(std::filesystem::path(target.file));
+}
+
+std::string megabytes(size_t bytes) {
+    const double mb = static_cast<double>(bytes) / 1e6;
+    return mb < 0.1 ? fmt::format("{:.3f} MB", mb) : fmt::format("{:.1f} MB", mb);
+}
+
+std::string shell_word(const std::string& word) {
+    const auto is_plain = [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_-./+=:,@%").find(c) != std::string_view::npos;
+    };
+    if (!word.empty() && std::all_of(word.begin(), word.end(), is_plain)) return word;
+    std::string quoted = "'";
+    for (const char c : word)
+        quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    return quoted + "'";
+}
+
+std::string file_name(const std::filesystem::path& path) { return path.filename().string(); }
+
+} // namespace kvfold::cli

@@ -1,0 +1,40 @@
+// Where results go: JSON to a file or standard output, and people's text beside it.
+#pragma once
+
+#include "base/result.h"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+
+namespace kvfold::cli {
+
+using Json = nlohmann::ordered_json; // keys in the order they are set
+
+// Value of --json: empty = none, "-" = standard output, else a file.
+struct JsonTarget {
+    std::string file;
+    bool wanted() const { return !file.empty(); }
+    bool is_stdout() const { return file == "-"; }
+    // Text for people gives way to JSON on standard output.
+    FILE* human() const { return is_stdout() ? stderr : stdout; }
+};
+
+Status write_json(const JsonTarget& target, const Json& json);
+
+// Looks whether a file can be written at `path` before hours of work depend on it. Says nothing of space.
+Status check_can_write(const std::filesystem::path& path);
+Status check_can_write(const JsonTarget& target);
+
+// "47.2 MB": 10^6 bytes, as disks and downloads count.
+std::string megabytes(size_t bytes);
+
+// The word as a shell wants it.
+std::string shell_word(const std::string& word);
+
+// The last part of a path: results must not tell where somebody keeps files.
+std::string file_name(const std::filesystem::path& path);
+
+} // namespace kvfold::cli

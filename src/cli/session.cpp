@@ -1,0 +1,172 @@
+#include "cli/session.h"
+
+#include "base/file.h"
+#include "cli/interrupt.h"
+#include "state/live_sequence.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace kvfold::cli {
+
+namespace {
+
+constexpr uint32_t kBatch = 512;
+
+tl::unexpected<Error> of_another_model(const std::string& path, const LoadedModel& model, const std::string& why) {
+    return fail(ErrorCode::invalid_argument, "{}: slot file of another model than {}: {}", path, model.name, why);
+}
+
+Status check_layers(const LoadedModel& model, const KvSection& section, const std::string& path) {
+    const auto& layers = model.map.layers;
+    if (section.keys.size() != layers.size())
+        return of_another_model(path, model, fmt::format("it holds {} layers, the model has {}", section.keys.size(),
+                                                         layers.size()));
+    for (size_t i = 0; i < layers.size(); ++i) {
+        const Index keys = layers[i].kv_heads * layers[i].key_width, values = layers[i].kv_heads * layers[i].value_width;
+        if (section.keys[i].width != keys || section.values[i].width != values)
+            return of_another_model(path, model, fmt::format("its layer {} is {} keys and {} values wide, the model's {} "
+                                    "and {}", i, section.keys[i].width, section.values[i].width, keys, values));
+    }
+    return {};
+}
+
+Status check_slot(const LoadedModel& model, const SlotFile& slot, const std::string& path) {
+    const KvSection& section = slot.state.sections.front();
+    if (section.cells.empty()) return fail(ErrorCode::invalid_argument, "{}: holds no cells", path);
+    KVFOLD_CHECK(check_layers(model, section, path));
+    if ((slot.state.sections.size() > 1) != model.map.has_window)
+        return of_another_model(path, model, model.map.has_window ? "it has no sliding-window part" :
+                                "it has a sliding-window part, the model has none");
+    if (slot.state.recurrent.empty() == model.map.has_recurrent)
+        return of_another_model(path, model, "only one of them has a recurrent state");
+    const int32_t vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model.model.get()));
+    for (const int32_t token : slot.tokens) {
+        if (token < 0 || token >= vocabulary)
+            return of_another_model(path, model, fmt::format("token {} is not in a vocabulary of {}", token, vocabulary));
+    }
+    int32_t last = 0;
+    for (const CellMeta& cell : section.cells)
+        last = std::max(last, cell.pos);
+    if (slot.tokens.size() != static_cast<size_t>(last) + 1)
+        return fail(ErrorCode::unsupported, "{}: has {} tokens but positions up to {}; kvfold needs one token for each "
+                    "position", path, slot.tokens.size(), last);
+    return {};
+}
+
+} // namespace
+
+uint32_t LoadedModel::trained_context() const { return static_cast<uint32_t>(llama_model_n_ctx_train(model.get())); }
+
+Result<LoadedModel> open_model(const ModelOptions& options) {
+    LoadedModel loaded;
+    loaded.name = file_name(options.path);
+    KVFOLD_TRY(loaded.model, load_model(options.path, options.gpu_layers));
+    llama_context_params& params = loaded.params;
+    params = llama_context_default_params();
+    const int processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    params.n_threads = params.n_threads_batch = options.threads > 0 ? options.threads : processors;
+    params.n_batch = params.n_ubatch = kBatch;
+    params.n_seq_max = 1;
+    params.swa_full = false; // as llama-server, which has to restore what is saved here
+    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    params.type_k = cache_type(options.keys);
+    params.type_v = cache_type(options.values);
+    params.abort_callback = stop_on_interrupt;
+    Result<AttentionMap> map = probe_attention(loaded.model.get(), params);
+    if (!map) return fail(map.error().code, "{}: {}", options.path, map.error().message);
+    loaded.map = std::move(*map);
+    return loaded;
+}
+
+Result<std::vector<llama_token>> read_text(const LoadedModel& model, const std::string& path) {
+    KVFOLD_TRY(const std::vector<uint8_t> bytes, read_file(path));
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    if (text.find('\0') != std::string_view::npos)
+        return fail(ErrorCode::corrupt, "{}: is not a text (it has zero bytes)", path);
+    std::vector<llama_token> tokens = tokenize(model.model.get(), text, /*add_bos=*/true, /*special=*/false);
+    if (text.empty() || tokens.empty()) return fail(ErrorCode::invalid_argument, "{}: holds no text", path);
+    return tokens;
+}
+
+Result<SlotFile> read_slot_for(const LoadedModel& model, const std::string& path) {
+    KVFOLD_TRY(SlotFile slot, read_slot_file(path));
+    KVFOLD_CHECK(check_slot(model, slot, path));
+    return slot;
+}
+
+Result<Session> Session::open(const LoadedModel& model, uint32_t cells) {
+    Session session;
+    session.model_ = &model;
+    session.params_ = model.params;
+    session.params_.n_ctx = cells;
+    KVFOLD_TRY(session.ctx_, new_context(model.model.get(), session.params_));
+    return session;
+}
+
+Result<Session> Session::restore(const LoadedModel& model, SlotFile slot, uint32_t cells, uint32_t free_cells) {
+    const KvSection& section = slot.state.sections.front();
+    const auto held = static_cast<uint32_t>(section.cells.size());
+    if (cells != 0 && cells < held)
+        return fail(ErrorCode::invalid_argument, "the state holds {} cells, more than -c {}; raise -c", held, cells);
+    Session session;
+    session.model_ = &model;
+    session.params_ = model.params;
+    session.params_.n_ctx = cells != 0 ? cells : held + free_cells;
+    session.params_.type_k = section.keys.front().type;
+    session.params_.type_v = section.values.front().type;
+    if (section.values.front().transposed) session.params_.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    KVFOLD_TRY(session.ctx_, new_context(model.model.get(), session.params_));
+    KVFOLD_CHECK(write_sequence(session.ctx_.get(), 0, slot.state));
+    session.tokens_ = std::move(slot.tokens);
+    session.cells_ = held;
+    return session;
+}
+
+size_t Session::room() const {
+    const size_t all = llama_n_ctx(ctx_.get());
+    return all > cells_ ? all - cells_ : 0;
+}
+
+Status Session::append(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar) {
+    if (tokens.size() > room())
+        return fail(ErrorCode::invalid_argument, "{} more tokens do not fit into a context of {} cells, {} of them in use",
+                    tokens.size(), llama_n_ctx(ctx_.get()), cells_);
+    for (size_t done = 0; done < tokens.size(); done += kBatch) {
+        if (bar) bar->show("prefill", static_cast<double>(done) / static_cast<double>(tokens.size()));
+        const auto chunk = tokens.subspan(done, std::min<size_t>(kBatch, tokens.size() - done));
+        const bool newest = done + chunk.size() == tokens.size();
+        const auto pos = static_cast<llama_pos>(tokens_.size() + done);
+        Status status = decode_tokens(ctx_.get(), chunk, pos, newest ? outputs : Outputs::none);
+        if (status && interrupted() && !newest) status = fail(ErrorCode::cancelled, "cancelled");
+        if (!status) {
+            llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, static_cast<llama_pos>(tokens_.size()), -1);
+            return status;
+        }
+    }
+    tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+    cells_ += tokens.size();
+    return {};
+}
+
+Result<CompactReport> Session::compact(const Method& method, const Budget& budget, uint64_t seed, ProgressBar& bar) {
+    CompactRequest request;
+    request.method = &method;
+    request.budget = budget;
+    request.tokens = tokens_;
+    request.context = params_;
+    request.seed = seed;
+    request.threads = model_->threads();
+    request.progress = bar.for_compaction();
+    Result<CompactReport> report = compact_sequence(ctx_.get(), 0, request);
+    bar.clear();
+    if (report) cells_ = report->cells_after;
+    return report;
+}
+
+Status Session::save(const std::string& path) const {
+    KVFOLD_TRY(SequenceState state, read_sequence(ctx_.get(), 0));
+    return write_slot_file(path, {tokens_, std::move(state)});
+}
+
+} // namespace kvfold::cli

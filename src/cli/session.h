@@ -1,0 +1,62 @@
+// A model, one sequence in a context of it, and the sequence's tokens.
+#pragma once
+
+#include "cli/options.h"
+#include "cli/terminal.h"
+#include "engine/compact.h"
+#include "runtime/context.h"
+#include "runtime/model.h"
+#include "state/slot_file.h"
+#include "study/probe.h"
+
+namespace kvfold::cli {
+
+struct LoadedModel {
+    ModelPtr model;
+    AttentionMap map;
+    llama_context_params params; // of every context that the command opens; n_ctx is set when it does
+    std::string name;            // the file's name
+
+    int threads() const { return params.n_threads; }
+    uint32_t trained_context() const;
+};
+
+// Loads and probes: a model that kvfold cannot serve is refused before anything long happens.
+Result<LoadedModel> open_model(const ModelOptions& options);
+
+// The tokens of a text file, as the model reads them from the start. Fails when there are none.
+Result<std::vector<llama_token>> read_text(const LoadedModel& model, const std::string& path);
+
+// A slot file that belongs to the model, checked before llama.cpp sees it.
+Result<SlotFile> read_slot_for(const LoadedModel& model, const std::string& path);
+
+class Session {
+  public:
+    // An empty sequence in a context of `cells`. The model must outlive the session.
+    static Result<Session> open(const LoadedModel& model, uint32_t cells);
+
+    // The sequence of a slot file, in a context of its cache types and layout with `free_cells` beside it,
+    // or of `cells` in all when that is not 0.
+    static Result<Session> restore(const LoadedModel& model, SlotFile slot, uint32_t cells, uint32_t free_cells);
+
+    llama_context* context() const { return ctx_.get(); }
+    const llama_model* model() const { return model_->model.get(); }
+    const std::vector<llama_token>& tokens() const { return tokens_; }
+    size_t cells() const { return cells_; }
+    size_t room() const;
+
+    // Appends tokens and decodes them. On failure the sequence is what it was where the model allows it.
+    Status append(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar = nullptr);
+
+    Result<CompactReport> compact(const Method& method, const Budget& budget, uint64_t seed, ProgressBar& bar);
+    Status save(const std::string& path) const;
+
+  private:
+    const LoadedModel* model_ = nullptr;
+    llama_context_params params_ = {};
+    ContextPtr ctx_;
+    std::vector<llama_token> tokens_; // token i stands at position i, also where its cell was folded away
+    size_t cells_ = 0;
+};
+
+} // namespace kvfold::cli

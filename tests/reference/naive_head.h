@@ -1,0 +1,52 @@
+// The double-precision twin of src/solve: each step as its definition, in plain loops, as slow as it likes.
+// It shares no code with src/solve, only the names of the steps.
+#pragma once
+
+#include "solve/solve_head.h"
+
+#include <Eigen/Core>
+
+#include <vector>
+
+namespace kvfold::reference {
+
+using Table = Eigen::MatrixXd; // storage only: all arithmetic below is written out
+using Column = Eigen::VectorXd;
+
+struct NaiveAttention {
+    Table logits;        // S: [n, keys], capped
+    Table probabilities; // P: [n, keys]
+    Column mass;         // m: [n]
+    Table output;        // Y: [n, dv]; empty when no values were given
+    Column score;        // [keys]
+};
+
+NaiveAttention naive_attention(const HeadProblem& problem, const Table& keys, const Table& values);
+
+std::vector<uint32_t> naive_select(const Column& score, Index kept, const std::vector<uint32_t>& pinned);
+
+// ||A w - 1||^2 + lambda ||w - 1||^2 with lambda = 1e-4 x mean eigenvalue.
+double bias_objective(const Table& shares, const Column& weights);
+
+// Its minimum over e^-3 <= w <= e^3 by projected gradient with momentum. Returns w.
+Column naive_weights(const Table& shares);
+
+// argmin ||A z - B||^2 + ridge x mean eigenvalue x ||z||^2 by textbook Cholesky.
+Table naive_ridge(const Table& a, const Table& b, double ridge);
+
+// The whole chain of solve_head without rounding.
+struct NaiveHead {
+    std::vector<uint32_t> kept;
+    Table keys, values;
+    double fold_residual = 0, output_error = 0, mass_error = 0;
+};
+NaiveHead naive_solve(const HeadProblem& problem, const SolvePlan& plan, Index kept);
+
+// What any compact head is worth on the queries of `problem`.
+struct Quality {
+    double output_error; // ||Y' - Y|| / ||Y||
+    double mass_error;   // RMS of m' - m
+};
+Quality naive_quality(const HeadProblem& problem, const Table& keys, const Table& values);
+
+} // namespace kvfold::reference
