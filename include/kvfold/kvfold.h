@@ -11,7 +11,7 @@
  *     context while kvfold compacts, saves or loads a sequence of it. Calls on different contexts are
  *     independent, also of the same model.
  *  4. Memory. kvfold_sequence_compact holds up to three copies of the sequence's state, a second context of
- *     the same model with that sequence and 1024 more cells, and the reference queries; all freed on return.
+ *     the same model with that sequence and 512 more cells, and the reference queries; all freed on return.
  *  5. Positions. A compacted sequence goes on at its last position + 1, as if nothing had happened. Keep the
  *     tokens of the whole sequence: prompt caches match by them, and the next compaction studies them.
  *  6. Not offered: encoders, recurrent models without attention, ALiBi models, MLA caches

@@ -76,9 +76,9 @@ Result<Stop> stream_answer(Session& session, bool one_line, const SampleOptions&
         stream.write(piece);
         if (interrupted()) return Stop::interrupted;
         if (session.room() == 0) return Stop::context_full;
-        const Status status = session.append({&next, 1}, Outputs::last);
-        if (!status && status.error().code == ErrorCode::cancelled) return Stop::interrupted;
-        KVFOLD_CHECK(status);
+        const Status decoded = session.append({&next, 1}, Outputs::last);
+        if (!decoded && decoded.error().code == ErrorCode::cancelled) return Stop::interrupted;
+        KVFOLD_CHECK(decoded);
     }
     return Stop::length;
 }

@@ -58,7 +58,11 @@ class Chat {
   private:
     Status reply(const std::string& line) {
         if (line.find_first_not_of(" \t\r") == std::string::npos) return {};
-        KVFOLD_TRY(const Stop stop, answer(session_, line, options_.sample));
+        const Result<Stop> answered = answer(session_, line, options_.sample);
+        if (!answered && answered.error().code == ErrorCode::invalid_argument)
+            return fail(ErrorCode::invalid_argument, "{}; /compact 8 makes room, or start with a larger -c",
+                        answered.error().message);
+        KVFOLD_TRY(const Stop stop, answered);
         if (stop == Stop::interrupted) return {};
         const double used = static_cast<double>(session_.cells()) / llama_n_ctx(session_.context());
         if (stop == Stop::context_full || used >= kNearlyFull)

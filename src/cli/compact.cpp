@@ -103,10 +103,10 @@ void add_compact(CLI::App& app, Command& chosen) {
     command->footer("OUT is a slot file as llama-server and llama_state_seq_save_file write it; it appears complete\n"
                     "or not at all. With --session cache types come from the state.");
     add_model_options(*command, options->model);
-    auto* input = command->add_option_group("input", "one of the two");
-    input->add_option("-f,--file", options->text, "a text to read")->option_text("TEXT");
-    CLI::Option* slot = input->add_option("--session", options->slot, "a slot file instead of a text")->option_text("IN");
-    input->require_option(1);
+    CLI::Option* text = command->add_option("-f,--file", options->text, "a text to read");
+    CLI::Option* slot = command->add_option("--session", options->slot, "a slot file to compact instead of a text");
+    text->option_text("TEXT");
+    slot->option_text("IN")->excludes(text);
     command->add_option("-o,--out", options->out, "slot file to write")->required()->option_text("OUT");
     command->add_option("-r,--ratio", options->budget.ratio, "cells before / cells after, 1 or more; default: 8")
         ->check(ratio_check())->option_text("R");
@@ -123,7 +123,10 @@ void add_compact(CLI::App& app, Command& chosen) {
     values->excludes(slot);
     command->add_option("--seed", options->seed, "seed of the study; default: 1")->option_text("N");
     add_json_option(*command, options->json);
-    command->callback([options, &chosen] { chosen = [options] { return run_compact(*options); }; });
+    command->callback([options, &chosen] {
+        if (options->text.empty() && options->slot.empty()) throw CLI::RequiredError("--file or --session");
+        chosen = [options] { return run_compact(*options); };
+    });
 }
 
 } // namespace kvfold::cli

@@ -20,9 +20,13 @@ void print_error(std::string message) {
     fmt::print(stderr, "kvfold: {}\n", message);
 }
 
-int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+int report_usage(const CLI::App& app, const std::string& first_word, const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error); // --help, --version
     const auto used = app.get_subcommands();
+    if (used.empty() && !first_word.empty() && !first_word.starts_with('-')) {
+        print_error(fmt::format("no command '{}'; see kvfold --help", first_word));
+        return kUsage;
+    }
     const std::string command = used.empty() ? "kvfold" : "kvfold " + used.front()->get_name();
     print_error(fmt::format("{}; see {} --help", error.what(), command));
     return kUsage;
@@ -54,11 +58,12 @@ int run(std::vector<std::string> arguments) {
     cli::add_inspect(app, chosen);
     cli::add_methods(app, chosen);
     cli::accept_llama_spellings(arguments);
+    const std::string first_word = arguments.empty() ? "" : arguments.front();
     std::reverse(arguments.begin(), arguments.end()); // CLI11 takes them from the back
     try {
         app.parse(std::move(arguments));
     } catch (const CLI::ParseError& error) {
-        return report_usage(app, error);
+        return report_usage(app, first_word, error);
     }
     silence_llama_log();
     ggml_backend_load_all();

@@ -106,20 +106,22 @@ Result<Session> Session::open(const LoadedModel& model, uint32_t cells) {
 
 Result<Session> Session::restore(const LoadedModel& model, SlotFile slot, uint32_t cells, uint32_t free_cells) {
     const KvSection& section = slot.state.sections.front();
-    const auto held = static_cast<uint32_t>(section.cells.size());
+    size_t held = 0; // a sliding window is not folded and may hold more than the compact section
+    for (const KvSection& each : slot.state.sections)
+        held = std::max(held, each.cells.size());
     if (cells != 0 && cells < held)
         return fail(ErrorCode::invalid_argument, "the state holds {} cells, more than -c {}; raise -c", held, cells);
     Session session;
     session.model_ = &model;
     session.params_ = model.params;
-    session.params_.n_ctx = cells != 0 ? cells : held + free_cells;
+    session.params_.n_ctx = cells != 0 ? cells : static_cast<uint32_t>(held) + free_cells;
     session.params_.type_k = section.keys.front().type;
     session.params_.type_v = section.values.front().type;
     if (section.values.front().transposed) session.params_.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
     KVFOLD_TRY(session.ctx_, new_context(model.model.get(), session.params_));
     KVFOLD_CHECK(write_sequence(session.ctx_.get(), 0, slot.state));
     session.tokens_ = std::move(slot.tokens);
-    session.cells_ = held;
+    session.cells_ = section.cells.size();
     return session;
 }
 

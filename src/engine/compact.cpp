@@ -24,7 +24,7 @@ Status check_tokens(std::span<const llama_token> tokens, const KvSection& sectio
 Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                               const std::vector<Passage>& passages, const CompactRequest& request) {
     QueryTap tap(map.layers, count_tokens(passages));
-    const ScratchParams params{request.context, request.threads, /*extra_cells=*/2 * kLongestPassage};
+    const ScratchParams params{request.context, request.threads, /*extra_cells=*/kLongestPassage};
     KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, snapshot, params, &tap, request.progress));
     KVFOLD_CHECK(read_passages(scratch, passages));
     return tap.take();
@@ -54,23 +54,46 @@ void swap_cells(KvSection& section, const Regions& regions, const Solution& solu
     section.cells = std::move(cells);
 }
 
+// Self-study: drafts on a first compact cache, made with the queries so far, what is then read against the
+// full one.
+Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
+                                          const Study& study, const Regions& regions, const CompactRequest& request,
+                                          std::mt19937_64& rng) {
+    SequenceState compact = snapshot;
+    SolvePlan quick = request.method->solve;
+    quick.refine_steps = 0;
+    KVFOLD_TRY(const Solution solution, solve_layers(snapshot.sections.front(), regions, map, study, quick,
+                                                     {request.threads}, request.progress));
+    swap_cells(compact.sections.front(), regions, solution);
+    const ScratchParams params{request.context, request.threads, /*extra_cells=*/kLongestPassage};
+    KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, compact, params, nullptr, request.progress));
+    const StudyPlan& plan = request.method->study;
+    return draft_passages(scratch, model, request.tokens.back(), plan.tokens_for(plan.draft_share, request.tokens.size()),
+                          rng);
+}
+
 // Study and solve for the methods that fit.
 Result<Solution> fit_region(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                             const CompactRequest& request, CompactReport& report) {
     const Method& method = *request.method;
     const KvSection& section = snapshot.sections.front();
     KVFOLD_CHECK(check_tokens(request.tokens, section, method));
-    const SolveLimits limits{request.threads};
     std::mt19937_64 rng(request.seed);
 
-    Timer study_timer;
-    std::vector<Passage> passages = plan_passages(method.study, request.tokens, rng);
+    const Timer study_timer;
+    const std::vector<Passage> passages = plan_passages(method.study, request.tokens, rng);
     KVFOLD_TRY(Study study, read_in_scratch(model, map, snapshot, passages, request));
+    if (method.study.draft_share > 0) {
+        KVFOLD_TRY(const auto drafts, write_drafts(model, map, snapshot, study, report.regions, request, rng));
+        KVFOLD_TRY(const Study drafted, read_in_scratch(model, map, snapshot, drafts, request));
+        append_study(study, drafted);
+    }
     report.study_s = study_timer.seconds();
     report.study_tokens = study.tokens();
 
-    Timer solve_timer;
-    KVFOLD_TRY(Solution solution, solve_layers(section, report.regions, map, study, method.solve, limits, request.progress));
+    const Timer solve_timer;
+    KVFOLD_TRY(Solution solution, solve_layers(section, report.regions, map, study, method.solve, {request.threads},
+                                               request.progress));
     report.solve_s = solve_timer.seconds();
     return solution;
 }
@@ -84,7 +107,7 @@ Result<CompactState> compact_state(llama_model* model, const SequenceState& snap
     report.cells_before = section.cells.size();
     KVFOLD_TRY(report.regions, plan_regions(section, request.budget, request.method->keep));
     report.cells_after = report.regions.cells_after();
-    if (report.cells_after == report.cells_before) return compact;
+    if (report.cells_after == report.cells_before) return compact; // ratio 1: nothing to fold
 
     Solution solution;
     if (report.regions.folded > 0) {

@@ -3,6 +3,7 @@
 #include "solve/attention.h"
 #include "solve/bias.h"
 #include "solve/fold.h"
+#include "solve/refine.h"
 #include "solve/select.h"
 #include "solve/values.h"
 
@@ -117,6 +118,9 @@ Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan
         const Matrix shares = mass_shares(problem, head.keys, full.mass);
         KVFOLD_TRY(const Vector bias, fit_bias(shares));
         KVFOLD_TRY(head.fold_residual, fold_bias(problem, shares, full.mass, bias, head.keys));
+    }
+    if (plan.refine_steps > 0) {
+        KVFOLD_CHECK(refine_keys(problem, full, head.values, plan.refine_steps, head.keys));
     }
     if (request.round_keys) request.round_keys(head.keys);
     if (!head.keys.allFinite()) {

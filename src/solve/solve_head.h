@@ -1,7 +1,7 @@
 // Attention matching for ONE KV head (arXiv 2602.16284, section 3): replace T cells by t << T cells whose
 // attention output and attention mass stay almost the same for the reference queries.
 //
-//   select -> bias -> fold -> round -> values
+//   select -> bias -> fold -> refine -> round -> values
 //
 // Letters are those of docs/notation.md. Nothing here knows llama.cpp, files or threads.
 #pragma once
@@ -28,6 +28,7 @@ struct HeadProblem {
 struct SolvePlan {
     bool fit_bias = true;   // weigh the kept keys so that the attention mass stays, and fold the weights in
     bool fit_values = true; // correct the kept values so that the attention output stays
+    int refine_steps = 0;   // gradient steps on the keys between folding and rounding; 0 = none
 };
 
 // Brings rows of keys to the precision of the cache, in place: rows [*, d]. Values are fitted to keys

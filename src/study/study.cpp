@@ -31,9 +31,7 @@ std::vector<Passage> passages_of(Source source, size_t count, TokenSpan context,
 std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, std::mt19937_64& rng) {
     std::vector<Passage> passages;
     for (const StudyPlan::Part& part : plan.parts) {
-        const auto wanted = static_cast<size_t>(part.share * static_cast<float>(context.size()));
-        const size_t count = std::clamp<size_t>(wanted, 1, plan.max_tokens_a_part);
-        for (Passage& passage : passages_of(part.source, count, context, rng))
+        for (Passage& passage : passages_of(part.source, plan.tokens_for(part.share, context.size()), context, rng))
             passages.push_back(std::move(passage));
     }
     return passages;
@@ -44,6 +42,15 @@ Index count_tokens(const std::vector<Passage>& passages) {
     for (const Passage& passage : passages)
         count += static_cast<Index>(passage.tokens.size());
     return count;
+}
+
+void append_study(Study& study, const Study& more) {
+    for (size_t i = 0; i < study.layers.size(); ++i) {
+        Matrix& rows = study.layers[i].rows;
+        const Matrix& added = more.layers[i].rows;
+        rows.conservativeResize(rows.rows() + added.rows(), Eigen::NoChange);
+        rows.bottomRows(added.rows()) = added;
+    }
 }
 
 Status read_passages(Scratch& scratch, const std::vector<Passage>& passages) {

@@ -4,6 +4,8 @@
 #include "study/scratch.h"
 #include "study/sources.h"
 
+#include <algorithm>
+
 namespace kvfold {
 
 enum class Source : uint8_t { tail, pseudo, repeat, prefill };
@@ -18,7 +20,12 @@ struct StudyPlan {
     };
     std::vector<Part> parts;
     size_t max_tokens_a_part = 1024; // a bound on time and memory for very long contexts
-    float draft_share = 0; // tokens of drafted self-study / tokens of the context; 0 = none
+    float draft_share = 0;  // tokens of drafted self-study / tokens of the context; 0 = none
+
+    // Tokens that a share comes to: at least one.
+    size_t tokens_for(float share, size_t context) const {
+        return std::clamp<size_t>(static_cast<size_t>(share * static_cast<float>(context)), 1, max_tokens_a_part);
+    }
 };
 
 // The passages of all parts of a plan, drafts excepted. Seeded: the same seed gives the same passages.
@@ -27,6 +34,9 @@ std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, std
 
 // Tokens in all passages: rows the tap must have room for.
 Index count_tokens(const std::vector<Passage>& passages);
+
+// Appends the queries of `more`. REQUIRES: studies of the same layers.
+void append_study(Study& study, const Study& more);
 
 // Prefills every passage against the snapshot of `scratch`, whose tap collects the queries.
 Status read_passages(Scratch& scratch, const std::vector<Passage>& passages);

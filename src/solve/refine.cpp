@@ -1,0 +1,151 @@
+#include "solve/refine.h"
+
+#include "solve/values.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <vector>
+
+namespace kvfold {
+namespace {
+
+constexpr float kMassWeight = 0.3f; // mu
+constexpr Index kBatch = 256;
+constexpr float kRate = 0.05f;      // of the RMS of the keys; 0.03 and 0.06 differ by less than 1 %
+constexpr float kLastRate = 0.1f;   // of the first rate
+constexpr int kRefitEvery = 15;     // steps
+
+// Batches of queries in a shuffled order that starts anew when it is used up. Written out, because the
+// standard's shuffle differs between libraries and the same seed shall give the same cache.
+class Batches {
+  public:
+    Batches(const HeadProblem& problem, const FullAttention& full)
+        : problem_(problem), full_(full), order_(static_cast<size_t>(problem.queries.rows())), next_(order_.size()) {
+        std::iota(order_.begin(), order_.end(), Index{0});
+        const float square = full.output.squaredNorm() / static_cast<float>(full.output.rows());
+        mean_square_ = std::max(square, std::numeric_limits<float>::min());
+    }
+
+    RefineBatch draw() {
+        std::vector<Index> rows(std::min<size_t>(order_.size(), kBatch));
+        for (Index& row : rows)
+            row = next();
+        return of_rows(rows);
+    }
+
+    RefineBatch all() const { return of_rows(order_); }
+
+  private:
+    Index next() {
+        if (next_ == order_.size()) {
+            for (size_t i = order_.size(); i > 1; --i)
+                std::swap(order_[i - 1], order_[random_() % i]);
+            next_ = 0;
+        }
+        return order_[next_++];
+    }
+
+    RefineBatch of_rows(const std::vector<Index>& rows) const {
+        return {problem_.queries(rows, Eigen::all), full_.output(rows, Eigen::all), full_.mass(rows),
+                problem_.scale, problem_.softcap, mean_square_};
+    }
+
+    const HeadProblem& problem_;
+    const FullAttention& full_;
+    std::vector<Index> order_;
+    size_t next_;
+    float mean_square_;
+    std::mt19937 random_{1};
+};
+
+// Adam (arXiv 1412.6980): steps of the rate's size whatever the gradient's scale, which differs by orders of
+// magnitude between heads.
+class Adam {
+  public:
+    Adam(Index rows, Index cols) : mean_(Matrix::Zero(rows, cols)), square_(Matrix::Zero(rows, cols)) {}
+
+    void step(const Matrix& gradient, float rate, Matrix& keys) {
+        ++steps_;
+        mean_ += (1 - kMeanDecay) * (gradient - mean_);
+        square_ += (1 - kSquareDecay) * (gradient.cwiseAbs2() - square_);
+        const float mean_bias = 1 - std::pow(kMeanDecay, static_cast<float>(steps_));
+        const float square_bias = 1 - std::pow(kSquareDecay, static_cast<float>(steps_));
+        keys.array() -= rate / mean_bias * mean_.array() / ((square_.array() / square_bias).sqrt() + kTiny);
+    }
+
+  private:
+    static constexpr float kMeanDecay = 0.9f, kSquareDecay = 0.99f, kTiny = 1e-12f;
+    Matrix mean_, square_;
+    int steps_ = 0;
+};
+
+Result<Matrix> fitted(const HeadProblem& problem, const FullAttention& full, const Matrix& keys, Matrix values) {
+    const CompactAttention compact = attend_compact(problem, keys);
+    KVFOLD_CHECK(fit_values(compact.probabilities, full.output, values));
+    return values;
+}
+
+} // namespace
+
+RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matrix& values) {
+    const auto count = static_cast<float>(batch.queries.rows());
+    const Matrix queries = batch.scale * batch.queries;
+    Matrix weights(queries.rows(), keys.rows()); // S, then X
+    weights.noalias() = queries * keys.transpose();
+    Matrix slope; // of the cap
+    if (batch.softcap > 0) {
+        weights.array() = (weights.array() / batch.softcap).tanh();
+        slope = 1 - weights.array().square();
+        weights *= batch.softcap;
+    }
+    Vector mass_error(queries.rows());
+    for (Index i = 0; i < weights.rows(); ++i) {
+        auto row = weights.row(i).array();
+        const float top = row.maxCoeff();
+        row = (row - top).max(kLowestLogit).exp();
+        const float sum = row.sum();
+        row /= sum;
+        mass_error[i] = top + std::log(sum) - batch.mass[i];
+    }
+    Matrix error = -batch.output;
+    error.noalias() += weights * values;
+    Matrix gradient(weights.rows(), weights.cols()); // G, then dS
+    gradient.noalias() = (2 / (count * batch.mean_square) * error) * values.transpose();
+    for (Index i = 0; i < weights.rows(); ++i) {
+        const float mean = weights.row(i).dot(gradient.row(i));
+        const float mass = 2 * kMassWeight / count * mass_error[i];
+        gradient.row(i).array() = weights.row(i).array() * (gradient.row(i).array() - mean + mass);
+    }
+    if (batch.softcap > 0) gradient.array() *= slope.array();
+
+    RefineLoss result;
+    result.loss = (error.squaredNorm() / batch.mean_square + kMassWeight * mass_error.squaredNorm()) / count;
+    result.gradient.noalias() = gradient.transpose() * queries;
+    return result;
+}
+
+Status refine_keys(const HeadProblem& problem, const FullAttention& full, const Matrix& values, int steps,
+                   Matrix& keys) {
+    Batches batches(problem, full);
+    Matrix refined = keys;
+    KVFOLD_TRY(Matrix fit, fitted(problem, full, refined, values));
+    const double before = refine_loss(batches.all(), refined, fit).loss;
+    const float rate = kRate * std::sqrt(keys.squaredNorm() / static_cast<float>(keys.size()));
+    Adam adam(keys.rows(), keys.cols());
+    for (int step = 0; step < steps; ++step) {
+        if (step > 0 && step % kRefitEvery == 0) {
+            KVFOLD_TRY(fit, fitted(problem, full, refined, values));
+        }
+        const float done = static_cast<float>(step) / static_cast<float>(steps);
+        adam.step(refine_loss(batches.draw(), refined, fit).gradient, rate * (1 - (1 - kLastRate) * done), refined);
+    }
+    if (!refined.allFinite()) return {};
+    KVFOLD_TRY(fit, fitted(problem, full, refined, values));
+    if (refine_loss(batches.all(), refined, fit).loss < before) keys = std::move(refined);
+    return {};
+}
+
+} // namespace kvfold

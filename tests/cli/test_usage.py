@@ -1,0 +1,62 @@
+"""What goes without a model, and what is refused before one is loaded."""
+import json
+
+from command import CommandTest
+
+
+class Usage(CommandTest):
+    def test_version_names_kvfold_and_llama(self):
+        self.assertRegex(self.succeed("--version"), r"^kvfold \S+ \(llama\.cpp \S+, ggml \S+\)\n$")
+
+    def test_every_command_has_help(self):
+        for command in ("compact", "ask", "chat", "eval", "bench", "inspect", "methods"):
+            self.assertIn(f"Usage: kvfold {command}", self.succeed(command, "--help"))
+
+    def test_methods_as_json_have_one_default(self):
+        methods = json.loads(self.succeed("methods", "--json"))
+        self.assertLessEqual({"select", "solver", "context_prefill", "self_study", "keep_last", "keep_first"},
+                             {method["name"] for method in methods})
+        self.assertEqual(sum(method["default"] for method in methods), 1)
+        self.assertTrue(all(method["advice"] for method in methods))
+
+    def test_wrong_usage_is_one_line_and_code_2(self):
+        compact = ("compact", "-m", "model", "-f", "text", "-o", "out")
+        cases = {
+            (): "subcommand is required",
+            ("frobnicate",): "no command 'frobnicate'",
+            ("inspect",): "STATE is required",
+            ("compact", "-m", "model", "-o", "out"): "--file or --session",
+            (*compact, "--session", "in"): "excludes",
+            (*compact, "-r", "0.5"): "0.5",
+            (*compact, "-r", "nan"): "nan",
+            (*compact, "-r", "8x"): "8x",
+            (*compact, "--method", "best"): "no method 'best'",
+            (*compact, "-ctk", "q3"): "no cache type 'q3'",
+            (*compact, "--keep-first", "0"): "keep-first",
+            ("eval", "-m", "model", "-f", "text", "--methods", "solver,best"): "no method 'best'",
+        }
+        for arguments, words in cases.items():
+            with self.subTest(arguments=arguments):
+                self.assert_fails(self.run_command(*arguments), 2, words)
+
+    def test_missing_and_wrong_files_are_one_line_and_code_1(self):
+        text = self.text(100)
+        cases = {
+            ("compact", "-m", "missing.gguf", "-f", text, "-o", "out"): "missing.gguf",
+            ("compact", "-m", text, "-f", text, "-o", "out"): "not a GGUF",
+            ("compact", "-m", text, "-f", text, "-o", "nowhere/out"): "no folder nowhere",
+            ("compact", "-m", text, "-f", text, "-o", "."): "is a folder",
+            ("eval", "-m", text, "-f", text, "--json", "nowhere/out"): "no folder nowhere",
+            ("inspect", "missing.kv"): "missing.kv",
+            ("inspect", text): "magic",
+        }
+        for arguments, words in cases.items():
+            with self.subTest(arguments=arguments):
+                self.assert_fails(self.run_command(*arguments), 1, words)
+        self.assertEqual(list(self.files()), [text])
+
+    def test_full_standard_output_is_an_error(self):
+        with open("/dev/full", "w") as full:
+            import subprocess
+            done = subprocess.run(self.argv("methods"), stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assert_fails(done, 1, "standard output")
