@@ -16,7 +16,7 @@ constexpr float kMassWeight = 0.3f; // mu
 constexpr Index kBatch = 256;
 constexpr float kRate = 0.05f;      // of the RMS of the keys; 0.03 and 0.06 differ by less than 1 %
 constexpr float kLastRate = 0.1f;   // of the first rate
-constexpr int kRefitEvery = 15;     // steps
+constexpr int kRefitEvery = 20;     // steps; a refit costs ten of them, and more of them gained nothing
 
 // Batches of queries in a shuffled order that starts anew when it is used up. Written out, because the
 // standard's shuffle differs between libraries and the same seed shall give the same cache.
@@ -36,7 +36,7 @@ class Batches {
         return of_rows(rows);
     }
 
-    RefineBatch all() const { return of_rows(order_); }
+    float mean_square() const { return mean_square_; } // of a row of Y, over all queries
 
   private:
     Index next() {
@@ -82,10 +82,25 @@ class Adam {
     int steps_ = 0;
 };
 
-Result<Matrix> fitted(const HeadProblem& problem, const FullAttention& full, const Matrix& keys, Matrix values) {
+struct Fit {
+    Matrix values;   // V'
+    double loss = 0; // L over all queries
+};
+
+double loss_over_all(const FullAttention& full, const CompactAttention& compact, const Matrix& values,
+                     float mean_square) {
+    const Matrix error = compact.probabilities * values - full.output;
+    const double mass = (compact.mass - full.mass).squaredNorm();
+    return (error.squaredNorm() / mean_square + kMassWeight * mass) / static_cast<double>(full.mass.size());
+}
+
+// values: V_sel in. One pass over the queries serves the fit and its loss.
+Result<Fit> fit_all(const HeadProblem& problem, const FullAttention& full, const Matrix& keys, Matrix values,
+                    float mean_square) {
     const CompactAttention compact = attend_compact(problem, keys);
     KVFOLD_CHECK(fit_values(compact.probabilities, full.output, values));
-    return values;
+    const double loss = loss_over_all(full, compact, values, mean_square);
+    return Fit{std::move(values), loss};
 }
 
 } // namespace
@@ -130,21 +145,22 @@ RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matri
 Status refine_keys(const HeadProblem& problem, const FullAttention& full, const Matrix& values, int steps,
                    Matrix& keys) {
     Batches batches(problem, full);
-    Matrix refined = keys;
-    KVFOLD_TRY(Matrix fit, fitted(problem, full, refined, values));
-    const double before = refine_loss(batches.all(), refined, fit).loss;
+    KVFOLD_TRY(Fit fit, fit_all(problem, full, keys, values, batches.mean_square()));
+    const double before = fit.loss;
     const float rate = kRate * std::sqrt(keys.squaredNorm() / static_cast<float>(keys.size()));
+    Matrix refined = keys;
     Adam adam(keys.rows(), keys.cols());
     for (int step = 0; step < steps; ++step) {
         if (step > 0 && step % kRefitEvery == 0) {
-            KVFOLD_TRY(fit, fitted(problem, full, refined, values));
+            KVFOLD_TRY(fit, fit_all(problem, full, refined, values, batches.mean_square()));
         }
         const float done = static_cast<float>(step) / static_cast<float>(steps);
-        adam.step(refine_loss(batches.draw(), refined, fit).gradient, rate * (1 - (1 - kLastRate) * done), refined);
+        adam.step(refine_loss(batches.draw(), refined, fit.values).gradient, rate * (1 - (1 - kLastRate) * done), refined);
     }
     if (!refined.allFinite()) return {};
-    KVFOLD_TRY(fit, fitted(problem, full, refined, values));
-    if (refine_loss(batches.all(), refined, fit).loss < before) keys = std::move(refined);
+    // With the values of the last refit: those that solve_head fits next can only be better.
+    const double after = loss_over_all(full, attend_compact(problem, refined), fit.values, batches.mean_square());
+    if (after < before) keys = std::move(refined);
     return {};
 }
 
