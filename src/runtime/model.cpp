@@ -9,14 +9,15 @@ namespace kvfold {
 namespace {
 
 std::mutex log_mutex;
-std::string last_log_error;
+std::string first_log_error; // the first names the cause, the later ones what failed because of it
 
-void keep_last_error(ggml_log_level level, const char* text, void*) {
+void keep_first_error(ggml_log_level level, const char* text, void*) {
     if (level != GGML_LOG_LEVEL_ERROR) return;
     const std::lock_guard lock(log_mutex);
-    last_log_error = text;
-    while (!last_log_error.empty() && last_log_error.back() == '\n')
-        last_log_error.pop_back();
+    if (!first_log_error.empty()) return;
+    first_log_error = text;
+    while (!first_log_error.empty() && first_log_error.back() == '\n')
+        first_log_error.pop_back();
 }
 
 bool starts_with_gguf_magic(const std::filesystem::path& path) {
@@ -27,7 +28,7 @@ bool starts_with_gguf_magic(const std::filesystem::path& path) {
 
 } // namespace
 
-void silence_llama_log() { llama_log_set(keep_last_error, nullptr); }
+void silence_llama_log() { llama_log_set(keep_first_error, nullptr); }
 
 Result<ModelPtr> load_model(const std::filesystem::path& path, int n_gpu_layers) {
     std::error_code error;
@@ -35,13 +36,17 @@ Result<ModelPtr> load_model(const std::filesystem::path& path, int n_gpu_layers)
         return fail(ErrorCode::io, "{}: no such file; give a GGUF model", path.string());
     if (!starts_with_gguf_magic(path))
         return fail(ErrorCode::corrupt, "{}: not a GGUF file", path.string());
+    {
+        const std::lock_guard lock(log_mutex);
+        first_log_error.clear();
+    }
     llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = n_gpu_layers;
     ModelPtr model(llama_model_load_from_file(path.string().c_str(), params));
     if (!model) {
         const std::lock_guard lock(log_mutex);
         return fail(ErrorCode::llama, "{}: llama.cpp cannot load it: {}", path.string(),
-                    last_log_error.empty() ? "no reason given" : last_log_error);
+                    first_log_error.empty() ? "no reason given" : first_log_error);
     }
     return model;
 }

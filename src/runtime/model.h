@@ -22,7 +22,7 @@ using ModelPtr = std::unique_ptr<llama_model, ModelDeleter>;
 // n_gpu_layers: as llama.cpp's -ngl; negative = all. Errors name the file and what llama.cpp said of it.
 Result<ModelPtr> load_model(const std::filesystem::path& path, int n_gpu_layers);
 
-// Sends llama.cpp's log nowhere; load_model still reports its last error. For programs, not for the library:
+// Sends llama.cpp's log nowhere; load_model still reports its first error. For programs, not for the library:
 // the log callback is global.
 void silence_llama_log();
 

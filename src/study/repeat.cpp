@@ -7,7 +7,7 @@ namespace kvfold {
 // One chunk from each of `chunks` equal stretches of the context, at a random place within its stretch, so
 // that every part has its share whatever the count.
 std::vector<Passage> repeat_passages(TokenSpan context, size_t count, std::mt19937_64& rng) {
-    constexpr size_t kChunk = 128;
+    constexpr size_t kChunk = 64;
     count = std::min(count, context.size());
     const size_t chunks = std::max<size_t>(1, count / kChunk);
     const size_t length = std::min(count / chunks, kLongestPassage);

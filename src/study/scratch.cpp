@@ -38,8 +38,11 @@ llama_pos last_position(const KvSection& section) {
 Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                               const ScratchParams& params, QueryTap* tap, const ProgressFn& progress) {
     const KvSection& cache = snapshot.sections.front();
+    size_t cells = 0; // a compact global section can hold fewer than the window beside it
+    for (const KvSection& section : snapshot.sections)
+        cells = std::max(cells, section.cells.size());
     llama_context_params context = params.context;
-    context.n_ctx = static_cast<uint32_t>(cache.cells.size()) + params.extra_cells;
+    context.n_ctx = static_cast<uint32_t>(cells) + params.extra_cells;
     context.n_batch = context.n_ubatch = kBatch;
     context.n_seq_max = 1;
     context.kv_unified = true;
