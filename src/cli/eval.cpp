@@ -17,7 +17,7 @@ struct EvalOptions {
     std::string text;
     size_t offset = 0;
     std::vector<double> ratios = {8};
-    std::vector<std::string> methods = {"keep_last", "select", "solver", "self_study"};
+    std::vector<std::string> methods = {"keep_last", "select", "solver", "refine"};
     uint64_t seed = 1;
     JsonTarget json;
 };
@@ -155,7 +155,7 @@ void add_eval(CLI::App& app, Command& chosen) {
     command->add_option("--offset", options->offset, "tokens of the text to skip; default: 0")->option_text("TOKENS");
     command->add_option("--ratios", options->ratios, "cells before / cells after; default: 8")
         ->delimiter(',')->check(ratio_check())->option_text("R,...");
-    command->add_option("--methods", options->methods, "default: keep_last,select,solver,self_study")
+    command->add_option("--methods", options->methods, "default: keep_last,select,solver,refine")
         ->delimiter(',')->check(method_check())->option_text("NAME,...");
     add_cache_type_options(*command, options->model);
     command->add_option("--seed", options->seed, "seed of the study; default: 1")->option_text("N");

@@ -30,28 +30,34 @@ Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const
     return tap.take();
 }
 
-// Cells of the compact sequence: verbatim head, folded region, verbatim tail.
-void swap_cells(KvSection& section, const Regions& regions, const Solution& solution) {
+// The compact sequence: verbatim head, folded region, verbatim tail; other sections as they are.
+SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, const Solution& solution) {
     std::vector<double> mean_kept(regions.folded, 0.0);
     for (const HeadReport& head : solution.heads) {
         for (size_t i = 0; i < head.kept.size(); ++i)
             mean_kept[i] += head.kept[i] / static_cast<double>(solution.heads.size());
     }
-    std::vector<CellMeta> cells;
-    const auto append = [&](uint32_t cell) { cells.push_back(section.cells[cell]); };
-    for (const uint32_t cell : regions.head) append(cell);
-    for (const uint32_t place : spread_slots(mean_kept, regions.region.size())) append(regions.region[place]);
-    for (const uint32_t cell : regions.tail) append(cell);
+    const KvSection& full = snapshot.sections.front();
+    KvSection compact{full.streams, full.stream, full.has_extra, {}, {}, {}, full.values_transposed};
+    for (const uint32_t cell : regions.head) compact.cells.push_back(full.cells[cell]);
+    for (const uint32_t place : spread_slots(mean_kept, regions.region.size()))
+        compact.cells.push_back(full.cells[regions.region[place]]);
+    for (const uint32_t cell : regions.tail) compact.cells.push_back(full.cells[cell]);
 
-    for (auto [tensors, folded] : {std::pair{&section.keys, &solution.keys}, {&section.values, &solution.values}}) {
-        for (size_t layer = 0; layer < tensors->size(); ++layer) {
-            CacheTensor compact = take_cells((*tensors)[layer], regions.head);
-            if (regions.folded > 0) append_cells(compact, (*folded)[layer]);
-            append_cells(compact, take_cells((*tensors)[layer], regions.tail));
-            (*tensors)[layer] = std::move(compact);
-        }
+    const auto join = [&regions](const CacheTensor& tensor, const CacheTensor* folded) {
+        CacheTensor joined = take_cells(tensor, regions.head);
+        if (folded) append_cells(joined, *folded);
+        append_cells(joined, take_cells(tensor, regions.tail));
+        return joined;
+    };
+    for (size_t layer = 0; layer < full.keys.size(); ++layer) {
+        const bool folds = regions.folded > 0;
+        compact.keys.push_back(join(full.keys[layer], folds ? &solution.keys[layer] : nullptr));
+        compact.values.push_back(join(full.values[layer], folds ? &solution.values[layer] : nullptr));
     }
-    section.cells = std::move(cells);
+    SequenceState state{{std::move(compact)}, snapshot.recurrent};
+    state.sections.insert(state.sections.end(), snapshot.sections.begin() + 1, snapshot.sections.end());
+    return state;
 }
 
 // Self-study: drafts on a first compact cache, made with the queries so far, what is then read against the
@@ -59,12 +65,11 @@ void swap_cells(KvSection& section, const Regions& regions, const Solution& solu
 Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                                           const Study& study, const Regions& regions, const CompactRequest& request,
                                           std::mt19937_64& rng) {
-    SequenceState compact = snapshot;
     SolvePlan quick = request.method->solve;
     quick.refine_steps = 0;
     KVFOLD_TRY(const Solution solution, solve_layers(snapshot.sections.front(), regions, map, study, quick,
                                                      {request.threads}, request.progress));
-    swap_cells(compact.sections.front(), regions, solution);
+    const SequenceState compact = join_cells(snapshot, regions, solution);
     const ScratchParams params{request.context, request.threads, /*extra_cells=*/kLongestPassage};
     KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, compact, params, nullptr, request.progress));
     const StudyPlan& plan = request.method->study;
@@ -101,22 +106,21 @@ Result<Solution> fit_region(llama_model* model, const AttentionMap& map, const S
 } // namespace
 
 Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot, const CompactRequest& request) {
-    CompactState compact{snapshot, {}};
-    CompactReport& report = compact.report;
-    KvSection& section = compact.state.sections.front();
+    CompactReport report;
+    const KvSection& section = snapshot.sections.front();
     report.cells_before = section.cells.size();
     KVFOLD_TRY(report.regions, plan_regions(section, request.budget, request.method->keep));
     report.cells_after = report.regions.cells_after();
-    if (report.cells_after == report.cells_before) return compact; // ratio 1: nothing to fold
+    if (report.cells_after == report.cells_before) return CompactState{snapshot, std::move(report)}; // ratio 1
 
     Solution solution;
     if (report.regions.folded > 0) {
         KVFOLD_TRY(const AttentionMap map, probe_attention(model, request.context));
         KVFOLD_TRY(solution, fit_region(model, map, snapshot, request, report));
     }
-    swap_cells(section, report.regions, solution);
+    SequenceState state = join_cells(snapshot, report.regions, solution);
     report.heads = std::move(solution.heads);
-    return compact;
+    return CompactState{std::move(state), std::move(report)};
 }
 
 Result<CompactReport> compact_sequence(llama_context* ctx, llama_seq_id seq_id, const CompactRequest& request) {

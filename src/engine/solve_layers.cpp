@@ -46,7 +46,10 @@ class Collector {
     bool add(size_t job, Result<CompactHead> head, const AttentionLayer& layer, Index kv_head) {
         const std::lock_guard lock(mutex_);
         if (!head) {
-            if (status) status = fail(head.error().code, "layer {}, {} {}", layer.layer, kv_head, head.error().message);
+            std::string_view what = head.error().message;
+            constexpr std::string_view kPrefix = "head: "; // solve_head does not know which
+            if (what.starts_with(kPrefix)) what.remove_prefix(kPrefix.size());
+            if (status) status = fail(head.error().code, "layer {}, KV head {}: {}", layer.layer, kv_head, what);
             return false;
         }
         heads[job] = std::move(*head);

@@ -53,6 +53,7 @@ Result<AttentionMap> probe_attention(llama_model* model, llama_context_params pa
     std::vector<ProbedLayer> probed;
     params.n_ctx = params.n_batch = params.n_ubatch = 32;
     params.n_seq_max = 1;
+    params.n_outputs_max = 1;
     params.kv_unified = true;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     params.type_k = params.type_v = GGML_TYPE_F16;

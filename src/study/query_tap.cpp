@@ -83,7 +83,8 @@ Study QueryTap::take() {
     const Index rows = rows_filled();
     for (LayerQueries& layer : study_.layers)
         layer.rows.conservativeResize(rows, Eigen::NoChange);
-    std::fill(filled_.begin(), filled_.end(), 0);
+    slot_of_layer_.clear(); // nothing is left to fill
+    filled_.clear();
     return std::move(study_);
 }
 

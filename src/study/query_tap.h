@@ -34,7 +34,7 @@ class QueryTap {
     void open(bool is_open) { open_ = is_open; }
     Index rows_filled() const;
 
-    // The study so far, shrunk to the rows that were filled.
+    // The study so far, shrunk to the rows that were filled. From then on the tap declines everything.
     Study take();
 
     // For llama_context_params: cb_eval = QueryTap::callback, cb_eval_user_data = the tap.

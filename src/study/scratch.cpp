@@ -14,10 +14,16 @@ struct SamplerDeleter {
     void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
 };
 
-// Flash attention wants values a row a cell; a context without it keeps them transposed.
-Result<SequenceState> with_rows_of_values(const SequenceState& snapshot) {
-    SequenceState state = snapshot;
-    for (KvSection& section : state.sections) {
+// The snapshot for a context of one stream with flash attention, which wants values a row a cell; a context
+// without it keeps them transposed. Usually that is the snapshot itself, and then no copy is made.
+Result<std::shared_ptr<const SequenceState>> in_scratch_layout(const SequenceState& snapshot) {
+    const auto fits = [](const KvSection& section) {
+        return section.streams == 1 && (section.values.empty() || !section.values.front().transposed);
+    };
+    if (std::all_of(snapshot.sections.begin(), snapshot.sections.end(), fits))
+        return std::shared_ptr<const SequenceState>(std::shared_ptr<void>(), &snapshot); // owns nothing
+    auto state = std::make_shared<SequenceState>(snapshot);
+    for (KvSection& section : state->sections) {
         section.streams = 1;
         section.stream = 0;
         for (CacheTensor& values : section.values) {
@@ -33,6 +39,16 @@ llama_pos last_position(const KvSection& section) {
     return std::max_element(section.cells.begin(), section.cells.end(), by_pos)->pos;
 }
 
+// The same sequence, its newest cell before `pos` right before it.
+SequenceState without_gap_before(llama_pos pos, SequenceState state) {
+    CellMeta* newest = nullptr;
+    for (CellMeta& cell : state.sections.front().cells) {
+        if (cell.pos < pos && (!newest || cell.pos > newest->pos)) newest = &cell;
+    }
+    if (newest) newest->pos = pos - 1;
+    return state;
+}
+
 } // namespace
 
 Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
@@ -45,6 +61,7 @@ Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const
     context.n_ctx = static_cast<uint32_t>(cells) + params.extra_cells;
     context.n_batch = context.n_ubatch = kBatch;
     context.n_seq_max = 1;
+    context.n_outputs_max = 1; // logits of a batch would take batch x vocabulary floats
     context.kv_unified = true;
     context.swa_full = false;
     context.embeddings = false;
@@ -62,12 +79,12 @@ Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const
     if (params.threads > 0) context.n_threads = context.n_threads_batch = params.threads;
 
     KVFOLD_TRY(scratch.ctx_, new_context(model, context));
-    KVFOLD_TRY(scratch.state_, with_rows_of_values(snapshot));
+    KVFOLD_TRY(scratch.state_, in_scratch_layout(snapshot));
     scratch.tap_ = tap;
     scratch.end_ = last_position(cache) + 1;
     scratch.room_ = params.extra_cells;
     scratch.rolls_back_ = !map.has_window && !map.has_recurrent;
-    KVFOLD_CHECK(write_sequence(scratch.ctx_.get(), 0, scratch.state_));
+    KVFOLD_CHECK(write_sequence(scratch.ctx_.get(), 0, *scratch.state_));
     return scratch;
 }
 
@@ -87,15 +104,23 @@ Status Scratch::rewind() {
     const bool is_whole = llama_memory_seq_pos_min(llama_get_memory(ctx_.get()), 0) >= 0;
     if (rolls_back_ && !cut_ && is_whole && llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, end_, -1)) return {};
     cut_ = false;
-    return write_sequence(ctx_.get(), 0, state_);
+    return write_sequence(ctx_.get(), 0, *state_);
 }
 
 Status Scratch::rewind_to(llama_pos pos) {
     KVFOLD_CHECK(rewind());
     cut_ = true;
-    if (!llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, pos, -1))
+    llama_memory_t memory = llama_get_memory(ctx_.get());
+    if (!llama_memory_seq_rm(memory, 0, pos, -1))
         return fail(ErrorCode::unsupported, "this model keeps recurrent state, which cannot go back to an earlier "
                                             "token: use a method that studies behind the sequence only");
+    const llama_pos newest = llama_memory_seq_pos_max(memory, 0);
+    if (newest < 0 || newest + 1 == pos) return {};
+    // A folded sequence has gaps, and llama_decode wants positions to go on without one. Keys hold their own
+    // rotation, so the newest cell that is left can stand right before `pos` and mean the same.
+    KVFOLD_CHECK(write_sequence(ctx_.get(), 0, without_gap_before(pos, state_)));
+    if (!llama_memory_seq_rm(memory, 0, pos, -1))
+        return fail(ErrorCode::llama, "llama.cpp could not remove the positions from {} on", pos);
     return {};
 }
 

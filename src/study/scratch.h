@@ -21,7 +21,7 @@ struct ScratchParams {
 
 class Scratch {
   public:
-    // Opens a context that holds `snapshot`. `tap` may be null.
+    // Opens a context that holds `snapshot`, which must outlive the scratch. `tap` may be null.
     // The tap must outlive the scratch. `progress` is asked between graph nodes, so that cancelling is prompt.
     static Result<Scratch> open(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                                 const ScratchParams& params, QueryTap* tap, const ProgressFn& progress);
@@ -57,7 +57,7 @@ class Scratch {
 
     std::unique_ptr<Watch> watch_; // before ctx_, which points to it
     ContextPtr ctx_;
-    SequenceState state_; // the snapshot, in the layout of this context
+    std::shared_ptr<const SequenceState> state_; // the snapshot, in the layout of this context
     QueryTap* tap_ = nullptr;
     llama_pos end_ = 0;
     bool cut_ = false; // cells of the snapshot itself are gone

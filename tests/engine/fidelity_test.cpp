@@ -1,0 +1,85 @@
+// How near the compact cache is to the full one, on a real text. Margins are far wider than what was measured;
+// docs/results.md has the real figures.
+#include "base/file.h"
+#include "engine/model_sequence.h"
+#include "measure/evaluate.h"
+
+namespace kvfold {
+namespace {
+
+using testing::ContextPtr;
+
+std::vector<llama_token> prose(const llama_model* model, size_t count) {
+    const std::filesystem::path path = std::filesystem::path(__FILE__).parent_path() / "../../bench/texts/prose.txt";
+    const auto bytes = read_file(path);
+    EXPECT_TRUE(bytes) << bytes.error().message;
+    if (!bytes) return {};
+    auto tokens = testing::tokenize(model, std::string(bytes->begin(), bytes->end()));
+    EXPECT_GE(tokens.size(), count);
+    tokens.resize(count);
+    return tokens;
+}
+
+TEST(Fidelity, OfTheMethodsIsInTheirOrder) {
+    const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const ContextPtr ctx = testing::make_context(model, {.n_ctx = 1088});
+    ASSERT_TRUE(ctx);
+    const auto tokens = prose(model.get(), 900 + 128);
+    EvalRequest request;
+    request.tokens = tokens;
+    request.context = 900;
+    request.ratios = {6};
+    request.methods = {&methods::refine, &methods::solver, &methods::select, &methods::keep_last};
+    request.compact.threads = 1;
+    const auto report = evaluate(ctx.get(), request);
+    ASSERT_TRUE(report) << report.error().message;
+    ASSERT_EQ(report->rows.size(), 4u);
+    const auto kl = [&](size_t row) { return report->rows[row].divergence.kl; };
+    for (const EvalRow& row : report->rows)
+        printf("%s kl %.4f top1 %.3f dnll %.4f\n", row.method.c_str(), row.divergence.kl, row.divergence.top1,
+               row.divergence.dnll);
+    printf("noise %.5f\n", report->noise_floor.kl);
+    EXPECT_LT(report->noise_floor.kl, 0.01);
+    EXPECT_LT(kl(0), 0.7 * kl(2));
+    EXPECT_LT(kl(1), 0.8 * kl(2));
+    EXPECT_LT(kl(0), 0.5 * kl(3));
+    EXPECT_GT(report->rows[0].divergence.top1, report->rows[3].divergence.top1);
+    EXPECT_LT(report->rows[0].divergence.dnll, report->rows[3].divergence.dnll);
+}
+
+class NearRatioOne : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(NearRatioOne, IsNearTheNoiseFloor) {
+    const testing::ModelPtr model = testing::load_model(GetParam());
+    const ContextPtr ctx = testing::make_context(model, {.n_ctx = 768});
+    ASSERT_TRUE(ctx);
+    auto tokens = prose(model.get(), 400 + 24);
+    const std::vector<llama_token> next(tokens.end() - 24, tokens.end());
+    tokens.resize(400);
+    ASSERT_EQ(testing::decode(ctx.get(), tokens, 0), 0);
+    const SequenceState snapshot = testing::snapshot_of(ctx.get());
+    const auto full = testing::forced_logits(ctx.get(), next, 400);
+    const auto report = compact_sequence(ctx.get(), 0, testing::request_for(tokens, 1.05));
+    ASSERT_TRUE(report) << report.error().message;
+    const double kl = testing::mean_kl(full, testing::forced_logits(ctx.get(), next, 400));
+
+    SequenceState broken = testing::snapshot_of(ctx.get()); // folded values negated
+    const size_t head = report->regions.head.size();
+    for (CacheTensor& values : broken.sections[0].values) {
+        Matrix rows = to_float(values);
+        rows.middleRows(static_cast<Index>(head), report->regions.folded) *= -1;
+        values = from_float(rows, values.type, values.transposed).value();
+    }
+    ASSERT_TRUE(write_sequence(ctx.get(), 0, broken));
+    const double broken_kl = testing::mean_kl(full, testing::forced_logits(ctx.get(), next, 400));
+    printf("near one: kl %.5f broken %.4f\n", kl, broken_kl);
+    EXPECT_LT(kl, 0.02);
+    EXPECT_GT(broken_kl, 10 * kl);
+    EXPECT_GT(broken_kl, 0.2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, NearRatioOne, ::testing::Values("KVFOLD_MODEL_SMOL", "KVFOLD_MODEL_GEMMA"),
+                         [](const auto& info) { return std::string(info.param + sizeof "KVFOLD_MODEL"); });
+
+} // namespace
+} // namespace kvfold

@@ -1,0 +1,46 @@
+#include "method/method.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+namespace kvfold {
+namespace {
+
+TEST(Methods, HaveNamesOfTheirOwnAndAdviceOnOneLine) {
+    std::set<std::string_view> names;
+    for (const Method* method : all_methods()) {
+        EXPECT_TRUE(names.insert(method->name).second) << method->name << " is there twice";
+        EXPECT_FALSE(method->name.empty());
+        EXPECT_FALSE(method->advice.empty()) << method->name;
+        EXPECT_EQ(method->advice.find('\n'), std::string_view::npos) << method->name;
+        const auto found = find_method(method->name);
+        ASSERT_TRUE(found) << found.error().message;
+        EXPECT_EQ(*found, method);
+    }
+}
+
+TEST(Methods, BeginWithTheDefault) {
+    EXPECT_EQ(&default_method(), all_methods().front());
+    EXPECT_EQ(default_method().keep, Method::Keep::fit);
+}
+
+TEST(Methods, ThatFitHaveSomethingToStudy) {
+    for (const Method* method : all_methods())
+        EXPECT_EQ(method->keep == Method::Keep::fit, !method->study.parts.empty()) << method->name;
+}
+
+TEST(Methods, ThatDoNotExistAreRefusedWithThoseThatDo) {
+    for (const std::string name : {"", "selec", "SELECT", "select "}) {
+        const auto found = find_method(name);
+        ASSERT_FALSE(found);
+        EXPECT_EQ(found.error().code, ErrorCode::invalid_argument);
+        EXPECT_NE(found.error().message.find("'" + name + "'"), std::string::npos);
+        for (const Method* method : all_methods())
+            EXPECT_NE(found.error().message.find(method->name), std::string::npos) << method->name;
+    }
+}
+
+} // namespace
+} // namespace kvfold

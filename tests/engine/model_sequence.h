@@ -1,0 +1,68 @@
+// A sequence of a real model to compact, and how far one set of logits is from another.
+#pragma once
+
+#include "engine/compact.h"
+#include "state/live_sequence.h"
+#include "support/llama_fixture.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace kvfold::testing {
+
+inline SequenceState snapshot_of(llama_context* ctx, llama_seq_id seq_id = 0) {
+    auto state = read_sequence(ctx, seq_id);
+    EXPECT_TRUE(state) << state.error().message;
+    return state ? *std::move(state) : SequenceState{};
+}
+
+inline CompactRequest request_for(const std::vector<llama_token>& tokens, double ratio,
+                                  const Method& method = default_method()) {
+    CompactRequest request;
+    request.method = &method;
+    request.budget.ratio = ratio;
+    request.tokens = tokens;
+    request.threads = 1;
+    return request;
+}
+
+// KL(p || q) of the next token, nats.
+inline double kl_divergence(const std::vector<float>& p, const std::vector<float>& q) {
+    const auto log_sum = [](const std::vector<float>& x) {
+        const double top = *std::max_element(x.begin(), x.end());
+        double sum = 0;
+        for (const float value : x)
+            sum += std::exp(value - top);
+        return top + std::log(sum);
+    };
+    const double p_sum = log_sum(p), q_sum = log_sum(q);
+    double kl = 0;
+    for (size_t i = 0; i < p.size(); ++i)
+        kl += std::exp(p[i] - p_sum) * ((p[i] - p_sum) - (q[i] - q_sum));
+    return kl;
+}
+
+using LogitRows = std::vector<std::vector<float>>;
+
+// Logits after each of the tokens, which are removed again; none when decoding fails.
+inline LogitRows forced_logits(llama_context* ctx, const std::vector<llama_token>& tokens, llama_pos first,
+                               llama_seq_id seq_id = 0) {
+    LogitRows rows;
+    const SequenceState before = snapshot_of(ctx, seq_id); // a window cannot be rolled back by position
+    for (size_t i = 0; i < tokens.size(); ++i) {
+        if (decode(ctx, {tokens[i]}, first + static_cast<llama_pos>(i), seq_id) != 0) return {};
+        rows.push_back(last_logits(ctx));
+    }
+    EXPECT_TRUE(write_sequence(ctx, seq_id, before));
+    return rows;
+}
+
+inline double mean_kl(const LogitRows& p, const LogitRows& q) {
+    EXPECT_EQ(p.size(), q.size());
+    double sum = 0;
+    for (size_t i = 0; i < std::min(p.size(), q.size()); ++i)
+        sum += kl_divergence(p[i], q[i]) / static_cast<double>(p.size());
+    return sum;
+}
+
+} // namespace kvfold::testing

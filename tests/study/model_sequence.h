@@ -1,0 +1,54 @@
+// A sequence of a real model to study, and its queries cut by passage.
+#pragma once
+
+#include "state/live_sequence.h"
+#include "study/probe.h"
+#include "study/scratch.h"
+#include "support/llama_fixture.h"
+
+namespace kvfold::testing {
+
+struct StudiedModel {
+    ModelPtr model;
+    AttentionMap map;
+};
+
+inline StudiedModel studied_model(const char* variable) {
+    StudiedModel studied{load_model(variable), {}};
+    if (!studied.model) return studied;
+    auto map = probe_attention(studied.model.get(), llama_context_default_params());
+    EXPECT_TRUE(map) << map.error().message;
+    if (map) studied.map = *std::move(map);
+    return studied;
+}
+
+inline ScratchParams scratch_params() {
+    ScratchParams params{llama_context_default_params()};
+    params.threads = 1;
+    params.extra_cells = 256;
+    return params;
+}
+
+inline SequenceState snapshot_of(llama_context* ctx) {
+    auto state = read_sequence(ctx, 0);
+    EXPECT_TRUE(state) << state.error().message;
+    return state ? *std::move(state) : SequenceState{};
+}
+
+// Rows [first, first + count) of every layer.
+inline std::vector<Matrix> rows_of(const Study& study, Index first, Index count) {
+    std::vector<Matrix> rows;
+    for (const LayerQueries& layer : study.layers)
+        rows.push_back(layer.rows.middleRows(first, count));
+    return rows;
+}
+
+// Largest over the layers of ||a - b|| / ||a||.
+inline double worst_distance(const std::vector<Matrix>& a, const std::vector<Matrix>& b) {
+    double worst = 0;
+    for (size_t i = 0; i < a.size(); ++i)
+        worst = std::max<double>(worst, (a[i] - b[i]).norm() / a[i].norm());
+    return worst;
+}
+
+} // namespace kvfold::testing

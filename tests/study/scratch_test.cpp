@@ -1,0 +1,214 @@
+// The scratch context on real models: what is decoded there never leaves a trace. Its state is its own; the
+// queries of a passage show whether it is what it was.
+#include "study/scratch.h"
+
+#include "study/model_sequence.h"
+#include "study/study.h"
+
+namespace kvfold {
+namespace {
+
+using Tokens = std::vector<llama_token>;
+
+constexpr Index kPassage = 40;
+
+class ScratchOn : public ::testing::TestWithParam<const char*> {
+  protected:
+    void SetUp() override {
+        studied_ = testing::studied_model(GetParam());
+        ASSERT_FALSE(studied_.map.layers.empty());
+        const auto length = studied_.map.has_window ? 600u : 200u; // above the window of Gemma 3 (512)
+        const Tokens tokens = testing::filler_tokens(studied_.model.get(), length + 2 * kPassage);
+        context_.assign(tokens.begin(), tokens.begin() + length);
+        passage_.assign(tokens.begin() + length, tokens.begin() + length + kPassage);
+        other_.assign(tokens.begin() + length + kPassage, tokens.end());
+        const testing::ContextPtr ctx = testing::make_context(studied_.model);
+        ASSERT_TRUE(ctx);
+        ASSERT_EQ(testing::decode(ctx.get(), context_, 0), 0);
+        snapshot_ = testing::snapshot_of(ctx.get());
+        tap_ = std::make_unique<QueryTap>(studied_.map.layers, 2000);
+    }
+
+    Result<Scratch> open(const SequenceState& snapshot, const ProgressFn& progress = {}) {
+        return Scratch::open(studied_.model.get(), studied_.map, snapshot, testing::scratch_params(), tap_.get(),
+                             progress);
+    }
+
+    llama_pos end() const { return static_cast<llama_pos>(context_.size()); }
+    Index after_context() const { return static_cast<Index>(context_.size()); }
+
+    testing::StudiedModel studied_;
+    Tokens context_, passage_, other_;
+    SequenceState snapshot_;
+    std::unique_ptr<QueryTap> tap_;
+};
+
+TEST_P(ScratchOn, RewindingPutsTheSequenceBack) {
+    auto scratch = open(snapshot_);
+    ASSERT_TRUE(scratch) << scratch.error().message;
+    EXPECT_EQ(scratch->end(), end());
+    EXPECT_EQ(scratch->room(), 256u);
+
+    Tokens changed = passage_;
+    changed[10] = other_[3];
+    std::mt19937_64 rng(1);
+    const auto read = [&](const Tokens& tokens, llama_pos first_pos) {
+        const Status status = scratch->prefill(tokens, first_pos);
+        EXPECT_TRUE(status) << status.error().message;
+    };
+    // Each step: something else happens, rewind, the passage again.
+    ASSERT_TRUE(scratch->rewind());
+    read(passage_, end());
+    ASSERT_TRUE(scratch->rewind());
+    read(changed, end());
+    ASSERT_TRUE(scratch->rewind());
+    read(passage_, end()); // after another passage
+    const auto sampled = scratch->sample(other_, end() + kPassage, 5, rng); // the tap does not see these
+    ASSERT_TRUE(sampled) << sampled.error().message;
+    ASSERT_TRUE(scratch->rewind());
+    read(passage_, end()); // after sampling
+    ASSERT_TRUE(scratch->rewind_to(end() - 20));
+    read(Tokens(context_.end() - 20, context_.end()), end() - 20);
+    ASSERT_TRUE(scratch->rewind());
+    read(passage_, end()); // after cells of the snapshot were replaced
+    ASSERT_TRUE(scratch->rewind_to(0));
+    read(context_, 0);
+    ASSERT_TRUE(scratch->rewind());
+    read(passage_, end()); // after all of them were
+
+    const Study study = tap_->take();
+    const Index n = kPassage, all = after_context();
+    ASSERT_EQ(study.tokens(), 6 * n + 20 + all);
+    const auto first = testing::rows_of(study, 0, n);
+    for (const Index again : {2 * n, 3 * n, 4 * n + 20, 5 * n + 20 + all})
+        EXPECT_EQ(testing::worst_distance(first, testing::rows_of(study, again, n)), 0) << "rows from " << again;
+
+    // Broken twin: one other token is seen, from where it stands on.
+    EXPECT_EQ(testing::worst_distance(testing::rows_of(study, 0, 10), testing::rows_of(study, n, 10)), 0);
+    EXPECT_GT(testing::worst_distance(testing::rows_of(study, 11, n - 11), testing::rows_of(study, n + 11, n - 11)),
+              1e-2);
+}
+
+TEST_P(ScratchOn, AGapBeforeThePassageIsNoHindrance) {
+    // As folding leaves them: every third position only, to the end of the context.
+    KvSection& section = snapshot_.sections[0];
+    std::vector<uint32_t> kept{0};
+    for (uint32_t i = (section.cells.size() - 1) % 3; i < section.cells.size(); i += 3)
+        if (i > 0) kept.push_back(i);
+    std::vector<CellMeta> cells;
+    for (const uint32_t cell : kept)
+        cells.push_back(section.cells[cell]);
+    section.cells = cells;
+    for (auto* tensors : {&section.keys, &section.values}) {
+        for (CacheTensor& tensor : *tensors)
+            tensor = take_cells(tensor, kept);
+    }
+    auto scratch = open(snapshot_);
+    ASSERT_TRUE(scratch) << scratch.error().message;
+    ASSERT_TRUE(scratch->prefill(passage_, end()));
+    for (const llama_pos back : {1, 2, 3, 20}) {
+        ASSERT_TRUE(scratch->rewind_to(end() - back));
+        const Status status = scratch->prefill(Tokens(context_.end() - back, context_.end()), end() - back);
+        EXPECT_TRUE(status) << back << " back: " << status.error().message;
+    }
+    ASSERT_TRUE(scratch->rewind());
+    ASSERT_TRUE(scratch->prefill(passage_, end()));
+    const Study study = tap_->take();
+    ASSERT_EQ(study.tokens(), 2 * kPassage + 26);
+    EXPECT_EQ(testing::worst_distance(testing::rows_of(study, 0, kPassage),
+                                      testing::rows_of(study, kPassage + 26, kPassage)), 0);
+}
+
+TEST_P(ScratchOn, TransposedValuesAreReadAsWellAsRows) {
+    // A context without flash attention keeps values so; the scratch context always has it.
+    SequenceState transposed = snapshot_, damaged = snapshot_;
+    for (KvSection& section : transposed.sections) {
+        for (CacheTensor& values : section.values)
+            values = from_float(to_float(values), values.type, /*transposed=*/true).value();
+    }
+    for (CacheTensor& values : damaged.sections[0].values) // broken twin: values of the wrong cells
+        std::rotate(values.bytes.begin(), values.bytes.begin() + static_cast<std::ptrdiff_t>(values.row_bytes()),
+                    values.bytes.end());
+    for (const SequenceState* state : {&snapshot_, &transposed, &damaged}) {
+        auto scratch = open(*state);
+        ASSERT_TRUE(scratch) << scratch.error().message;
+        ASSERT_TRUE(scratch->prefill(passage_, end()));
+    }
+    const Study study = tap_->take();
+    const auto rows = [&](Index run) { return testing::rows_of(study, run * kPassage, kPassage); };
+    EXPECT_EQ(testing::worst_distance(rows(0), rows(1)), 0);
+    EXPECT_GT(testing::worst_distance(rows(0), rows(2)), 1e-2);
+}
+
+TEST_P(ScratchOn, CancellingStopsBetweenGraphNodes) {
+    int calls = 0, allowed = 0;
+    auto scratch = open(snapshot_, [&](Stage, float) { return ++calls <= allowed; });
+    ASSERT_TRUE(scratch) << scratch.error().message;
+    for (const int limit : {0, 1, 2, 77}) {
+        ASSERT_TRUE(scratch->rewind());
+        calls = 0;
+        allowed = limit;
+        const Status status = scratch->prefill(passage_, end());
+        ASSERT_FALSE(status) << limit;
+        EXPECT_EQ(status.error().code, ErrorCode::cancelled);
+        EXPECT_EQ(calls, limit + 1); // a graph has hundreds of nodes: none more is computed
+
+        ASSERT_TRUE(scratch->rewind());
+        calls = 0;
+        std::mt19937_64 rng(1);
+        const auto sampled = scratch->sample(passage_, end(), 4, rng);
+        ASSERT_FALSE(sampled) << limit;
+        EXPECT_EQ(sampled.error().code, ErrorCode::cancelled);
+        EXPECT_EQ(calls, limit + 1);
+    }
+    EXPECT_EQ(scratch->report(Stage::study, 0.5f).error().code, ErrorCode::cancelled);
+
+    // What was cancelled can be done again.
+    allowed = 1 << 30;
+    ASSERT_TRUE(scratch->report(Stage::study, 0.5f));
+    ASSERT_TRUE(scratch->rewind());
+    EXPECT_TRUE(scratch->prefill(passage_, end()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, ScratchOn, ::testing::Values("KVFOLD_MODEL_SMOL", "KVFOLD_MODEL_GEMMA"),
+                         [](const auto& info) { return std::string(info.param + sizeof "KVFOLD_MODEL"); });
+
+TEST(Scratch, PassagesOfAPlanAreReadWhereTheyStand) {
+    const testing::StudiedModel studied = testing::studied_model("KVFOLD_MODEL_SMOL");
+    const testing::ContextPtr ctx = testing::make_context(studied.model);
+    const Tokens context = testing::filler_tokens(studied.model.get(), 120);
+    ASSERT_EQ(testing::decode(ctx.get(), context, 0), 0);
+    const StudyPlan plan{.parts = {{Source::tail, 0.2f}, {Source::pseudo, 0.3f}, {Source::prefill, 1}, {Source::repeat, 0.2f}}};
+    std::mt19937_64 rng(1);
+    const auto passages = plan_passages(plan, context, rng);
+
+    std::vector<float> progress;
+    QueryTap tap(studied.map.layers, count_tokens(passages));
+    auto scratch = Scratch::open(studied.model.get(), studied.map, testing::snapshot_of(ctx.get()),
+                                 testing::scratch_params(), &tap, [&](Stage stage, float done) {
+                                     EXPECT_EQ(stage, Stage::study);
+                                     progress.push_back(done);
+                                     return true;
+                                 });
+    ASSERT_TRUE(scratch) << scratch.error().message;
+    const Status status = read_passages(*scratch, passages);
+    ASSERT_TRUE(status) << status.error().message;
+    EXPECT_TRUE(std::is_sorted(progress.begin(), progress.end()));
+    EXPECT_LE(progress.back(), 1);
+    const Study study = tap.take();
+    EXPECT_EQ(study.tokens(), count_tokens(passages));
+    for (const LayerQueries& layer : study.layers)
+        EXPECT_TRUE(layer.rows.allFinite());
+
+    // The tail is read where the prefill reads it: rows 0.. of the one, 24 from the end of the other. Another
+    // order of summation, f16: far below the distance between two tokens.
+    const Index tail = 24, prefill_end = 24 + 36 + 120;
+    ASSERT_EQ(passages[0].tokens.size(), 24u);
+    EXPECT_LT(testing::worst_distance(testing::rows_of(study, 0, tail), testing::rows_of(study, prefill_end - tail, tail)),
+              2e-2);
+    EXPECT_GT(testing::worst_distance(testing::rows_of(study, 0, tail),
+                                      testing::rows_of(study, prefill_end - tail - 1, tail)), 0.2); // one off
+}
+
+} // namespace
+} // namespace kvfold

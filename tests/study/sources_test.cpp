@@ -1,0 +1,203 @@
+// What the sources make of a context, without a model.
+#include "study/sources.h"
+#include "study/study.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <set>
+
+namespace kvfold {
+namespace {
+
+using Tokens = std::vector<llama_token>;
+
+// Every token is its own position: what a passage copies shows where it comes from.
+Tokens counting(size_t count) {
+    Tokens tokens(count);
+    std::iota(tokens.begin(), tokens.end(), 0);
+    return tokens;
+}
+
+// Words that come back, as in a text.
+Tokens text_like(size_t count) {
+    std::mt19937 rng(4);
+    Tokens tokens(count);
+    for (llama_token& token : tokens)
+        token = static_cast<llama_token>(1000 + rng() % 12 * (1 + rng() % 12));
+    return tokens;
+}
+
+bool is_same(const std::vector<Passage>& a, const std::vector<Passage>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Passage& x, const Passage& y) {
+        return x.first_pos == y.first_pos && x.tokens == y.tokens;
+    });
+}
+
+std::vector<Passage> random_passages(Source source, TokenSpan context, size_t count, uint64_t seed) {
+    std::mt19937_64 rng(seed);
+    return source == Source::pseudo ? pseudo_passages(context, count, rng) : repeat_passages(context, count, rng);
+}
+
+TEST(TailPassages, AreTheNewestTokensWhereTheyStand) {
+    const Tokens context = counting(500);
+    const auto passages = tail_passages(context, 60);
+    ASSERT_EQ(passages.size(), 1u);
+    EXPECT_EQ(passages[0].first_pos, 440);
+    EXPECT_EQ(passages[0].tokens, Tokens(context.end() - 60, context.end()));
+}
+
+TEST(TailPassages, LeaveTheFirstTokenAlone) {
+    const auto passages = tail_passages(counting(50), 1000);
+    ASSERT_EQ(passages.size(), 1u);
+    EXPECT_EQ(passages[0].first_pos, 1);
+    EXPECT_EQ(passages[0].tokens.size(), 49u);
+}
+
+TEST(PrefillPassages, AreTheWholeContextFromItsStart) {
+    const Tokens context = counting(5000);
+    const auto passages = prefill_passages(context);
+    ASSERT_EQ(passages.size(), 1u);
+    EXPECT_EQ(passages[0].first_pos, 0);
+    EXPECT_EQ(passages[0].tokens, context);
+}
+
+TEST(PseudoPassages, HaveTheLengthAskedForBehindTheSequence) {
+    const Tokens context = text_like(700);
+    for (const size_t count : {1u, 255u, 256u, 257u, 1024u, 3000u}) {
+        const auto passages = random_passages(Source::pseudo, context, count, 1);
+        EXPECT_EQ(count_tokens(passages), static_cast<Index>(count));
+        for (const Passage& passage : passages) {
+            EXPECT_EQ(passage.first_pos, 700);
+            EXPECT_LE(passage.tokens.size(), kLongestPassage);
+            EXPECT_FALSE(passage.tokens.empty());
+        }
+    }
+}
+
+// Share of the neighbours in passages that are neighbours in the context as well.
+double shared_bigrams(const std::vector<Passage>& passages, const Tokens& context) {
+    std::set<std::pair<llama_token, llama_token>> known;
+    for (size_t i = 0; i + 1 < context.size(); ++i)
+        known.insert({context[i], context[i + 1]});
+    double shared = 0, all = 0;
+    for (const Passage& passage : passages) {
+        for (size_t i = 0; i + 1 < passage.tokens.size(); ++i, ++all)
+            shared += known.contains({passage.tokens[i], passage.tokens[i + 1]}) ? 1 : 0;
+    }
+    return shared / all;
+}
+
+TEST(PseudoPassages, AreMadeOfTheContextsTokensAndBigrams) {
+    const Tokens context = text_like(700);
+    auto passages = random_passages(Source::pseudo, context, 1000, 2);
+    const std::set<llama_token> known(context.begin(), context.end());
+    for (const Passage& passage : passages) {
+        for (const llama_token token : passage.tokens)
+            EXPECT_TRUE(known.contains(token));
+    }
+    // Only where the context ends is there no next token to take.
+    EXPECT_GT(shared_bigrams(passages, context), 0.99);
+
+    std::mt19937 rng(6); // broken twin: the same tokens in any order
+    for (Passage& passage : passages)
+        std::shuffle(passage.tokens.begin(), passage.tokens.end(), rng);
+    EXPECT_LT(shared_bigrams(passages, context), 0.95);
+}
+
+TEST(PseudoPassages, DoNotCopyTheContext) {
+    const Tokens context = text_like(700);
+    for (const Passage& passage : random_passages(Source::pseudo, context, 512, 3)) {
+        const auto copied = std::search(context.begin(), context.end(), passage.tokens.begin(),
+                                        passage.tokens.begin() + 40);
+        EXPECT_EQ(copied, context.end());
+    }
+}
+
+TEST(RepeatPassages, AreChunksOfTheContextBehindTheSequence) {
+    const Tokens context = counting(2000);
+    for (const size_t count : {1u, 63u, 64u, 127u, 187u, 1000u, 2000u, 9000u}) {
+        const auto passages = random_passages(Source::repeat, context, count, 1);
+        const auto total = static_cast<size_t>(count_tokens(passages));
+        const size_t wanted = std::min<size_t>(count, context.size());
+        EXPECT_LE(total, wanted);
+        EXPECT_GE(total + passages.size(), wanted); // rounded down chunk by chunk
+        for (const Passage& passage : passages) {
+            EXPECT_EQ(passage.first_pos, 2000);
+            ASSERT_FALSE(passage.tokens.empty());
+            EXPECT_LE(passage.tokens.size(), kLongestPassage);
+            for (size_t i = 0; i + 1 < passage.tokens.size(); ++i)
+                ASSERT_EQ(passage.tokens[i] + 1, passage.tokens[i + 1]);
+        }
+    }
+}
+
+bool cover_every_part(const std::vector<Passage>& passages, size_t context) {
+    for (size_t i = 0; i < passages.size(); ++i) {
+        const auto first = static_cast<size_t>(passages[i].tokens.front());
+        if (first < context * i / passages.size() || first >= context * (i + 1) / passages.size()) return false;
+    }
+    return true;
+}
+
+TEST(RepeatPassages, CoverEveryPartOfTheContext) {
+    const Tokens context = counting(3000);
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+        auto passages = random_passages(Source::repeat, context, 640, seed);
+        ASSERT_EQ(passages.size(), 10u);
+        ASSERT_TRUE(cover_every_part(passages, 3000)) << "seed " << seed;
+        passages[7] = passages[2]; // broken twin: one stretch twice, one never
+        ASSERT_FALSE(cover_every_part(passages, 3000));
+    }
+}
+
+TEST(RandomPassages, AreTheSameForTheSameSeedOnly) {
+    const Tokens context = text_like(700);
+    for (const Source source : {Source::pseudo, Source::repeat}) {
+        const auto passages = random_passages(source, context, 200, 8);
+        EXPECT_TRUE(is_same(passages, random_passages(source, context, 200, 8)));
+        EXPECT_FALSE(is_same(passages, random_passages(source, context, 200, 9)));
+    }
+}
+
+TEST(Sources, TakeTinyContexts) {
+    for (const size_t size : {2u, 3u, 5u}) {
+        const Tokens context = counting(size);
+        for (const size_t count : {1u, 2u, 100u}) {
+            const auto tail = tail_passages(context, count);
+            EXPECT_GE(tail[0].first_pos, 1);
+            EXPECT_EQ(static_cast<size_t>(tail[0].first_pos) + tail[0].tokens.size(), size);
+            EXPECT_EQ(count_tokens(random_passages(Source::pseudo, context, count, 1)), static_cast<Index>(count));
+            const auto repeat = random_passages(Source::repeat, context, count, 1);
+            EXPECT_EQ(count_tokens(repeat), static_cast<Index>(std::min(count, size)));
+        }
+        EXPECT_EQ(prefill_passages(context)[0].tokens, context);
+    }
+}
+
+TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
+    const StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}}, .max_tokens_a_part = 300};
+    EXPECT_EQ(plan.tokens_for(0.125f, 800), 100u);
+    EXPECT_EQ(plan.tokens_for(0.125f, 3), 1u); // never nothing
+    EXPECT_EQ(plan.tokens_for(0.5f, 800), 300u);
+
+    const Tokens context = text_like(800);
+    std::mt19937_64 rng(1), same(1), other(2);
+    const auto passages = plan_passages(plan, context, rng);
+    EXPECT_EQ(count_tokens(passages), 300);
+    EXPECT_EQ(passages.front().tokens.size(), 100u);
+    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, same)));
+    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, other)));
+}
+
+TEST(Studies, AreAppendedRowByRow) {
+    Study study{{{Matrix::Constant(2, 3, 1)}, {Matrix::Constant(2, 4, 2)}}};
+    append_study(study, {{{Matrix::Constant(1, 3, 5)}, {Matrix::Constant(1, 4, 6)}}});
+    EXPECT_EQ(study.tokens(), 3);
+    EXPECT_EQ(study.layers[0].rows(1, 2), 1);
+    EXPECT_EQ(study.layers[0].rows(2, 2), 5);
+    EXPECT_EQ(study.layers[1].rows(2, 3), 6);
+}
+
+} // namespace
+} // namespace kvfold
