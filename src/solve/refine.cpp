@@ -14,8 +14,10 @@ namespace {
 
 constexpr float kMassWeight = 0.3f; // mu
 constexpr Index kBatch = 256;
-constexpr float kRate = 0.05f;      // of the RMS of the keys; 0.03 and 0.06 differ by less than 1 %
-constexpr float kLastRate = 0.1f;   // of the first rate
+// What the first step may change a typical logit by. In units of the keys instead, the same rate was right for one
+// model and too large for another, whose keys are longer and whose queries are shorter.
+constexpr float kRate = 0.2f;
+constexpr float kLastRate = 0.1f; // of the first rate
 constexpr int kRefitEvery = 20;     // steps; a refit costs ten of them, and more of them gained nothing
 
 // Batches of queries in a shuffled order that starts anew when it is used up. Written out, because the
@@ -147,7 +149,8 @@ Status refine_keys(const HeadProblem& problem, const FullAttention& full, const 
     Batches batches(problem, full);
     KVFOLD_TRY(Fit fit, fit_all(problem, full, keys, values, batches.mean_square()));
     const double before = fit.loss;
-    const float rate = kRate * std::sqrt(keys.squaredNorm() / static_cast<float>(keys.size()));
+    const float query = std::sqrt(problem.queries.squaredNorm() / static_cast<float>(problem.queries.rows()));
+    const float rate = kRate / std::max(problem.scale * query, std::numeric_limits<float>::min());
     Matrix refined = keys;
     Adam adam(keys.rows(), keys.cols());
     for (int step = 0; step < steps; ++step) {

@@ -15,7 +15,7 @@ std::vector<Passage> repeat_passages(TokenSpan context, size_t count, std::mt199
     for (size_t i = 0; i < chunks; ++i) {
         const size_t begin = context.size() * i / chunks, end = context.size() * (i + 1) / chunks;
         const size_t slack = end - begin > length ? end - begin - length : 0;
-        const TokenSpan chunk = context.subspan(begin + (slack ? rng() % slack : 0)).first(length);
+        const TokenSpan chunk = context.subspan(begin + rng() % (slack + 1)).first(length);
         passages.push_back({{chunk.begin(), chunk.end()}, static_cast<llama_pos>(context.size())});
     }
     return passages;

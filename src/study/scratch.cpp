@@ -118,7 +118,7 @@ Status Scratch::rewind_to(llama_pos pos) {
     if (newest < 0 || newest + 1 == pos) return {};
     // A folded sequence has gaps, and llama_decode wants positions to go on without one. Keys hold their own
     // rotation, so the newest cell that is left can stand right before `pos` and mean the same.
-    KVFOLD_CHECK(write_sequence(ctx_.get(), 0, without_gap_before(pos, state_)));
+    KVFOLD_CHECK(write_sequence(ctx_.get(), 0, without_gap_before(pos, *state_)));
     if (!llama_memory_seq_rm(memory, 0, pos, -1))
         return fail(ErrorCode::llama, "llama.cpp could not remove the positions from {} on", pos);
     return {};

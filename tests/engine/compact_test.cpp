@@ -123,7 +123,7 @@ TEST_P(CompactSequence, FoldsTheRegionAgainAndAgainAndLeavesTheRestAlone) {
 
     const auto folded = testing::forced_logits(ctx_.get(), {next_.begin(), next_.begin() + 4}, end);
     ASSERT_EQ(folded.size(), 4u);
-    // Far below what a cache without the text gives (2 to 8 on these prompts): it is still this text.
+    // A smoke test: the cache makes sense. fidelity_test.cpp looks closer, on a text that deserves it.
     EXPECT_LT(testing::mean_kl(full, folded), 1.0);
 
     // Decoding goes on, and what was folded is folded once more with what came after it.
@@ -138,12 +138,14 @@ constexpr auto kF16 = GGML_TYPE_F16, kQ8 = GGML_TYPE_Q8_0;
 
 INSTANTIATE_TEST_SUITE_P(
     Caches, CompactSequence,
-    ::testing::Values(
-        Setup{"smol_flash_f16", "KVFOLD_MODEL_SMOL", 700, {}},
-        Setup{"smol_plain_f16", "KVFOLD_MODEL_SMOL", 400, {.flash_attention = false}},
-        Setup{"smol_flash_q8_0", "KVFOLD_MODEL_SMOL", 400, {.type_k = kQ8, .type_v = kQ8}},
-        Setup{"gemma_flash_f16", "KVFOLD_MODEL_GEMMA", 900, {}}, // above its window of 512
-        Setup{"gemma_plain_q8_0_keys", "KVFOLD_MODEL_GEMMA", 600, {.flash_attention = false, .type_k = kQ8, .type_v = kF16}}),
+    ::testing::Values(Setup{"smol_flash_f16", "KVFOLD_MODEL_SMOL", 700, {}},
+                      Setup{"smol_plain_f16", "KVFOLD_MODEL_SMOL", 400, {.flash_attention = false}},
+                      Setup{"smol_flash_q8_0", "KVFOLD_MODEL_SMOL", 400, {.type_k = kQ8, .type_v = kQ8}},
+                      Setup{"gemma_flash_f16", "KVFOLD_MODEL_GEMMA", 900, {}}, // above its window of 512
+                      Setup{"gemma_plain_q8_0_keys",
+                            "KVFOLD_MODEL_GEMMA",
+                            600,
+                            {.flash_attention = false, .type_k = kQ8, .type_v = kF16}}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(CompactRequests, ThatMakeNoSenseAreRefusedAndLeaveTheSequenceAsItWas) {
@@ -161,7 +163,8 @@ TEST(CompactRequests, ThatMakeNoSenseAreRefusedAndLeaveTheSequenceAsItWas) {
         return report.error().message;
     };
     for (const size_t count : {0u, 1u, 119u}) {
-        const std::string message = refusal(testing::request_for(Tokens(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(count)), 4));
+        const std::string message = refusal(testing::request_for(
+            Tokens(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(count)), 4));
         EXPECT_NE(message.find("tokens"), std::string::npos) << message;
     }
     Tokens longer = tokens;
@@ -172,7 +175,8 @@ TEST(CompactRequests, ThatMakeNoSenseAreRefusedAndLeaveTheSequenceAsItWas) {
     EXPECT_NE(refusal(testing::request_for(tokens, 4), 1).find("sequence 1 is empty"), std::string::npos);
     EXPECT_NE(refusal(testing::request_for(tokens, 4), 2).find("sequence 2"), std::string::npos);
 
-    const auto report = compact_sequence(ctx.get(), 0, testing::request_for(tokens, 1)); // ratio 1: nothing to do
+    const auto report =
+        compact_sequence(ctx.get(), 0, testing::request_for(tokens, 1)); // ratio 1: nothing to do
     ASSERT_TRUE(report) << report.error().message;
     EXPECT_EQ(report->cells_after, 120u);
     EXPECT_EQ(testing::raw_state(ctx.get()), before);

@@ -1,5 +1,5 @@
-// How near the compact cache is to the full one, on a real text. Margins are far wider than what was measured;
-// docs/results.md has the real figures.
+// How near the compact cache is to the full one, on a real text. Margins are far wider than what was
+// measured; docs/results.md has the real figures.
 #include "base/file.h"
 #include "engine/model_sequence.h"
 #include "measure/evaluate.h"
@@ -10,7 +10,8 @@ namespace {
 using testing::ContextPtr;
 
 std::vector<llama_token> prose(const llama_model* model, size_t count) {
-    const std::filesystem::path path = std::filesystem::path(__FILE__).parent_path() / "../../bench/texts/prose.txt";
+    const std::filesystem::path path =
+        std::filesystem::path(__FILE__).parent_path() / "../../bench/texts/prose.txt";
     const auto bytes = read_file(path);
     EXPECT_TRUE(bytes) << bytes.error().message;
     if (!bytes) return {};
@@ -35,10 +36,7 @@ TEST(Fidelity, OfTheMethodsIsInTheirOrder) {
     ASSERT_TRUE(report) << report.error().message;
     ASSERT_EQ(report->rows.size(), 4u);
     const auto kl = [&](size_t row) { return report->rows[row].divergence.kl; };
-    for (const EvalRow& row : report->rows)
-        printf("%s kl %.4f top1 %.3f dnll %.4f\n", row.method.c_str(), row.divergence.kl, row.divergence.top1,
-               row.divergence.dnll);
-    printf("noise %.5f\n", report->noise_floor.kl);
+    // Measured: refine 0.031, solver 0.040, select 0.073, keep_last 0.129, noise 0.003.
     EXPECT_LT(report->noise_floor.kl, 0.01);
     EXPECT_LT(kl(0), 0.7 * kl(2));
     EXPECT_LT(kl(1), 0.8 * kl(2));
@@ -72,7 +70,7 @@ TEST_P(NearRatioOne, IsNearTheNoiseFloor) {
     }
     ASSERT_TRUE(write_sequence(ctx.get(), 0, broken));
     const double broken_kl = testing::mean_kl(full, testing::forced_logits(ctx.get(), next, 400));
-    printf("near one: kl %.5f broken %.4f\n", kl, broken_kl);
+    // Measured: 0.003 on both models, the noise floor of f16; broken 6.3 and 1.1.
     EXPECT_LT(kl, 0.02);
     EXPECT_GT(broken_kl, 10 * kl);
     EXPECT_GT(broken_kl, 0.2);

@@ -10,7 +10,8 @@ class Neighbours : public ::testing::TestWithParam<bool> {};
 
 TEST_P(Neighbours, OfACompactedSequenceStayAsTheyAre) {
     const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
-    const ContextPtr ctx = testing::make_context(model, {.n_ctx = 1024, .n_seq_max = 2, .unified = GetParam()});
+    const ContextPtr ctx =
+        testing::make_context(model, {.n_ctx = 1024, .n_seq_max = 2, .unified = GetParam()});
     ASSERT_TRUE(ctx);
     const auto tokens = testing::filler_tokens(model.get(), 320);
     const std::vector<llama_token> second(tokens.begin() + 100, tokens.begin() + 250);

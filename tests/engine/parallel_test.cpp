@@ -30,7 +30,8 @@ TEST(ParallelFor, UsesNoMoreThreadsThanAskedForAndTheCallersAmongThem) {
         std::atomic<int> at_work = 0, most = 0;
         parallel_for(60, threads, [&](size_t) {
             const int now = ++at_work;
-            for (int before = most; now > before && !most.compare_exchange_weak(before, now);) {}
+            for (int before = most; now > before && !most.compare_exchange_weak(before, now);) {
+            }
             {
                 const std::lock_guard lock(mutex);
                 seen.insert(std::this_thread::get_id());

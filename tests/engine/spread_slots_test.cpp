@@ -11,7 +11,8 @@ namespace {
 
 // What programs rely on: strictly rising, within the region, up to its end.
 bool is_sound(const std::vector<uint32_t>& places, size_t region_size) {
-    const bool rises = std::adjacent_find(places.begin(), places.end(), std::greater_equal<>()) == places.end();
+    const bool rises =
+        std::adjacent_find(places.begin(), places.end(), std::greater_equal<>()) == places.end();
     return rises && !places.empty() && places.back() == region_size - 1;
 }
 
@@ -30,10 +31,16 @@ TEST(SpreadSlots, RiseStrictlyAndEndWithTheRegionWhateverTheMeans) {
         const size_t region_size = 1 + rng() % 300, slots = 1 + rng() % region_size;
         std::vector<double> means = random_means(rng, slots, region_size);
         switch (round % 4) {
-        case 1: std::fill(means.begin(), means.end(), 0.0); break; // all want the first place
-        case 2: std::fill(means.begin(), means.end(), static_cast<double>(region_size - 1)); break;
-        case 3: std::fill(means.begin() + static_cast<std::ptrdiff_t>(slots / 2), means.end(), means[slots / 2]);
-        default: break;
+        case 1:
+            std::fill(means.begin(), means.end(), 0.0);
+            break; // all want the first place
+        case 2:
+            std::fill(means.begin(), means.end(), static_cast<double>(region_size - 1));
+            break;
+        case 3:
+            std::fill(means.begin() + static_cast<std::ptrdiff_t>(slots / 2), means.end(), means[slots / 2]);
+        default:
+            break;
         }
         const std::vector<uint32_t> places = spread_slots(means, region_size);
         ASSERT_EQ(places.size(), slots);

@@ -1,4 +1,4 @@
-"""Slot files by their bytes, read apart from kvfold's own codec: the tokens, and where the values of a cell lie."""
+"""Slot files by their bytes, read apart from kvfold's own codec: the tokens, and where the keys and values of a cell lie."""
 import random
 import struct
 
@@ -20,8 +20,8 @@ class SlotBytes:
             self.positions.append(position)
         transposed, layers = self.take("II")
         assert transposed == 0
-        self.take_rows(layers, cells)
-        self.value_rows = self.take_rows(layers, cells)  # per layer: (offset of the first row, bytes of a row)
+        # Of the keys of each layer, then of the values: (offset of the first row, bytes of a row).
+        self.rows = self.take_rows(layers, cells) + self.take_rows(layers, cells)
 
     def take(self, form):
         fields = struct.unpack_from("<" + form, self.data, self.at)
@@ -45,12 +45,12 @@ class SlotBytes:
         gaps = [i for i in range(1, len(order)) if order[i] != order[i - 1] + 1]
         return range(gaps[0], gaps[-1] + 1)
 
-    def with_shuffled_values(self):
-        """The same file with the numbers inside each folded value row in another order: finite, of the same size
-        and spread, still a valid file, but no longer what the model stored."""
+    def with_shuffled_rows(self):
+        """The same file with the numbers inside each folded key and value in another order: finite, of the same
+        size and spread, still a valid file, but no longer what the model stored."""
         damaged = bytearray(self.data)
         chance = random.Random(1)
-        for start, size in self.value_rows:
+        for start, size in self.rows:
             for cell in self.folded_cells():
                 at = start + cell * size
                 numbers = list(struct.unpack_from(f"<{size // 2}H", self.data, at))

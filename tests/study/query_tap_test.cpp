@@ -52,8 +52,10 @@ Matrix naive_attention(const Matrix& q, const Matrix& k, const Matrix& v, const 
         for (Index i = 0; i < q.rows(); ++i) {
             Eigen::VectorXd weights(i + 1);
             for (Index j = 0; j <= i; ++j)
-                weights[j] = layer.scale * q.row(i).segment(head * d, d).cast<double>().dot(
-                                               k.row(j).segment(kv * d, d).cast<double>());
+                weights[j] = layer.scale * q.row(i)
+                                               .segment(head * d, d)
+                                               .cast<double>()
+                                               .dot(k.row(j).segment(kv * d, d).cast<double>());
             if (layer.softcap > 0) weights = layer.softcap * (weights / layer.softcap).array().tanh();
             weights = (weights.array() - weights.maxCoeff()).exp();
             weights /= weights.sum();

@@ -36,7 +36,8 @@ bool is_same(const std::vector<Passage>& a, const std::vector<Passage>& b) {
 
 std::vector<Passage> random_passages(Source source, TokenSpan context, size_t count, uint64_t seed) {
     std::mt19937_64 rng(seed);
-    return source == Source::pseudo ? pseudo_passages(context, count, rng) : repeat_passages(context, count, rng);
+    return source == Source::pseudo ? pseudo_passages(context, count, rng)
+                                    : repeat_passages(context, count, rng);
 }
 
 TEST(TailPassages, AreTheNewestTokensWhereTheyStand) {
@@ -108,8 +109,8 @@ TEST(PseudoPassages, AreMadeOfTheContextsTokensAndBigrams) {
 TEST(PseudoPassages, DoNotCopyTheContext) {
     const Tokens context = text_like(700);
     for (const Passage& passage : random_passages(Source::pseudo, context, 512, 3)) {
-        const auto copied = std::search(context.begin(), context.end(), passage.tokens.begin(),
-                                        passage.tokens.begin() + 40);
+        const auto copied =
+            std::search(context.begin(), context.end(), passage.tokens.begin(), passage.tokens.begin() + 40);
         EXPECT_EQ(copied, context.end());
     }
 }
@@ -135,7 +136,8 @@ TEST(RepeatPassages, AreChunksOfTheContextBehindTheSequence) {
 bool cover_every_part(const std::vector<Passage>& passages, size_t context) {
     for (size_t i = 0; i < passages.size(); ++i) {
         const auto first = static_cast<size_t>(passages[i].tokens.front());
-        if (first < context * i / passages.size() || first >= context * (i + 1) / passages.size()) return false;
+        if (first < context * i / passages.size() || first >= context * (i + 1) / passages.size())
+            return false;
     }
     return true;
 }
@@ -167,7 +169,8 @@ TEST(Sources, TakeTinyContexts) {
             const auto tail = tail_passages(context, count);
             EXPECT_GE(tail[0].first_pos, 1);
             EXPECT_EQ(static_cast<size_t>(tail[0].first_pos) + tail[0].tokens.size(), size);
-            EXPECT_EQ(count_tokens(random_passages(Source::pseudo, context, count, 1)), static_cast<Index>(count));
+            EXPECT_EQ(count_tokens(random_passages(Source::pseudo, context, count, 1)),
+                      static_cast<Index>(count));
             const auto repeat = random_passages(Source::repeat, context, count, 1);
             EXPECT_EQ(count_tokens(repeat), static_cast<Index>(std::min(count, size)));
         }
@@ -176,7 +179,8 @@ TEST(Sources, TakeTinyContexts) {
 }
 
 TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
-    const StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}}, .max_tokens_a_part = 300};
+    const StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}},
+                         .max_tokens_a_part = 300};
     EXPECT_EQ(plan.tokens_for(0.125f, 800), 100u);
     EXPECT_EQ(plan.tokens_for(0.125f, 3), 1u); // never nothing
     EXPECT_EQ(plan.tokens_for(0.5f, 800), 300u);
