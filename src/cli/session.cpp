@@ -84,7 +84,7 @@ Result<std::vector<llama_token>> read_text(const LoadedModel& model, const std::
     const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     if (text.find('\0') != std::string_view::npos)
         return fail(ErrorCode::corrupt, "{}: is not a text (it has zero bytes)", path);
-    std::vector<llama_token> tokens = tokenize(model.model.get(), text, /*add_bos=*/true, /*special=*/false);
+    std::vector<llama_token> tokens = tokenize(model.model.get(), text, /*add_bos=*/true, /*special=*/true);
     if (text.empty() || tokens.empty()) return fail(ErrorCode::invalid_argument, "{}: holds no text", path);
     return tokens;
 }
