@@ -63,6 +63,8 @@ Result<AttentionMap> probe_attention(llama_model* model, llama_context_params pa
     params.samplers = nullptr;
     params.n_samplers = 0;
     KVFOLD_TRY(const ContextPtr ctx, new_context(model, params));
+    if (!llama_get_memory(ctx.get())) // llama_model_has_encoder knows encoder-decoder models only
+        return fail(ErrorCode::unsupported, "this is an encoder model: it keeps no context to compact");
 
     const llama_vocab* vocab = llama_model_get_vocab(model);
     const llama_token token = std::max(llama_vocab_bos(vocab), 0);

@@ -2,6 +2,7 @@
 import json
 
 from command import CommandTest
+from tiny_models import write_alibi_model, write_encoder_model
 
 
 class Usage(CommandTest):
@@ -54,6 +55,16 @@ class Usage(CommandTest):
             with self.subTest(arguments=arguments):
                 self.assert_fails(self.run_command(*arguments), 1, words)
         self.assertEqual(list(self.files()), [text])
+
+    def test_models_that_cannot_be_compacted_are_refused_with_the_reason(self):
+        text = self.text(100)
+        for write, words in ((write_alibi_model, "ALiBi"), (write_encoder_model, "encoder")):
+            with self.subTest(words):
+                write(self.folder / "tiny.gguf")
+                (self.folder / "out").write_text("as it was")
+                done = self.run_command("compact", "-m", "tiny.gguf", "-f", text, "-o", "out")
+                self.assert_fails(done, 1, words)
+                self.assertEqual((self.folder / "out").read_text(), "as it was")
 
     def test_full_standard_output_is_an_error(self):
         with open("/dev/full", "w") as full:
