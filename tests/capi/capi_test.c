@@ -28,7 +28,7 @@ static struct llama_context* new_context(struct llama_model* model) {
     struct llama_context_params params = llama_context_default_params();
     params.n_ctx = CAPACITY;
     params.n_batch = CONTEXT;
-    params.n_threads = params.n_threads_batch = 2;
+    params.n_threads = params.n_threads_batch = 1; /* other tests run beside this one */
     return llama_init_from_model(model, params);
 }
 
