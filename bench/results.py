@@ -112,7 +112,7 @@ def main():
     for measure in (
         lambda: quality("SmolLM2-135M-Instruct, 2048 tokens, 8x", SMOL, 2048, 8, fits),
         lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, 8, fits),
-        lambda: speed("Speed, SmolLM2-135M-Instruct, 7168 tokens", SMOL, 7168, "1,4,8,16"),
+        lambda: speed("Speed, SmolLM2-135M-Instruct, 7168 tokens", SMOL, 7168, "1,4,8,16,64"),
         lambda: long_context("SmolLM2-135M-Instruct, 6144 tokens, 8x, GPL-3", SMOL, 6144, TEXTS[-1]),
     ):
         sections.append(measure())

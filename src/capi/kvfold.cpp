@@ -127,8 +127,8 @@ kvfold_error kvfold_sequence_compact(llama_context* ctx, llama_seq_id seq_id, co
     });
 }
 
-kvfold_error kvfold_slot_save(llama_context* ctx, llama_seq_id seq_id, const char* path, const llama_token* tokens,
-                              size_t n_tokens) {
+kvfold_error kvfold_slot_save(llama_context* ctx, llama_seq_id seq_id, const char* path,
+                              const llama_token* tokens, size_t n_tokens) {
     return guarded([&]() -> Status {
         KVFOLD_CHECK(check_seq_id(ctx, seq_id));
         KVFOLD_CHECK(check_pointer(path, "path"));
@@ -138,8 +138,8 @@ kvfold_error kvfold_slot_save(llama_context* ctx, llama_seq_id seq_id, const cha
     });
 }
 
-kvfold_error kvfold_slot_load(llama_context* ctx, llama_seq_id seq_id, const char* path, llama_token* tokens_out,
-                              size_t capacity, size_t* n_tokens_out) {
+kvfold_error kvfold_slot_load(llama_context* ctx, llama_seq_id seq_id, const char* path,
+                              llama_token* tokens_out, size_t capacity, size_t* n_tokens_out) {
     return guarded([&]() -> Status {
         KVFOLD_CHECK(check_seq_id(ctx, seq_id));
         KVFOLD_CHECK(check_pointer(path, "path"));
@@ -147,8 +147,8 @@ kvfold_error kvfold_slot_load(llama_context* ctx, llama_seq_id seq_id, const cha
         KVFOLD_TRY(const SlotFile slot, read_slot_file(path));
         *n_tokens_out = slot.tokens.size();
         if (capacity < slot.tokens.size())
-            return fail(ErrorCode::invalid_argument, "{}: holds {} tokens, capacity is {}", path, slot.tokens.size(),
-                        capacity);
+            return fail(ErrorCode::invalid_argument, "{}: holds {} tokens, capacity is {}", path,
+                        slot.tokens.size(), capacity);
         if (!slot.tokens.empty()) KVFOLD_CHECK(check_pointer(tokens_out, "tokens_out"));
         KVFOLD_CHECK(write_sequence(ctx, seq_id, slot.state));
         std::copy(slot.tokens.begin(), slot.tokens.end(), tokens_out);

@@ -32,8 +32,10 @@ struct Turn {
 // What a template puts behind an answer, found by asking it for a turn with a known answer.
 std::string template_closing(const llama_model* model) {
     const ChatMessage question{"user", "a"}, reply{"assistant", "b"};
-    const std::string before = apply_chat_template(model, std::array{question}, /*assistant_next=*/true) + reply.content;
-    const std::string whole = apply_chat_template(model, std::array{question, reply}, /*assistant_next=*/false);
+    const std::string before =
+        apply_chat_template(model, std::array{question}, /*assistant_next=*/true) + reply.content;
+    const std::string whole =
+        apply_chat_template(model, std::array{question, reply}, /*assistant_next=*/false);
     return whole.starts_with(before) ? whole.substr(before.size()) : "\n";
 }
 
@@ -68,7 +70,8 @@ Result<Stop> stream_answer(Session& session, bool one_line, const SampleOptions&
         const llama_token next = llama_sampler_sample(sampler.get(), session.context(), -1);
         if (llama_vocab_is_eog(vocab, next)) return Stop::end_of_answer;
         const std::string piece = detokenize(session.model(), {&next, 1});
-        if (const size_t end = piece.find('\n'); one_line && end != std::string::npos &&
+        if (const size_t end = piece.find('\n');
+            one_line && end != std::string::npos &&
             (stream.started() || piece.find_first_not_of(" \n\t") < end)) {
             stream.write(piece.substr(0, end));
             return Stop::end_of_answer;
@@ -86,10 +89,14 @@ Result<Stop> stream_answer(Session& session, bool one_line, const SampleOptions&
 } // namespace
 
 void add_sample_options(CLI::App& command, SampleOptions& options) {
-    command.add_option("-n,--predict,--n-predict", options.max_tokens, "longest answer in tokens; default: 256")
-        ->check(CLI::Range(1, 1 << 30))->option_text("N");
-    command.add_option("--temp", options.temperature, "temperature; default: 0, always the most likely token")
-        ->check(CLI::Range(0.0, 100.0))->option_text("X");
+    command
+        .add_option("-n,--predict,--n-predict", options.max_tokens, "longest answer in tokens; default: 256")
+        ->check(CLI::Range(1, 1 << 30))
+        ->option_text("N");
+    command
+        .add_option("--temp", options.temperature, "temperature; default: 0, always the most likely token")
+        ->check(CLI::Range(0.0, 100.0))
+        ->option_text("X");
     command.add_option("--seed", options.seed, "seed of the sampling; default: 1")->option_text("N");
 }
 
@@ -97,7 +104,8 @@ Result<Stop> answer(Session& session, const std::string& question, const SampleO
     const llama_model* model = session.model();
     const bool is_first = session.tokens().empty();
     const Turn turn = make_turn(model, question, is_first);
-    KVFOLD_CHECK(session.append(tokenize(model, turn.opening, /*add_bos=*/is_first, /*special=*/true), Outputs::last));
+    KVFOLD_CHECK(
+        session.append(tokenize(model, turn.opening, /*add_bos=*/is_first, /*special=*/true), Outputs::last));
     KVFOLD_TRY(const Stop stop, stream_answer(session, turn.one_line, options));
     std::fputs("\n", stdout);
     std::fflush(stdout);

@@ -20,7 +20,8 @@ Status run_ask(const AskOptions& options) {
     KVFOLD_TRY(const LoadedModel model, open_model(options.model));
     KVFOLD_TRY(SlotFile slot, read_slot_for(model, options.state));
     const size_t question = tokenize(model.model.get(), options.question, false, true).size();
-    const auto free = static_cast<uint32_t>(question + kCellsAround + static_cast<size_t>(options.sample.max_tokens));
+    const auto free =
+        static_cast<uint32_t>(question + kCellsAround + static_cast<size_t>(options.sample.max_tokens));
     KVFOLD_TRY(Session session, Session::restore(model, std::move(slot), options.model.context, free));
     KVFOLD_TRY(const Stop stop, answer(session, options.question, options.sample));
     if (stop == Stop::interrupted) return fail(ErrorCode::cancelled, "interrupted");
@@ -39,8 +40,12 @@ void add_ask(CLI::App& app, Command& chosen) {
                     "\"Question: ... Answer:\" when the model has none. The answer goes to standard output.\n"
                     "Cache types come from the state.");
     add_model_options(*command, options->model);
-    command->add_option("-s,--state", options->state, "slot file, as compact writes it")->required()->option_text("STATE");
-    command->add_option("-p,--prompt", options->question, "the question")->required()->option_text("QUESTION");
+    command->add_option("-s,--state", options->state, "slot file, as compact writes it")
+        ->required()
+        ->option_text("STATE");
+    command->add_option("-p,--prompt", options->question, "the question")
+        ->required()
+        ->option_text("QUESTION");
     add_context_option(*command, options->model.context, "as many as needed");
     add_sample_options(*command, options->sample);
     command->callback([options, &chosen] { chosen = [options] { return run_ask(*options); }; });

@@ -26,8 +26,10 @@ std::vector<llama_token> random_tokens(const LoadedModel& model, size_t count) {
     std::mt19937_64 rng(1);
     std::vector<llama_token> tokens;
     while (tokens.size() < count) {
-        const auto token = static_cast<llama_token>(rng() % vocabulary); // distributions differ between libraries
-        if (!llama_vocab_is_control(vocab, token) && !llama_vocab_is_eog(vocab, token)) tokens.push_back(token);
+        const auto token =
+            static_cast<llama_token>(rng() % vocabulary); // distributions differ between libraries
+        if (!llama_vocab_is_control(vocab, token) && !llama_vocab_is_eog(vocab, token))
+            tokens.push_back(token);
     }
     return tokens;
 }
@@ -37,40 +39,62 @@ Result<std::vector<llama_token>> bench_tokens(const LoadedModel& model, const Be
     if (options.text.empty()) return random_tokens(model, count);
     KVFOLD_TRY(std::vector<llama_token> tokens, read_text(model, options.text));
     if (tokens.size() < count)
-        return fail(ErrorCode::invalid_argument, "{}: has {} tokens, fewer than -c {}; give a longer text, lower -c, or "
-                    "leave -f out", options.text, tokens.size(), count);
+        return fail(ErrorCode::invalid_argument,
+                    "{}: has {} tokens, fewer than -c {}; give a longer text, lower -c, or "
+                    "leave -f out",
+                    options.text, tokens.size(), count);
     tokens.resize(count);
     return tokens;
 }
 
-std::string with_spread(const Spread& s) { return fmt::format("{:.1f} ({:.1f}..{:.1f})", s.median, s.min, s.max); }
+std::string with_spread(const Spread& s) {
+    return fmt::format("{:.1f} ({:.1f}..{:.1f})", s.median, s.min, s.max);
+}
 
 std::string peak_text(const std::optional<size_t>& bytes) { return bytes ? megabytes(*bytes) : "?"; }
 
 void print_report(FILE* out, const BenchReport& report) {
-    const Table table(out, {{"ratio", 5}, {"cells", 6}, {"decode tok/s", 22}, {"speedup", 7}, {"next turn ms", 24},
-                            {"state", 9}, {"study", 7}, {"solve", 7}, {"peak extra", 10}});
+    const Table table(out, {{"ratio", 5},
+                            {"cells", 6},
+                            {"decode tok/s", 22},
+                            {"speedup", 7},
+                            {"next turn ms", 24},
+                            {"state", 9},
+                            {"study", 7},
+                            {"solve", 7},
+                            {"peak extra", 10}});
     table.print_header();
     for (const BenchRow& row : report.rows)
-        table.print_row({fmt::format("{:g}x", row.ratio), std::to_string(row.cells), with_spread(row.decode_tok_s),
-                         fmt::format("{:.2f}x", row.speedup), with_spread(row.turn_ms), megabytes(row.report.bytes_after),
-                         fmt::format("{:.1f} s", row.report.study_s), fmt::format("{:.1f} s", row.report.solve_s),
-                         peak_text(row.peak_extra_bytes)});
+        table.print_row({fmt::format("{:g}x", row.ratio), std::to_string(row.cells),
+                         with_spread(row.decode_tok_s), fmt::format("{:.2f}x", row.speedup),
+                         with_spread(row.turn_ms), megabytes(row.report.bytes_after),
+                         fmt::format("{:.1f} s", row.report.study_s),
+                         fmt::format("{:.1f} s", row.report.solve_s), peak_text(row.peak_extra_bytes)});
     fmt::print(out, "\nfull cache, stock context   {} tok/s\n", with_spread(report.stock_tok_s));
-    fmt::print(out, "full cache, kvfold context  {} tok/s, overhead {:+.1f}%\n", with_spread(report.kvfold_tok_s),
-               100 * report.overhead);
-    fmt::print(out, "peak extra memory of compaction {}; prefill {:.1f} s\n", peak_text(report.peak_extra_bytes),
-               report.prefill_s);
+    fmt::print(out, "full cache, kvfold context  {} tok/s, overhead {:+.1f}%\n",
+               with_spread(report.kvfold_tok_s), 100 * report.overhead);
+    fmt::print(out, "peak extra memory of compaction {}; prefill {:.1f} s\n",
+               peak_text(report.peak_extra_bytes), report.prefill_s);
 }
 
-Json peak_json(const std::optional<size_t>& bytes) { return bytes ? Json(static_cast<double>(*bytes) / 1e6) : Json(nullptr); }
+Json peak_json(const std::optional<size_t>& bytes) {
+    return bytes ? Json(static_cast<double>(*bytes) / 1e6) : Json(nullptr);
+}
 
 Json row_json(const BenchRow& row) {
-    return {{"ratio", row.ratio}, {"cells", row.cells}, {"decode_tok_s", row.decode_tok_s.median},
-            {"decode_tok_s_min", row.decode_tok_s.min}, {"decode_tok_s_max", row.decode_tok_s.max},
-            {"speedup", row.speedup}, {"turn_ms", row.turn_ms.median}, {"turn_ms_min", row.turn_ms.min},
-            {"turn_ms_max", row.turn_ms.max}, {"bytes", row.report.bytes_after}, {"study_s", row.report.study_s},
-            {"solve_s", row.report.solve_s}, {"swap_s", row.report.swap_s},
+    return {{"ratio", row.ratio},
+            {"cells", row.cells},
+            {"decode_tok_s", row.decode_tok_s.median},
+            {"decode_tok_s_min", row.decode_tok_s.min},
+            {"decode_tok_s_max", row.decode_tok_s.max},
+            {"speedup", row.speedup},
+            {"turn_ms", row.turn_ms.median},
+            {"turn_ms_min", row.turn_ms.min},
+            {"turn_ms_max", row.turn_ms.max},
+            {"bytes", row.report.bytes_after},
+            {"study_s", row.report.study_s},
+            {"solve_s", row.report.solve_s},
+            {"swap_s", row.report.swap_s},
             {"peak_extra_mb", peak_json(row.peak_extra_bytes)}};
 }
 
@@ -79,15 +103,28 @@ Json to_json(const BenchOptions& options, const LoadedModel& model, const BenchR
     Json rows = Json::array();
     for (const BenchRow& row : report.rows)
         rows.push_back(row_json(row));
-    const Json baseline = {{"stock_tok_s", report.stock_tok_s.median}, {"stock_tok_s_min", report.stock_tok_s.min},
-                           {"stock_tok_s_max", report.stock_tok_s.max}, {"kvfold_tok_s", report.kvfold_tok_s.median},
-                           {"kvfold_tok_s_min", report.kvfold_tok_s.min}, {"kvfold_tok_s_max", report.kvfold_tok_s.max},
+    const Json baseline = {{"stock_tok_s", report.stock_tok_s.median},
+                           {"stock_tok_s_min", report.stock_tok_s.min},
+                           {"stock_tok_s_max", report.stock_tok_s.max},
+                           {"kvfold_tok_s", report.kvfold_tok_s.median},
+                           {"kvfold_tok_s_min", report.kvfold_tok_s.min},
+                           {"kvfold_tok_s_max", report.kvfold_tok_s.max},
                            {"overhead", report.overhead}};
-    return {{"model", model.name}, {"context", options.model.context}, {"method", options.method},
-            {"text", options.text.empty() ? "random tokens" : file_name(options.text)}, {"prefill_s", report.prefill_s},
-            {"rounds", request.rounds}, {"decode_tokens", request.decode_tokens}, {"turn_tokens", request.turn_tokens},
-            {"threads", model.threads()}, {"cache_type_k", options.model.keys}, {"cache_type_v", options.model.values},
-            {"kvfold", KVFOLD_VERSION}, {"llama_cpp", KVFOLD_LLAMA_VERSION}, {"rows", rows}, {"baseline", baseline},
+    return {{"model", model.name},
+            {"context", options.model.context},
+            {"method", options.method},
+            {"text", options.text.empty() ? "random tokens" : file_name(options.text)},
+            {"prefill_s", report.prefill_s},
+            {"rounds", request.rounds},
+            {"decode_tokens", request.decode_tokens},
+            {"turn_tokens", request.turn_tokens},
+            {"threads", model.threads()},
+            {"cache_type_k", options.model.keys},
+            {"cache_type_v", options.model.values},
+            {"kvfold", KVFOLD_VERSION},
+            {"llama_cpp", KVFOLD_LLAMA_VERSION},
+            {"rows", rows},
+            {"baseline", baseline},
             {"peak_extra_mb", peak_json(report.peak_extra_bytes)}};
 }
 
@@ -97,9 +134,10 @@ Status run_bench(const BenchOptions& options) {
     KVFOLD_TRY(const LoadedModel model, open_model(options.model));
     KVFOLD_TRY(const std::vector<llama_token> tokens, bench_tokens(model, options));
     FILE* out = options.json.human();
-    fmt::print(out, "{}: {} tokens ({}), {} threads, {} rounds, median (min..max)\n\n", model.name, tokens.size(),
-               options.text.empty() ? "random ones, speed does not depend on the text" : file_name(options.text),
-               model.threads(), options.rounds);
+    fmt::print(
+        out, "{}: {} tokens ({}), {} threads, {} rounds, median (min..max)\n\n", model.name, tokens.size(),
+        options.text.empty() ? "random ones, speed does not depend on the text" : file_name(options.text),
+        model.threads(), options.rounds);
     std::fflush(out);
     ProgressBar bar;
     BenchRequest request;
@@ -122,21 +160,32 @@ Status run_bench(const BenchOptions& options) {
 void add_bench(CLI::App& app, Command& chosen) {
     auto options = std::make_shared<BenchOptions>();
     options->model.context = 7168;
-    CLI::App* command = app.add_subcommand("bench", "Measure decode speed with the full and with compact caches");
-    command->footer("Everything is measured in one run, in turn: 16 tokens decoded one at a time, then 64 prefilled as the\n"
-                    "next turn. The stock context is filled by llama.cpp alone; overhead is its speed against the\n"
-                    "full cache that kvfold read and put back. Peak extra memory is resident memory (Linux only).");
+    CLI::App* command =
+        app.add_subcommand("bench", "Measure decode speed with the full and with compact caches");
+    command->footer(
+        "Everything is measured in one run, in turn: 16 tokens decoded one at a time, then 64 prefilled as "
+        "the\n"
+        "next turn. The stock context is filled by llama.cpp alone; overhead is its speed against the\n"
+        "full cache that kvfold read and put back. Peak extra memory is resident memory (Linux only).");
     add_model_options(*command, options->model);
     command->add_option("-c,--ctx-size", options->model.context, "tokens of the full cache; default: 7168")
-        ->check(CLI::Range(64, 1 << 30))->option_text("N");
-    command->add_option("-f,--file", options->text, "a text to fill the cache with; default: random tokens, for speed does "
-                        "not depend on the text")->option_text("TEXT");
+        ->check(CLI::Range(64, 1 << 30))
+        ->option_text("N");
+    command
+        ->add_option("-f,--file", options->text,
+                     "a text to fill the cache with; default: random tokens, for speed does "
+                     "not depend on the text")
+        ->option_text("TEXT");
     command->add_option("--ratios", options->ratios, "cells before / cells after; default: 1,2,4,8,16")
-        ->delimiter(',')->check(ratio_check())->option_text("R,...");
+        ->delimiter(',')
+        ->check(ratio_check())
+        ->option_text("R,...");
     command->add_option("--method", options->method, "see kvfold methods; default: " + options->method)
-        ->check(method_check())->option_text("NAME");
+        ->check(method_check())
+        ->option_text("NAME");
     command->add_option("--rounds", options->rounds, "measurements of each cache; default: 5")
-        ->check(CLI::Range(1, 1000))->option_text("N");
+        ->check(CLI::Range(1, 1000))
+        ->option_text("N");
     add_cache_type_options(*command, options->model);
     command->add_option("--seed", options->seed, "seed of the study; default: 1")->option_text("N");
     add_json_option(*command, options->json);

@@ -17,8 +17,8 @@ struct ChatOptions {
     std::string state;
 };
 
-constexpr uint32_t kFreeCells = 4096;   // of a context that the user gives no size for
-constexpr double kNearlyFull = 0.85;    // share of the context in use from which compacting is suggested
+constexpr uint32_t kFreeCells = 4096; // of a context that the user gives no size for
+constexpr double kNearlyFull = 0.85;  // share of the context in use from which compacting is suggested
 
 constexpr const char* kHelp = "/compact [R [METHOD]]  shrink the cache R times (8), see kvfold methods\n"
                               "/stats                 tokens, cells and bytes of the cache\n"
@@ -94,9 +94,11 @@ class Chat {
         if (method_name.empty()) method_name = default_method().name;
         if (const std::string complaint = ratio_check()(ratio); !complaint.empty())
             return fail(ErrorCode::invalid_argument, "{}", complaint);
-        if (words >> rest) return fail(ErrorCode::invalid_argument, "'{}' is too much; write /compact R METHOD", rest);
+        if (words >> rest)
+            return fail(ErrorCode::invalid_argument, "'{}' is too much; write /compact R METHOD", rest);
         KVFOLD_TRY(const Method* method, find_method(method_name));
-        if (session_.cells() == 0) return fail(ErrorCode::invalid_argument, "there is nothing to compact yet");
+        if (session_.cells() == 0)
+            return fail(ErrorCode::invalid_argument, "there is nothing to compact yet");
         Budget budget;
         budget.ratio = std::stod(ratio);
         ProgressBar bar;

@@ -1,4 +1,5 @@
-// The subcommands. Each registers its options; when the command line asks for it, it puts its work in `chosen`.
+// The subcommands. Each registers its options; when the command line asks for it, it puts its work in
+// `chosen`.
 #pragma once
 
 #include "base/result.h"

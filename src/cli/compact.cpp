@@ -26,8 +26,9 @@ Result<Session> read_input(const LoadedModel& model, const CompactOptions& optio
     const auto needed = static_cast<uint32_t>(tokens.size());
     const uint32_t cells = options.model.context != 0 ? options.model.context : needed;
     if (needed > cells)
-        return fail(ErrorCode::invalid_argument, "{}: has {} tokens, more than -c {}; raise -c or leave it out",
-                    options.text, needed, cells);
+        return fail(ErrorCode::invalid_argument,
+                    "{}: has {} tokens, more than -c {}; raise -c or leave it out", options.text, needed,
+                    cells);
     KVFOLD_TRY(Session session, Session::open(model, cells));
     KVFOLD_CHECK(session.append(tokens, Outputs::none, &bar));
     llama_synchronize(session.context());
@@ -41,8 +42,9 @@ void print_summary(const CompactOptions& options, const LoadedModel& model, cons
     const auto line = [out](std::string_view name, const std::string& text) {
         fmt::print(out, "{}  {}\n", bold(out, fmt::format("{:<7}", name)), text);
     };
-    line("tokens", tokens > model.trained_context() ?
-         fmt::format("{} (the model was trained for {})", tokens, model.trained_context()) : std::to_string(tokens));
+    line("tokens", tokens > model.trained_context()
+                       ? fmt::format("{} (the model was trained for {})", tokens, model.trained_context())
+                       : std::to_string(tokens));
     line("cells", fmt::format("{} -> {}", report.cells_before, report.cells_after));
     line("state", fmt::format("{} -> {}", megabytes(report.bytes_before), megabytes(report.bytes_after)));
     line("time", fmt::format("{}study {:.1f} s, solve {:.1f} s, swap {:.2f} s",
@@ -51,11 +53,12 @@ void print_summary(const CompactOptions& options, const LoadedModel& model, cons
     line("written", options.out);
     const std::filesystem::path file = options.out;
     const std::string folder = file.has_parent_path() ? file.parent_path().string() : ".";
-    fmt::print(out, "\nAsk it:\n  kvfold ask -m {} -s {} -p 'What is this about?'\n", shell_word(options.model.path),
-               shell_word(options.out));
-    fmt::print(out, "Or restore it in a server started with: llama-server -m {} --slot-save-path {}\n"
-                    "  curl 'http://127.0.0.1:8080/slots/0?action=restore' -H 'Content-Type: application/json' "
-                    "-d '{{\"filename\": \"{}\"}}'\n",
+    fmt::print(out, "\nAsk it:\n  kvfold ask -m {} -s {} -p 'What is this about?'\n",
+               shell_word(options.model.path), shell_word(options.out));
+    fmt::print(out,
+               "Or restore it in a server started with: llama-server -m {} --slot-save-path {}\n"
+               "  curl 'http://127.0.0.1:8080/slots/0?action=restore' -H 'Content-Type: application/json' "
+               "-d '{{\"filename\": \"{}\"}}'\n",
                shell_word(options.model.path), shell_word(folder), file_name(file));
 }
 
@@ -99,24 +102,36 @@ Status run_compact(const CompactOptions& options) {
 
 void add_compact(CLI::App& app, Command& chosen) {
     auto options = std::make_shared<CompactOptions>();
-    CLI::App* command = app.add_subcommand("compact", "Read a text or a saved state, compact it, save a slot file");
-    command->footer("OUT is a slot file as llama-server and llama_state_seq_save_file write it; it appears complete\n"
-                    "or not at all. With --session cache types come from the state.");
+    CLI::App* command =
+        app.add_subcommand("compact", "Read a text or a saved state, compact it, save a slot file");
+    command->footer(
+        "OUT is a slot file as llama-server and llama_state_seq_save_file write it; it appears complete\n"
+        "or not at all. With --session cache types come from the state.");
     add_model_options(*command, options->model);
     CLI::Option* text = command->add_option("-f,--file", options->text, "a text to read");
-    CLI::Option* slot = command->add_option("--session", options->slot, "a slot file to compact instead of a text");
+    CLI::Option* slot =
+        command->add_option("--session", options->slot, "a slot file to compact instead of a text");
     text->option_text("TEXT");
     slot->option_text("IN")->excludes(text);
     command->add_option("-o,--out", options->out, "slot file to write")->required()->option_text("OUT");
-    command->add_option("-r,--ratio", options->budget.ratio, "cells before / cells after, 1 or more; default: 8")
-        ->check(ratio_check())->option_text("R");
+    command
+        ->add_option("-r,--ratio", options->budget.ratio, "cells before / cells after, 1 or more; default: 8")
+        ->check(ratio_check())
+        ->option_text("R");
     command->add_option("--method", options->method, "see kvfold methods; default: " + options->method)
-        ->check(method_check())->option_text("NAME");
-    command->add_option("--keep-first", options->budget.keep_first, "oldest cells to keep as they are; default: 4")
-        ->check(CLI::Range(1, 1 << 30))->option_text("N");
-    command->add_option("--keep-last", options->budget.keep_last,
-                        "newest cells to keep as they are; default: 64, or a quarter of the rest when that is less")
-        ->check(CLI::Range(0, 1 << 30))->option_text("N");
+        ->check(method_check())
+        ->option_text("NAME");
+    command
+        ->add_option("--keep-first", options->budget.keep_first,
+                     "oldest cells to keep as they are; default: 4")
+        ->check(CLI::Range(1, 1 << 30))
+        ->option_text("N");
+    command
+        ->add_option(
+            "--keep-last", options->budget.keep_last,
+            "newest cells to keep as they are; default: 64, or a quarter of the rest when that is less")
+        ->check(CLI::Range(0, 1 << 30))
+        ->option_text("N");
     add_context_option(*command, options->model.context, "as many as the text needs");
     const auto [keys, values] = add_cache_type_options(*command, options->model);
     keys->excludes(slot);

@@ -1,6 +1,6 @@
 #include "cli/commands.h"
-#include "cli/output.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "cli/terminal.h"
 #include "state/slot_file.h"
 
@@ -21,8 +21,8 @@ struct Run {
 // lies between the first and the last run.
 struct Layout {
     std::vector<Run> runs;
-    int32_t missing = 0;         // positions between the smallest and the largest that no cell has
-    size_t region_cells = 0;     // cells between the first and the last run
+    int32_t missing = 0;     // positions between the smallest and the largest that no cell has
+    size_t region_cells = 0; // cells between the first and the last run
     bool is_folded() const { return missing > 0; }
 };
 
@@ -58,7 +58,8 @@ std::string describe_tensors(const std::vector<CacheTensor>& tensors) {
         ++kinds[fmt::format("{} x {}", ggml_type_name(tensor.type), tensor.width)];
     std::string text;
     for (const auto& [kind, count] : kinds)
-        text += fmt::format("{}{}{}", text.empty() ? "" : ", ", kind, kinds.size() > 1 ? fmt::format(" ({})", count) : "");
+        text += fmt::format("{}{}{}", text.empty() ? "" : ", ", kind,
+                            kinds.size() > 1 ? fmt::format(" ({})", count) : "");
     return text;
 }
 
@@ -72,8 +73,10 @@ void print_section(size_t index, const KvSection& section) {
     fmt::print("\n{}\n", bold(stdout, fmt::format("section {}: {}, {} cells, {} layers", index, kind,
                                                   section.cells.size(), section.keys.size())));
     if (section.keys.empty()) return;
-    fmt::print("  keys       {}, {}\n", describe_tensors(section.keys), megabytes(tensor_bytes(section.keys)));
-    fmt::print("  values     {}, {}{}\n", describe_tensors(section.values), megabytes(tensor_bytes(section.values)),
+    fmt::print("  keys       {}, {}\n", describe_tensors(section.keys),
+               megabytes(tensor_bytes(section.keys)));
+    fmt::print("  values     {}, {}{}\n", describe_tensors(section.values),
+               megabytes(tensor_bytes(section.values)),
                section.values.front().transposed ? ", transposed (no flash attention)" : "");
     fmt::print("  positions  {}..{}\n", layout.runs.front().first, layout.runs.back().last);
     if (!layout.is_folded()) return;
@@ -81,27 +84,33 @@ void print_section(size_t index, const KvSection& section) {
     const Run region{head.last + 1, tail.first - 1};
     fmt::print("  folded     {} of {} positions have no cell:\n", layout.missing, tail.last - head.first + 1);
     fmt::print("             {:<14} {} cells\n", describe_run(head), head.count());
-    fmt::print("             {:<14} {} cells for {} positions\n", describe_run(region), layout.region_cells, region.count());
+    fmt::print("             {:<14} {} cells for {} positions\n", describe_run(region), layout.region_cells,
+               region.count());
     fmt::print("             {:<14} {} cells\n", describe_run(tail), tail.count());
 }
 
 void print_slot(const std::string& path, const SlotFile& slot, size_t bytes) {
     const size_t cells = slot.state.sections.front().cells.size();
     fmt::print("{}: slot file, {}\n", path, megabytes(bytes));
-    fmt::print("{} tokens in {} cells{}\n", slot.tokens.size(), cells,
-               cells > 0 && cells < slot.tokens.size() ?
-                   fmt::format(" ({:.1f}x)", static_cast<double>(slot.tokens.size()) / static_cast<double>(cells)) : "");
+    fmt::print(
+        "{} tokens in {} cells{}\n", slot.tokens.size(), cells,
+        cells > 0 && cells < slot.tokens.size()
+            ? fmt::format(" ({:.1f}x)", static_cast<double>(slot.tokens.size()) / static_cast<double>(cells))
+            : "");
     for (size_t i = 0; i < slot.state.sections.size(); ++i)
         print_section(i, slot.state.sections[i]);
     if (!slot.state.recurrent.empty())
-        fmt::print("\n{}\n", bold(stdout, fmt::format("recurrent state, {}", megabytes(slot.state.recurrent.size()))));
+        fmt::print("\n{}\n",
+                   bold(stdout, fmt::format("recurrent state, {}", megabytes(slot.state.recurrent.size()))));
 }
 
 Json tensors_json(const std::vector<CacheTensor>& tensors) {
     Json list = Json::array();
     for (const CacheTensor& tensor : tensors)
-        list.push_back({{"type", ggml_type_name(tensor.type)}, {"width", tensor.width},
-                        {"transposed", tensor.transposed}, {"bytes", tensor.bytes.size()}});
+        list.push_back({{"type", ggml_type_name(tensor.type)},
+                        {"width", tensor.width},
+                        {"transposed", tensor.transposed},
+                        {"bytes", tensor.bytes.size()}});
     return list;
 }
 
@@ -110,16 +119,22 @@ Json section_json(const KvSection& section) {
     Json runs = Json::array();
     for (const Run& run : layout.runs)
         runs.push_back({run.first, run.last});
-    Json positions = layout.runs.empty() ? Json(nullptr) : Json{{"first", layout.runs.front().first},
-                                                                {"last", layout.runs.back().last},
-                                                                {"missing", layout.missing},
-                                                                {"runs", runs}};
+    Json positions = layout.runs.empty() ? Json(nullptr)
+                                         : Json{{"first", layout.runs.front().first},
+                                                {"last", layout.runs.back().last},
+                                                {"missing", layout.missing},
+                                                {"runs", runs}};
     Json folded = nullptr;
     if (layout.is_folded())
-        folded = {{"first", layout.runs.front().last + 1}, {"last", layout.runs.back().first - 1},
+        folded = {{"first", layout.runs.front().last + 1},
+                  {"last", layout.runs.back().first - 1},
                   {"cells", layout.region_cells}};
-    return {{"cells", section.cells.size()}, {"layers", section.keys.size()}, {"positions", positions},
-            {"folded_region", folded}, {"keys", tensors_json(section.keys)}, {"values", tensors_json(section.values)},
+    return {{"cells", section.cells.size()},
+            {"layers", section.keys.size()},
+            {"positions", positions},
+            {"folded_region", folded},
+            {"keys", tensors_json(section.keys)},
+            {"values", tensors_json(section.values)},
             {"bytes", tensor_bytes(section.keys) + tensor_bytes(section.values)}};
 }
 
@@ -127,9 +142,12 @@ Json to_json(const std::string& path, const SlotFile& slot, size_t bytes) {
     Json sections = Json::array();
     for (const KvSection& section : slot.state.sections)
         sections.push_back(section_json(section));
-    return {{"file", file_name(path)}, {"bytes", bytes}, {"tokens", slot.tokens.size()},
+    return {{"file", file_name(path)},
+            {"bytes", bytes},
+            {"tokens", slot.tokens.size()},
             {"cells", slot.state.sections.front().cells.size()},
-            {"folded", layout_of(slot.state.sections.front()).is_folded()}, {"sections", sections},
+            {"folded", layout_of(slot.state.sections.front()).is_folded()},
+            {"sections", sections},
             {"recurrent_bytes", slot.state.recurrent.size()}};
 }
 
@@ -148,7 +166,8 @@ void add_inspect(CLI::App& app, Command& chosen) {
     auto path = std::make_shared<std::string>();
     auto json = std::make_shared<JsonTarget>();
     CLI::App* command = app.add_subcommand("inspect", "Show what a slot file holds; needs no model");
-    command->footer("Positions without a cell tell that a region was folded (or dropped, when it has no cells).");
+    command->footer(
+        "Positions without a cell tell that a region was folded (or dropped, when it has no cells).");
     command->add_option("STATE", *path, "slot file")->required();
     add_json_flag(*command, *json);
     command->callback([path, json, &chosen] { chosen = [path, json] { return run_inspect(*path, *json); }; });

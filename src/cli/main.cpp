@@ -21,7 +21,8 @@ void print_error(std::string message) {
 }
 
 int report_usage(const CLI::App& app, const std::string& first_word, const CLI::ParseError& error) {
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error); // --help, --version
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success))
+        return app.exit(error); // --help, --version
     const auto used = app.get_subcommands();
     if (used.empty() && !first_word.empty() && !first_word.starts_with('-')) {
         print_error(fmt::format("no command '{}'; see kvfold --help", first_word));
@@ -38,8 +39,10 @@ int report(const Status& status) {
         print_error("interrupted");
         return kInterrupted;
     }
-    if (!status) print_error(status.error().message);
-    else if (!written) print_error("cannot write to standard output");
+    if (!status)
+        print_error(status.error().message);
+    else if (!written)
+        print_error("cannot write to standard output");
     return status && written ? kOk : kFailed;
 }
 

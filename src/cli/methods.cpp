@@ -12,13 +12,15 @@ Status run_methods(const JsonTarget& json) {
     Json list = Json::array();
     size_t widest = 0;
     for (const Method* method : all_methods()) {
-        list.push_back({{"name", method->name}, {"advice", method->advice}, {"default", method == &default_method()}});
+        list.push_back(
+            {{"name", method->name}, {"advice", method->advice}, {"default", method == &default_method()}});
         widest = std::max(widest, method->name.size());
     }
     if (json.wanted()) return write_json(json, list);
     for (const Method* method : all_methods()) {
         const std::string name = fmt::format("{:<{}}", method->name, widest);
-        fmt::print("{}  {}{}\n", bold(stdout, name), method->advice, method == &default_method() ? " (default)" : "");
+        fmt::print("{}  {}{}\n", bold(stdout, name), method->advice,
+                   method == &default_method() ? " (default)" : "");
     }
     return {};
 }

@@ -8,8 +8,9 @@ namespace kvfold::cli {
 
 namespace {
 
-constexpr std::array kCacheTypes = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q4_0,
-                                    GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_IQ4_NL};
+constexpr std::array kCacheTypes = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16,
+                                    GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
+                                    GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_IQ4_NL};
 
 std::string cache_type_names() {
     std::string names;
@@ -24,7 +25,8 @@ CLI::Validator cache_type_check() {
     const auto check = [](const std::string& name) {
         const bool known = std::any_of(kCacheTypes.begin(), kCacheTypes.end(),
                                        [&](ggml_type type) { return name == ggml_type_name(type); });
-        return known ? std::string() : fmt::format("no cache type '{}'; there are {}", name, cache_type_names());
+        return known ? std::string()
+                     : fmt::format("no cache type '{}'; there are {}", name, cache_type_names());
     };
     return {check, "TYPE"};
 }
@@ -32,36 +34,46 @@ CLI::Validator cache_type_check() {
 } // namespace
 
 void add_model_options(CLI::App& command, ModelOptions& options) {
-    command.add_option("-m,--model", options.path, "the model, a GGUF file")->required()->option_text("MODEL");
+    command.add_option("-m,--model", options.path, "the model, a GGUF file")
+        ->required()
+        ->option_text("MODEL");
     command.add_option("-t,--threads", options.threads, "threads; default: one for each processor")
-        ->check(CLI::Range(1, 1024))->option_text("N");
-    command.add_option("--gpu-layers,--n-gpu-layers", options.gpu_layers, "(-ngl) layers on the GPU; default: all")
+        ->check(CLI::Range(1, 1024))
+        ->option_text("N");
+    command
+        .add_option("--gpu-layers,--n-gpu-layers", options.gpu_layers,
+                    "(-ngl) layers on the GPU; default: all")
         ->option_text("N");
 }
 
 void add_context_option(CLI::App& command, uint32_t& context, const std::string& when_absent) {
     command.add_option("-c,--ctx-size", context, "size of the context in cells; default: " + when_absent)
-        ->check(CLI::Range(1, 1 << 30))->option_text("N");
+        ->check(CLI::Range(1, 1 << 30))
+        ->option_text("N");
 }
 
 std::pair<CLI::Option*, CLI::Option*> add_cache_type_options(CLI::App& command, ModelOptions& options) {
     const CLI::Validator check = cache_type_check();
-    auto* keys = command.add_option("--cache-type-k", options.keys,
-                                    "(-ctk) type of the cached keys: " + cache_type_names() + "; default: f16");
-    auto* values = command.add_option("--cache-type-v", options.values, "(-ctv) type of the cached values; default: f16");
+    auto* keys =
+        command.add_option("--cache-type-k", options.keys,
+                           "(-ctk) type of the cached keys: " + cache_type_names() + "; default: f16");
+    auto* values = command.add_option("--cache-type-v", options.values,
+                                      "(-ctv) type of the cached values; default: f16");
     keys->check(check)->option_text("TYPE");
     values->check(check)->option_text("TYPE");
     return {keys, values};
 }
 
 void add_json_option(CLI::App& command, JsonTarget& target) {
-    command.add_option_function<std::vector<std::string>>(
-        "--json",
-        [&target](const std::vector<std::string>& given) {
-            target.file = given.empty() || given.front().empty() ? "-" : given.front();
-        },
-        "write the results as JSON to FILE, or to standard output without FILE")
-        ->expected(0, 1)->option_text("[FILE]");
+    command
+        .add_option_function<std::vector<std::string>>(
+            "--json",
+            [&target](const std::vector<std::string>& given) {
+                target.file = given.empty() || given.front().empty() ? "-" : given.front();
+            },
+            "write the results as JSON to FILE, or to standard output without FILE")
+        ->expected(0, 1)
+        ->option_text("[FILE]");
 }
 
 void add_json_flag(CLI::App& command, JsonTarget& target) {
@@ -78,7 +90,8 @@ CLI::Validator ratio_check() {
         double ratio = 0;
         const bool is_number = CLI::detail::lexical_cast(text, ratio) && std::isfinite(ratio);
         if (is_number && ratio >= 1) return std::string();
-        return fmt::format("'{}' is not a ratio; give cells before / cells after, 1 or more, for example 8", text);
+        return fmt::format("'{}' is not a ratio; give cells before / cells after, 1 or more, for example 8",
+                           text);
     };
     return {check, "RATIO"};
 }

@@ -20,7 +20,8 @@ Status check_can_write(const std::filesystem::path& path) {
         return fail(ErrorCode::io, "{}: is a folder; name a file to write", path.string());
     const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
     if (!std::filesystem::is_directory(folder, ignored))
-        return fail(ErrorCode::io, "{}: there is no folder {}; create it first", path.string(), folder.string());
+        return fail(ErrorCode::io, "{}: there is no folder {}; create it first", path.string(),
+                    folder.string());
     if (access(folder.c_str(), W_OK) != 0)
         return fail(ErrorCode::io, "{}: no permission to write into {}", path.string(), folder.string());
     return {};
@@ -38,7 +39,8 @@ std::string megabytes(size_t bytes) {
 
 std::string shell_word(const std::string& word) {
     const auto is_plain = [](char c) {
-        return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_-./+=:,@%").find(c) != std::string_view::npos;
+        return std::isalnum(static_cast<unsigned char>(c)) ||
+               std::string_view("_-./+=:,@%").find(c) != std::string_view::npos;
     };
     if (!word.empty() && std::all_of(word.begin(), word.end(), is_plain)) return word;
     std::string quoted = "'";

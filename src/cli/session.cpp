@@ -13,20 +13,27 @@ namespace {
 
 constexpr uint32_t kBatch = 512;
 
-tl::unexpected<Error> of_another_model(const std::string& path, const LoadedModel& model, const std::string& why) {
-    return fail(ErrorCode::invalid_argument, "{}: slot file of another model than {}: {}", path, model.name, why);
+tl::unexpected<Error> of_another_model(const std::string& path, const LoadedModel& model,
+                                       const std::string& why) {
+    return fail(ErrorCode::invalid_argument, "{}: slot file of another model than {}: {}", path, model.name,
+                why);
 }
 
 Status check_layers(const LoadedModel& model, const KvSection& section, const std::string& path) {
     const auto& layers = model.map.layers;
     if (section.keys.size() != layers.size())
-        return of_another_model(path, model, fmt::format("it holds {} layers, the model has {}", section.keys.size(),
-                                                         layers.size()));
+        return of_another_model(
+            path, model,
+            fmt::format("it holds {} layers, the model has {}", section.keys.size(), layers.size()));
     for (size_t i = 0; i < layers.size(); ++i) {
-        const Index keys = layers[i].kv_heads * layers[i].key_width, values = layers[i].kv_heads * layers[i].value_width;
+        const Index keys = layers[i].kv_heads * layers[i].key_width,
+                    values = layers[i].kv_heads * layers[i].value_width;
         if (section.keys[i].width != keys || section.values[i].width != values)
-            return of_another_model(path, model, fmt::format("its layer {} is {} keys and {} values wide, the model's {} "
-                                    "and {}", i, section.keys[i].width, section.values[i].width, keys, values));
+            return of_another_model(path, model,
+                                    fmt::format("its layer {} is {} keys and {} values wide, the model's {} "
+                                                "and {}",
+                                                i, section.keys[i].width, section.values[i].width, keys,
+                                                values));
     }
     return {};
 }
@@ -36,27 +43,33 @@ Status check_slot(const LoadedModel& model, const SlotFile& slot, const std::str
     if (section.cells.empty()) return fail(ErrorCode::invalid_argument, "{}: holds no cells", path);
     KVFOLD_CHECK(check_layers(model, section, path));
     if ((slot.state.sections.size() > 1) != model.map.has_window)
-        return of_another_model(path, model, model.map.has_window ? "it has no sliding-window part" :
-                                "it has a sliding-window part, the model has none");
+        return of_another_model(path, model,
+                                model.map.has_window ? "it has no sliding-window part"
+                                                     : "it has a sliding-window part, the model has none");
     if (slot.state.recurrent.empty() == model.map.has_recurrent)
         return of_another_model(path, model, "only one of them has a recurrent state");
     const int32_t vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model.model.get()));
     for (const int32_t token : slot.tokens) {
         if (token < 0 || token >= vocabulary)
-            return of_another_model(path, model, fmt::format("token {} is not in a vocabulary of {}", token, vocabulary));
+            return of_another_model(path, model,
+                                    fmt::format("token {} is not in a vocabulary of {}", token, vocabulary));
     }
     int32_t last = 0;
     for (const CellMeta& cell : section.cells)
         last = std::max(last, cell.pos);
     if (slot.tokens.size() != static_cast<size_t>(last) + 1)
-        return fail(ErrorCode::unsupported, "{}: has {} tokens but positions up to {}; kvfold needs one token for each "
-                    "position", path, slot.tokens.size(), last);
+        return fail(ErrorCode::unsupported,
+                    "{}: has {} tokens but positions up to {}; kvfold needs one token for each "
+                    "position",
+                    path, slot.tokens.size(), last);
     return {};
 }
 
 } // namespace
 
-uint32_t LoadedModel::trained_context() const { return static_cast<uint32_t>(llama_model_n_ctx_train(model.get())); }
+uint32_t LoadedModel::trained_context() const {
+    return static_cast<uint32_t>(llama_model_n_ctx_train(model.get()));
+}
 
 Result<LoadedModel> open_model(const ModelOptions& options) {
     LoadedModel loaded;
@@ -104,13 +117,15 @@ Result<Session> Session::open(const LoadedModel& model, uint32_t cells) {
     return session;
 }
 
-Result<Session> Session::restore(const LoadedModel& model, SlotFile slot, uint32_t cells, uint32_t free_cells) {
+Result<Session> Session::restore(const LoadedModel& model, SlotFile slot, uint32_t cells,
+                                 uint32_t free_cells) {
     const KvSection& section = slot.state.sections.front();
     size_t held = 0; // a sliding window is not folded and may hold more than the compact section
     for (const KvSection& each : slot.state.sections)
         held = std::max(held, each.cells.size());
     if (cells != 0 && cells < held)
-        return fail(ErrorCode::invalid_argument, "the state holds {} cells, more than -c {}; raise -c", held, cells);
+        return fail(ErrorCode::invalid_argument, "the state holds {} cells, more than -c {}; raise -c", held,
+                    cells);
     Session session;
     session.model_ = &model;
     session.params_ = model.params;
@@ -132,8 +147,9 @@ size_t Session::room() const {
 
 Status Session::append(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar) {
     if (tokens.size() > room())
-        return fail(ErrorCode::invalid_argument, "{} more tokens do not fit into a context of {} cells, {} of them in use",
-                    tokens.size(), llama_n_ctx(ctx_.get()), cells_);
+        return fail(ErrorCode::invalid_argument,
+                    "{} more tokens do not fit into a context of {} cells, {} of them in use", tokens.size(),
+                    llama_n_ctx(ctx_.get()), cells_);
     for (size_t done = 0; done < tokens.size(); done += kBatch) {
         if (bar) bar->show("prefill", static_cast<double>(done) / static_cast<double>(tokens.size()));
         const auto chunk = tokens.subspan(done, std::min<size_t>(kBatch, tokens.size() - done));
@@ -151,7 +167,8 @@ Status Session::append(std::span<const llama_token> tokens, Outputs outputs, Pro
     return {};
 }
 
-Result<CompactReport> Session::compact(const Method& method, const Budget& budget, uint64_t seed, ProgressBar& bar) {
+Result<CompactReport> Session::compact(const Method& method, const Budget& budget, uint64_t seed,
+                                       ProgressBar& bar) {
     CompactRequest request;
     request.method = &method;
     request.budget = budget;

@@ -37,7 +37,8 @@ class Session {
 
     // The sequence of a slot file, in a context of its cache types and layout with `free_cells` beside it,
     // or of `cells` in all when that is not 0.
-    static Result<Session> restore(const LoadedModel& model, SlotFile slot, uint32_t cells, uint32_t free_cells);
+    static Result<Session> restore(const LoadedModel& model, SlotFile slot, uint32_t cells,
+                                   uint32_t free_cells);
 
     llama_context* context() const { return ctx_.get(); }
     const llama_model* model() const { return model_->model.get(); }
@@ -48,7 +49,8 @@ class Session {
     // Appends tokens and decodes them. On failure the sequence is what it was where the model allows it.
     Status append(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar = nullptr);
 
-    Result<CompactReport> compact(const Method& method, const Budget& budget, uint64_t seed, ProgressBar& bar);
+    Result<CompactReport> compact(const Method& method, const Budget& budget, uint64_t seed,
+                                  ProgressBar& bar);
     Status save(const std::string& path) const;
 
   private:

@@ -17,11 +17,16 @@ constexpr int kBarWidth = 30;
 
 const char* stage_name(Stage stage) {
     switch (stage) {
-    case Stage::snapshot: return "snapshot";
-    case Stage::study: return "study";
-    case Stage::draft: return "draft";
-    case Stage::solve: return "solve";
-    case Stage::swap: return "swap";
+    case Stage::snapshot:
+        return "snapshot";
+    case Stage::study:
+        return "study";
+    case Stage::draft:
+        return "draft";
+    case Stage::solve:
+        return "solve";
+    case Stage::swap:
+        return "swap";
     }
     return "work";
 }
@@ -47,8 +52,8 @@ void ProgressBar::show(std::string_view what, double done) {
         fmt::print(stderr, "\r\033[K{} ...", what);
     } else {
         const int filled = static_cast<int>(std::clamp(done, 0.0, 1.0) * kBarWidth);
-        fmt::print(stderr, "\r\033[K[{:<{}}] {:3.0f}%  {}", std::string(static_cast<size_t>(filled), '#'), kBarWidth,
-                   100 * done, what);
+        fmt::print(stderr, "\r\033[K[{:<{}}] {:3.0f}%  {}", std::string(static_cast<size_t>(filled), '#'),
+                   kBarWidth, 100 * done, what);
     }
     std::fflush(stderr);
 }

@@ -10,13 +10,16 @@ namespace {
 
 Status check_tokens(std::span<const llama_token> tokens, const KvSection& section, const Method& method) {
     if (tokens.empty())
-        return fail(ErrorCode::invalid_argument, "method {} studies the text: give the sequence's tokens", method.name);
+        return fail(ErrorCode::invalid_argument, "method {} studies the text: give the sequence's tokens",
+                    method.name);
     int32_t last = 0;
     for (const CellMeta& cell : section.cells)
         last = std::max(last, cell.pos);
     if (tokens.size() != static_cast<size_t>(last) + 1)
-        return fail(ErrorCode::invalid_argument, "{} tokens given for a sequence whose last position is {}; give one "
-                    "token for each position", tokens.size(), last);
+        return fail(ErrorCode::invalid_argument,
+                    "{} tokens given for a sequence whose last position is {}; give one "
+                    "token for each position",
+                    tokens.size(), last);
     return {};
 }
 
@@ -39,10 +42,12 @@ SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, 
     }
     const KvSection& full = snapshot.sections.front();
     KvSection compact{full.streams, full.stream, full.has_extra, {}, {}, {}, full.values_transposed};
-    for (const uint32_t cell : regions.head) compact.cells.push_back(full.cells[cell]);
+    for (const uint32_t cell : regions.head)
+        compact.cells.push_back(full.cells[cell]);
     for (const uint32_t place : spread_slots(mean_kept, regions.region.size()))
         compact.cells.push_back(full.cells[regions.region[place]]);
-    for (const uint32_t cell : regions.tail) compact.cells.push_back(full.cells[cell]);
+    for (const uint32_t cell : regions.tail)
+        compact.cells.push_back(full.cells[cell]);
 
     const auto join = [&regions](const CacheTensor& tensor, const CacheTensor* folded) {
         CacheTensor joined = take_cells(tensor, regions.head);
@@ -62,8 +67,9 @@ SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, 
 
 // Self-study: drafts on a first compact cache, made with the queries so far, what is then read against the
 // full one.
-Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
-                                          const Study& study, const Regions& regions, const CompactRequest& request,
+Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap& map,
+                                          const SequenceState& snapshot, const Study& study,
+                                          const Regions& regions, const CompactRequest& request,
                                           std::mt19937_64& rng) {
     SolvePlan quick = request.method->solve;
     quick.refine_steps = 0;
@@ -73,8 +79,8 @@ Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap
     const ScratchParams params{request.context, request.threads, /*extra_cells=*/kLongestPassage};
     KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, compact, params, nullptr, request.progress));
     const StudyPlan& plan = request.method->study;
-    return draft_passages(scratch, model, request.tokens.back(), plan.tokens_for(plan.draft_share, request.tokens.size()),
-                          rng);
+    return draft_passages(scratch, model, request.tokens.back(),
+                          plan.tokens_for(plan.draft_share, request.tokens.size()), rng);
 }
 
 // Study and solve for the methods that fit.
@@ -89,7 +95,8 @@ Result<Solution> fit_region(llama_model* model, const AttentionMap& map, const S
     const std::vector<Passage> passages = plan_passages(method.study, request.tokens, rng);
     KVFOLD_TRY(Study study, read_in_scratch(model, map, snapshot, passages, request));
     if (method.study.draft_share > 0) {
-        KVFOLD_TRY(const auto drafts, write_drafts(model, map, snapshot, study, report.regions, request, rng));
+        KVFOLD_TRY(const auto drafts,
+                   write_drafts(model, map, snapshot, study, report.regions, request, rng));
         KVFOLD_TRY(const Study drafted, read_in_scratch(model, map, snapshot, drafts, request));
         append_study(study, drafted);
     }
@@ -97,21 +104,23 @@ Result<Solution> fit_region(llama_model* model, const AttentionMap& map, const S
     report.study_tokens = study.tokens();
 
     const Timer solve_timer;
-    KVFOLD_TRY(Solution solution, solve_layers(section, report.regions, map, study, method.solve, {request.threads},
-                                               request.progress));
+    KVFOLD_TRY(Solution solution, solve_layers(section, report.regions, map, study, method.solve,
+                                               {request.threads}, request.progress));
     report.solve_s = solve_timer.seconds();
     return solution;
 }
 
 } // namespace
 
-Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot, const CompactRequest& request) {
+Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot,
+                                   const CompactRequest& request) {
     CompactReport report;
     const KvSection& section = snapshot.sections.front();
     report.cells_before = section.cells.size();
     KVFOLD_TRY(report.regions, plan_regions(section, request.budget, request.method->keep));
     report.cells_after = report.regions.cells_after();
-    if (report.cells_after == report.cells_before) return CompactState{snapshot, std::move(report)}; // ratio 1
+    if (report.cells_after == report.cells_before)
+        return CompactState{snapshot, std::move(report)}; // ratio 1
 
     Solution solution;
     if (report.regions.folded > 0) {
@@ -123,7 +132,8 @@ Result<CompactState> compact_state(llama_model* model, const SequenceState& snap
     return CompactState{std::move(state), std::move(report)};
 }
 
-Result<CompactReport> compact_sequence(llama_context* ctx, llama_seq_id seq_id, const CompactRequest& request) {
+Result<CompactReport> compact_sequence(llama_context* ctx, llama_seq_id seq_id,
+                                       const CompactRequest& request) {
     Timer snapshot_timer;
     KVFOLD_TRY(const SequenceState snapshot, read_sequence(ctx, seq_id));
     const double snapshot_s = snapshot_timer.seconds();

@@ -35,10 +35,12 @@ struct CompactState {
 
 // Study and solve on a snapshot: touches no context but its own, so it can run in any thread while the
 // model's other contexts go on. Fails with invalid_argument, unsupported, cancelled, numeric or llama.
-Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot, const CompactRequest& request);
+Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot,
+                                   const CompactRequest& request);
 
-// The whole line on a sequence of the user's context. On failure, cancelling included, the sequence is what it
-// was; the context's logits are not touched.
-Result<CompactReport> compact_sequence(llama_context* ctx, llama_seq_id seq_id, const CompactRequest& request);
+// The whole line on a sequence of the user's context. On failure, cancelling included, the sequence is what
+// it was; the context's logits are not touched.
+Result<CompactReport> compact_sequence(llama_context* ctx, llama_seq_id seq_id,
+                                       const CompactRequest& request);
 
 } // namespace kvfold

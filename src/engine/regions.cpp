@@ -11,9 +11,8 @@ namespace {
 std::vector<uint32_t> cells_by_position(const KvSection& section) {
     std::vector<uint32_t> order(section.cells.size());
     std::iota(order.begin(), order.end(), 0u);
-    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-        return section.cells[a].pos < section.cells[b].pos;
-    });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](uint32_t a, uint32_t b) { return section.cells[a].pos < section.cells[b].pos; });
     return order;
 }
 
@@ -28,26 +27,34 @@ Regions split(const std::vector<uint32_t>& order, size_t head, size_t folded, si
 
 Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Method::Keep keep) {
     if (!(budget.ratio >= 1) || !std::isfinite(budget.ratio))
-        return fail(ErrorCode::invalid_argument, "ratio {} is below 1; give cells before / cells after, for example 8", budget.ratio);
+        return fail(ErrorCode::invalid_argument,
+                    "ratio {} is below 1; give cells before / cells after, for example 8", budget.ratio);
     if (budget.keep_first < 1)
-        return fail(ErrorCode::invalid_argument, "keep_first is {}; at least the first cell must stay", budget.keep_first);
+        return fail(ErrorCode::invalid_argument, "keep_first is {}; at least the first cell must stay",
+                    budget.keep_first);
     if (budget.keep_last < -1)
-        return fail(ErrorCode::invalid_argument, "keep_last is {}; give 0 or more cells, or -1 for the default", budget.keep_last);
+        return fail(ErrorCode::invalid_argument,
+                    "keep_last is {}; give 0 or more cells, or -1 for the default", budget.keep_last);
     const std::vector<uint32_t> order = cells_by_position(section);
     const size_t cells = order.size();
     const auto target = static_cast<size_t>(std::llround(static_cast<double>(cells) / budget.ratio));
     const auto head = static_cast<size_t>(budget.keep_first);
     if (target >= cells) return split(order, cells, 0, 0);
     if (target < head + 2)
-        return fail(ErrorCode::invalid_argument, "ratio {} leaves {} of {} cells, fewer than keep_first {} + 2; lower "
-                    "the ratio or keep_first", budget.ratio, target, cells, head);
+        return fail(ErrorCode::invalid_argument,
+                    "ratio {} leaves {} of {} cells, fewer than keep_first {} + 2; lower "
+                    "the ratio or keep_first",
+                    budget.ratio, target, cells, head);
     if (keep == Method::Keep::newest) return split(order, head, 0, target - head);
     if (keep == Method::Keep::oldest) return split(order, target - 1, 0, 1);
     const size_t left = target - head;
-    const size_t tail = budget.keep_last >= 0 ? static_cast<size_t>(budget.keep_last) : std::min<size_t>(64, left / 4);
+    const size_t tail =
+        budget.keep_last >= 0 ? static_cast<size_t>(budget.keep_last) : std::min<size_t>(64, left / 4);
     if (tail >= left)
-        return fail(ErrorCode::invalid_argument, "ratio {} leaves {} of {} cells, no room beside keep_first {} and keep_last "
-                    "{}; lower the ratio or keep less", budget.ratio, target, cells, head, tail);
+        return fail(ErrorCode::invalid_argument,
+                    "ratio {} leaves {} of {} cells, no room beside keep_first {} and keep_last "
+                    "{}; lower the ratio or keep less",
+                    budget.ratio, target, cells, head, tail);
     return split(order, head, left - tail, tail);
 }
 

@@ -49,12 +49,14 @@ class Collector {
             std::string_view what = head.error().message;
             constexpr std::string_view kPrefix = "head: "; // solve_head does not know which
             if (what.starts_with(kPrefix)) what.remove_prefix(kPrefix.size());
-            if (status) status = fail(head.error().code, "layer {}, KV head {}: {}", layer.layer, kv_head, what);
+            if (status)
+                status = fail(head.error().code, "layer {}, KV head {}: {}", layer.layer, kv_head, what);
             return false;
         }
         heads[job] = std::move(*head);
         ++done_;
-        if (goes_on(progress_, Stage::solve, static_cast<float>(done_) / static_cast<float>(heads.size()))) return true;
+        if (goes_on(progress_, Stage::solve, static_cast<float>(done_) / static_cast<float>(heads.size())))
+            return true;
         if (status) status = fail(ErrorCode::cancelled, "cancelled");
         return false;
     }
@@ -69,7 +71,8 @@ class Collector {
 };
 
 // heads: the KV heads of one layer, side by side in the rows of the cache.
-Result<CacheTensor> join_heads(std::span<const CompactHead> heads, const CacheTensor& like, Matrix CompactHead::*part) {
+Result<CacheTensor> join_heads(std::span<const CompactHead> heads, const CacheTensor& like,
+                               Matrix CompactHead::*part) {
     Matrix rows((heads.front().*part).rows(), like.width);
     Index col = 0;
     for (const CompactHead& head : heads) {
@@ -95,13 +98,15 @@ Result<Solution> solve_layers(const KvSection& section, const Regions& regions, 
         const Matrix v = head_to_float(section.values[index], regions.region, head * dv, dv);
         const Matrix q = stack_queries(study.layers[index].rows, layer, head, limits.max_queries);
         const auto round = [&keys](MutableMatrixView rows) { round_rows(rows, keys.type); };
-        return found.add(i, solve_head({k, v, q, layer.scale, layer.softcap}, plan, {regions.folded, {}, round}),
+        return found.add(i,
+                         solve_head({k, v, q, layer.scale, layer.softcap}, plan, {regions.folded, {}, round}),
                          layer, head);
     });
     KVFOLD_CHECK(std::move(found.status));
 
     Solution solution;
-    for (size_t job = 0; job < jobs.size(); job += static_cast<size_t>(map.layers[jobs[job].layer].kv_heads)) {
+    for (size_t job = 0; job < jobs.size();
+         job += static_cast<size_t>(map.layers[jobs[job].layer].kv_heads)) {
         const size_t index = jobs[job].layer;
         const std::span heads(&found.heads[job], static_cast<size_t>(map.layers[index].kv_heads));
         KVFOLD_TRY(CacheTensor keys, join_heads(heads, section.keys[index], &CompactHead::keys));
@@ -112,7 +117,8 @@ Result<Solution> solve_layers(const KvSection& section, const Regions& regions, 
     for (size_t job = 0; job < jobs.size(); ++job) {
         CompactHead& head = found.heads[job];
         solution.heads.push_back({map.layers[jobs[job].layer].layer, static_cast<int>(jobs[job].head),
-                                  head.fold_residual, head.output_error, head.mass_error, std::move(head.kept)});
+                                  head.fold_residual, head.output_error, head.mass_error,
+                                  std::move(head.kept)});
     }
     return solution;
 }

@@ -15,7 +15,7 @@ constexpr int kWarmUpTokens = 2; // build the graph for a new shape and fill the
 // One cache to measure.
 struct Lane {
     llama_context* ctx;
-    const SequenceState* state;      // put back before each measurement; null = the cache is never touched
+    const SequenceState* state; // put back before each measurement; null = the cache is never touched
     llama_pos next_pos;
     std::vector<double> decode_tok_s, turn_ms; // one a round
 };
@@ -48,7 +48,8 @@ class Bench {
         llama_context_params params = request_.context;
         const int behind = kWarmUpTokens + request_.decode_tokens + request_.turn_tokens;
         // Room for all rounds one behind the other: models with a recurrent state cannot go back.
-        params.n_ctx = static_cast<uint32_t>(request_.tokens.size()) + static_cast<uint32_t>(behind * request_.rounds);
+        params.n_ctx =
+            static_cast<uint32_t>(request_.tokens.size()) + static_cast<uint32_t>(behind * request_.rounds);
         KVFOLD_TRY(ContextPtr ctx, new_context(model_, params));
         const Timer timer;
         const size_t batch = llama_n_batch(ctx.get());
@@ -111,7 +112,8 @@ class Bench {
     // Every other round backwards, so that no lane always runs behind the same neighbour.
     Status measure_round(int round) {
         for (size_t i = 0; i < lanes_.size(); ++i) {
-            const double done = (round + static_cast<double>(i) / static_cast<double>(lanes_.size())) / request_.rounds;
+            const double done =
+                (round + static_cast<double>(i) / static_cast<double>(lanes_.size())) / request_.rounds;
             tell("measure", done);
             KVFOLD_CHECK(measure(lanes_[round % 2 == 0 ? i : lanes_.size() - 1 - i]));
         }
@@ -126,13 +128,14 @@ class Bench {
         KVFOLD_CHECK(decode_singly(lane.ctx, request_.decode_tokens, pos));
         lane.decode_tok_s.push_back(request_.decode_tokens / decode.seconds());
         const Timer turn;
-        const auto tokens = request_.tokens.first(std::min<size_t>(request_.tokens.size(),
-                                                                   static_cast<size_t>(request_.turn_tokens)));
+        const auto tokens = request_.tokens.first(
+            std::min<size_t>(request_.tokens.size(), static_cast<size_t>(request_.turn_tokens)));
         KVFOLD_CHECK(decode_tokens(lane.ctx, tokens, pos, Outputs::last));
         llama_synchronize(lane.ctx);
         lane.turn_ms.push_back(1000 * turn.seconds());
         pos += static_cast<llama_pos>(tokens.size());
-        const bool rolls_back = lane.state || llama_memory_seq_rm(llama_get_memory(lane.ctx), 0, lane.next_pos, -1);
+        const bool rolls_back =
+            lane.state || llama_memory_seq_rm(llama_get_memory(lane.ctx), 0, lane.next_pos, -1);
         if (!rolls_back) lane.next_pos = pos;
         return {};
     }
@@ -174,6 +177,8 @@ class Bench {
 
 } // namespace
 
-Result<BenchReport> bench(llama_model* model, const BenchRequest& request) { return Bench(model, request).run(); }
+Result<BenchReport> bench(llama_model* model, const BenchRequest& request) {
+    return Bench(model, request).run();
+}
 
 } // namespace kvfold

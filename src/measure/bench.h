@@ -20,7 +20,7 @@ struct BenchRequest {
     int turn_tokens = 64;   // prefilled in one piece behind them
     llama_context_params context = llama_context_default_params(); // n_ctx is replaced
     uint64_t seed = 1;
-    ProgressFn progress;                               // of each compaction
+    ProgressFn progress;                                // of each compaction
     std::function<void(std::string_view, double)> step; // what is done now, and how much of it, 0..1
 };
 
@@ -41,9 +41,9 @@ struct BenchRow {
 struct BenchReport {
     double prefill_s = 0;
     std::vector<BenchRow> rows; // one a ratio
-    Spread stock_tok_s;  // a context that llama.cpp alone filled and that kvfold never touches
-    Spread kvfold_tok_s; // the full cache, read and put back by kvfold
-    double overhead = 0; // stock / kvfold - 1
+    Spread stock_tok_s;         // a context that llama.cpp alone filled and that kvfold never touches
+    Spread kvfold_tok_s;        // the full cache, read and put back by kvfold
+    double overhead = 0;        // stock / kvfold - 1
     std::optional<size_t> peak_extra_bytes; // the largest of all compactions
 };
 

@@ -38,7 +38,8 @@ Divergence compare(const Matrix& full, const Matrix& compact, std::span<const ll
         sum.kl += kl / static_cast<double>(rows);
         if (i < early) sum.kl_first64 += kl / static_cast<double>(early);
         sum.top1 += (top_a == top_b ? 1.0 : 0.0) / static_cast<double>(rows);
-        sum.logit_cosine += (a * b).sum() / std::sqrt(a.square().sum() * b.square().sum()) / static_cast<double>(rows);
+        sum.logit_cosine +=
+            (a * b).sum() / std::sqrt(a.square().sum() * b.square().sum()) / static_cast<double>(rows);
         if (i + 1 < rows) {
             const Index next = tokens[static_cast<size_t>(i + 1)];
             sum.dnll += ((a[next] - mass_a) - (b[next] - mass_b)) / static_cast<double>(rows - 1);

@@ -7,7 +7,8 @@
 namespace kvfold {
 
 // Starts at construction. Counts resident memory beyond what was resident then, memory of other threads
-// included; freed memory that the allocator holds is given back first, so that it counts when it is used again.
+// included; freed memory that the allocator holds is given back first, so that it counts when it is used
+// again.
 class PeakMemory {
   public:
     PeakMemory();

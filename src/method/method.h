@@ -25,12 +25,13 @@ struct Method {
 };
 
 namespace methods {
-// The queries of solver, shared by the methods that build on it: inline, because it is used to initialise them.
+// The queries of solver, shared by the methods that build on it: inline, because it is used to initialise
+// them.
 inline const StudyPlan solver_study = {
     .parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.1875f}, {Source::repeat, 0.09375f}}};
 
 extern const Method keep_first, keep_last, select, solver, refine, context_prefill, self_study;
-}
+} // namespace methods
 
 // All methods, the best first. The first is the default.
 std::span<const Method* const> all_methods();

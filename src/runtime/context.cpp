@@ -27,8 +27,13 @@ class Batch {
     }
 
     llama_batch view() {
-        return {static_cast<int32_t>(tokens_.size()), tokens_.data(), nullptr, positions_.data(),
-                seq_counts_.data(), seq_ids_.data(), outputs_.data()};
+        return {static_cast<int32_t>(tokens_.size()),
+                tokens_.data(),
+                nullptr,
+                positions_.data(),
+                seq_counts_.data(),
+                seq_ids_.data(),
+                outputs_.data()};
     }
 
   private:
@@ -50,11 +55,13 @@ Status decode_tokens(llama_context* ctx, std::span<const llama_token> tokens, ll
         const bool newest = done + chunk.size() == tokens.size();
         Batch batch(chunk, first_pos + static_cast<llama_pos>(done), newest ? outputs : Outputs::none);
         switch (const int32_t status = llama_decode(ctx, batch.view()); status) {
-        case 0: break;
+        case 0:
+            break;
         case 1:
             return fail(ErrorCode::llama, "no free cells for {} more tokens in a context of {}", chunk.size(),
                         llama_n_ctx(ctx));
-        case 2: return fail(ErrorCode::cancelled, "cancelled");
+        case 2:
+            return fail(ErrorCode::cancelled, "cancelled");
         default:
             return fail(ErrorCode::llama, "llama_decode failed with {} at position {}", status,
                         first_pos + static_cast<llama_pos>(done));

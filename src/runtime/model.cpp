@@ -34,8 +34,7 @@ Result<ModelPtr> load_model(const std::filesystem::path& path, int n_gpu_layers)
     std::error_code error;
     if (!std::filesystem::is_regular_file(path, error))
         return fail(ErrorCode::io, "{}: no such file; give a GGUF model", path.string());
-    if (!starts_with_gguf_magic(path))
-        return fail(ErrorCode::corrupt, "{}: not a GGUF file", path.string());
+    if (!starts_with_gguf_magic(path)) return fail(ErrorCode::corrupt, "{}: not a GGUF file", path.string());
     {
         const std::lock_guard lock(log_mutex);
         first_log_error.clear();

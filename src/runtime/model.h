@@ -27,7 +27,8 @@ Result<ModelPtr> load_model(const std::filesystem::path& path, int n_gpu_layers)
 void silence_llama_log();
 
 // special: whether text like <|im_start|> becomes control tokens. add_bos: as the model wants it.
-std::vector<llama_token> tokenize(const llama_model* model, std::string_view text, bool add_bos, bool special);
+std::vector<llama_token> tokenize(const llama_model* model, std::string_view text, bool add_bos,
+                                  bool special);
 std::string detokenize(const llama_model* model, std::span<const llama_token> tokens);
 
 struct ChatMessage {

@@ -20,7 +20,7 @@ struct RefineBatch {
     Matrix output;  // Y: [b, dv]
     Vector mass;    // m: [b]
     float scale;
-    float softcap;    // 0 = off
+    float softcap;     // 0 = off
     float mean_square; // y, over all queries
 };
 
@@ -31,10 +31,11 @@ struct RefineLoss {
 
 RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matrix& values);
 
-// `steps` Adam steps on K' over seeded batches of 256 queries, V' refitted now and then, the rate falling
-// from one that changes a typical logit by 0.2 to a tenth of it. values: V_sel: [t, dv], the anchor of each refit, as in values.h. Keeps the
-// keys it was given unless the loss over all queries is lower afterwards. The cost of a step is that of four
-// products [256, t] x [t, d]; all n queries a step gained 3 % for four times the time.
+// `steps` Adam steps on K' over seeded batches of 256 queries, V' fitted once before them, the rate falling
+// from one that changes a typical logit by 0.2 to a tenth of it. values: V_sel: [t, dv], the anchor of the
+// fit, as in values.h. Keeps the keys it was given unless the loss over all queries is lower afterwards. The
+// cost of a step is that of four products [256, t] x [t, d]; all n queries a step gained 3 % for four times
+// the time.
 // Fails as fit_values does.
 Status refine_keys(const HeadProblem& problem, const FullAttention& full, const Matrix& values, int steps,
                    Matrix& keys);

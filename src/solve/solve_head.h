@@ -36,8 +36,8 @@ struct SolvePlan {
 using RoundRows = std::function<void(MutableMatrixView rows)>;
 
 struct SolveRequest {
-    Index kept;                             // t, 1 <= t <= T
-    std::span<const uint32_t> pinned = {};  // cells that must be kept, rising, at most t of them
+    Index kept;                            // t, 1 <= t <= T
+    std::span<const uint32_t> pinned = {}; // cells that must be kept, rising, at most t of them
     RoundRows round_keys = {};
 };
 
@@ -53,6 +53,7 @@ struct CompactHead {
 // REQUIRES: shapes that agree. Fails with invalid_argument on empty or disagreeing shapes, t or pinned
 // out of range; with numeric on NaN or infinity in the input or the result. Never returns NaN.
 // t = T returns the cells as they are.
-Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan, const SolveRequest& request);
+Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan,
+                               const SolveRequest& request);
 
 } // namespace kvfold

@@ -9,14 +9,14 @@ namespace kvfold {
 
 // One attention layer, as its flash-attention node shows it.
 struct AttentionLayer {
-    int layer = 0;       // the model's layer number
-    Index heads = 0;     // query heads
-    Index kv_heads = 0;  // H; heads / kv_heads query heads share one KV head
-    Index key_width = 0; // d
+    int layer = 0;         // the model's layer number
+    Index heads = 0;       // query heads
+    Index kv_heads = 0;    // H; heads / kv_heads query heads share one KV head
+    Index key_width = 0;   // d
     Index value_width = 0; // dv
-    float scale = 1;     // factor of the logits
-    float softcap = 0;   // of the logits; 0 = none
-    float alibi = 0;     // largest ALiBi slope; 0 = the model has none
+    float scale = 1;       // factor of the logits
+    float softcap = 0;     // of the logits; 0 = none
+    float alibi = 0;       // largest ALiBi slope; 0 = the model has none
 };
 
 // The queries of one layer: a row a token, the heads side by side.

@@ -26,21 +26,25 @@ Status check_kind(const llama_model* model) {
     if (llama_model_has_encoder(model) || !llama_model_has_decoder(model))
         return fail(ErrorCode::unsupported, "this is an encoder model: it keeps no context to compact");
     if (llama_model_is_recurrent(model))
-        return fail(ErrorCode::unsupported, "this is a recurrent model: its state does not grow, there is nothing to compact");
+        return fail(ErrorCode::unsupported,
+                    "this is a recurrent model: its state does not grow, there is nothing to compact");
     if (llama_model_is_diffusion(model))
-        return fail(ErrorCode::unsupported, "this is a diffusion model: it keeps no causal context to compact");
+        return fail(ErrorCode::unsupported,
+                    "this is a diffusion model: it keeps no causal context to compact");
     return {};
 }
 
 // The layers of the first section in its order, matched by the bytes of their first key: the state format
 // does not say which layers a section holds, the graph does not say which cache a layer uses.
-Result<std::vector<AttentionLayer>> match_section(const KvSection& section, const std::vector<ProbedLayer>& probed) {
+Result<std::vector<AttentionLayer>> match_section(const KvSection& section,
+                                                  const std::vector<ProbedLayer>& probed) {
     std::vector<AttentionLayer> layers;
     for (size_t i = 0; i < section.keys.size(); ++i) {
         const auto& bytes = section.keys[i].bytes;
         const auto is_same = [&](const ProbedLayer& layer) { return layer.first_key == bytes; };
         if (std::count_if(probed.begin(), probed.end(), is_same) != 1)
-            return fail(ErrorCode::unsupported, "cannot tell which attention layer uses cache {} of this model", i);
+            return fail(ErrorCode::unsupported,
+                        "cannot tell which attention layer uses cache {} of this model", i);
         layers.push_back(std::find_if(probed.begin(), probed.end(), is_same)->attention);
     }
     return layers;
@@ -77,12 +81,15 @@ Result<AttentionMap> probe_attention(llama_model* model, llama_context_params pa
     map.has_recurrent = !state.recurrent.empty();
     for (const AttentionLayer& layer : map.layers) {
         if (layer.alibi > 0)
-            return fail(ErrorCode::unsupported, "this model uses ALiBi: its attention depends on positions that "
-                                                "folded cells do not have");
+            return fail(ErrorCode::unsupported,
+                        "this model uses ALiBi: its attention depends on positions that "
+                        "folded cells do not have");
     }
     if (!map.has_window && llama_model_n_swa(model) > 0)
-        return fail(ErrorCode::unsupported, "every layer of this model slides over {} tokens: there is no long "
-                                            "context to compact", llama_model_n_swa(model));
+        return fail(ErrorCode::unsupported,
+                    "every layer of this model slides over {} tokens: there is no long "
+                    "context to compact",
+                    llama_model_n_swa(model));
     return map;
 }
 

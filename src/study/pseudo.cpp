@@ -24,7 +24,8 @@ class NgramModel {
             if (const auto found = after_two_.find(pair_key(before, last)); found != after_two_.end())
                 return pick(found->second, rng);
         }
-        if (const auto found = after_one_.find(last); found != after_one_.end()) return pick(found->second, rng);
+        if (const auto found = after_one_.find(last); found != after_one_.end())
+            return pick(found->second, rng);
         return context_[rng() % context_.size()]; // the context's own last token: start anywhere
     }
 

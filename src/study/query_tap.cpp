@@ -59,7 +59,8 @@ Index read_queries(const ggml_tensor* node, MutableMatrixView rows) {
     ggml_backend_tensor_get(q, bytes.data(), 0, bytes.size());
     for (Index token = 0; token < tokens; ++token) {
         for (Index head = 0; head < heads; ++head) {
-            const size_t offset = static_cast<size_t>(token) * q->nb[1] + static_cast<size_t>(head) * q->nb[2];
+            const size_t offset =
+                static_cast<size_t>(token) * q->nb[1] + static_cast<size_t>(head) * q->nb[2];
             std::memcpy(rows.row(token).data() + head * d, bytes.data() + offset,
                         static_cast<size_t>(d) * sizeof(float));
         }
@@ -77,7 +78,9 @@ QueryTap::QueryTap(const std::vector<AttentionLayer>& layers, Index capacity) {
     }
 }
 
-Index QueryTap::rows_filled() const { return filled_.empty() ? 0 : *std::min_element(filled_.begin(), filled_.end()); }
+Index QueryTap::rows_filled() const {
+    return filled_.empty() ? 0 : *std::min_element(filled_.begin(), filled_.end());
+}
 
 Study QueryTap::take() {
     const Index rows = rows_filled();

@@ -82,7 +82,6 @@ Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const
     KVFOLD_TRY(scratch.state_, in_scratch_layout(snapshot));
     scratch.tap_ = tap;
     scratch.end_ = last_position(cache) + 1;
-    scratch.room_ = params.extra_cells;
     scratch.rolls_back_ = !map.has_window && !map.has_recurrent;
     KVFOLD_CHECK(write_sequence(scratch.ctx_.get(), 0, *scratch.state_));
     return scratch;
@@ -101,8 +100,7 @@ Status Scratch::report(Stage stage, float done) {
 }
 
 Status Scratch::rewind() {
-    const bool is_whole = llama_memory_seq_pos_min(llama_get_memory(ctx_.get()), 0) >= 0;
-    if (rolls_back_ && !cut_ && is_whole && llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, end_, -1)) return {};
+    if (rolls_back_ && !cut_ && llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, end_, -1)) return {};
     cut_ = false;
     return write_sequence(ctx_.get(), 0, *state_);
 }
@@ -112,8 +110,9 @@ Status Scratch::rewind_to(llama_pos pos) {
     cut_ = true;
     llama_memory_t memory = llama_get_memory(ctx_.get());
     if (!llama_memory_seq_rm(memory, 0, pos, -1))
-        return fail(ErrorCode::unsupported, "this model keeps recurrent state, which cannot go back to an earlier "
-                                            "token: use a method that studies behind the sequence only");
+        return fail(ErrorCode::unsupported,
+                    "this model keeps recurrent state, which cannot go back to an earlier "
+                    "token: use a method that studies behind the sequence only");
     const llama_pos newest = llama_memory_seq_pos_max(memory, 0);
     if (newest < 0 || newest + 1 == pos) return {};
     // A folded sequence has gaps, and llama_decode wants positions to go on without one. Keys hold their own

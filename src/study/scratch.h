@@ -22,7 +22,8 @@ struct ScratchParams {
 class Scratch {
   public:
     // Opens a context that holds `snapshot`, which must outlive the scratch. `tap` may be null.
-    // The tap must outlive the scratch. `progress` is asked between graph nodes, so that cancelling is prompt.
+    // The tap must outlive the scratch. `progress` is asked between graph nodes, so that cancelling is
+    // prompt.
     static Result<Scratch> open(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                                 const ScratchParams& params, QueryTap* tap, const ProgressFn& progress);
 
@@ -30,7 +31,6 @@ class Scratch {
     Status report(Stage stage, float done);
 
     llama_pos end() const { return end_; } // position after the sequence's last one
-    uint32_t room() const { return room_; } // tokens that fit behind the sequence
 
     // Puts the sequence back to the snapshot, whatever was decoded since.
     Status rewind();
@@ -60,8 +60,7 @@ class Scratch {
     std::shared_ptr<const SequenceState> state_; // the snapshot, in the layout of this context
     QueryTap* tap_ = nullptr;
     llama_pos end_ = 0;
-    bool cut_ = false; // cells of the snapshot itself are gone
-    uint32_t room_ = 0;
+    bool cut_ = false;       // cells of the snapshot itself are gone
     bool rolls_back_ = true; // a plain cache forgets by position; windows and recurrent states do not
 };
 

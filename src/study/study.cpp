@@ -4,24 +4,18 @@
 
 namespace kvfold {
 
-const char* source_name(Source source) {
-    switch (source) {
-    case Source::tail: return "tail";
-    case Source::pseudo: return "pseudo";
-    case Source::repeat: return "repeat";
-    case Source::prefill: return "prefill";
-    }
-    return "?";
-}
-
 namespace {
 
 std::vector<Passage> passages_of(Source source, size_t count, TokenSpan context, std::mt19937_64& rng) {
     switch (source) {
-    case Source::tail: return tail_passages(context, count);
-    case Source::pseudo: return pseudo_passages(context, count, rng);
-    case Source::repeat: return repeat_passages(context, count, rng);
-    case Source::prefill: return prefill_passages(context);
+    case Source::tail:
+        return tail_passages(context, count);
+    case Source::pseudo:
+        return pseudo_passages(context, count, rng);
+    case Source::repeat:
+        return repeat_passages(context, count, rng);
+    case Source::prefill:
+        return prefill_passages(context);
     }
     return {};
 }
@@ -31,7 +25,8 @@ std::vector<Passage> passages_of(Source source, size_t count, TokenSpan context,
 std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, std::mt19937_64& rng) {
     std::vector<Passage> passages;
     for (const StudyPlan::Part& part : plan.parts) {
-        for (Passage& passage : passages_of(part.source, plan.tokens_for(part.share, context.size()), context, rng))
+        for (Passage& passage :
+             passages_of(part.source, plan.tokens_for(part.share, context.size()), context, rng))
             passages.push_back(std::move(passage));
     }
     return passages;
@@ -58,7 +53,8 @@ Status read_passages(Scratch& scratch, const std::vector<Passage>& passages) {
     size_t done = 0;
     for (const Passage& passage : passages) {
         KVFOLD_CHECK(scratch.report(Stage::study, static_cast<float>(done) / total));
-        KVFOLD_CHECK(passage.first_pos < scratch.end() ? scratch.rewind_to(passage.first_pos) : scratch.rewind());
+        KVFOLD_CHECK(passage.first_pos < scratch.end() ? scratch.rewind_to(passage.first_pos)
+                                                       : scratch.rewind());
         KVFOLD_CHECK(scratch.prefill(passage.tokens, passage.first_pos));
         done += passage.tokens.size();
     }

@@ -10,8 +10,6 @@ namespace kvfold {
 
 enum class Source : uint8_t { tail, pseudo, repeat, prefill };
 
-const char* source_name(Source source);
-
 // What to study, as shares of the context's length.
 struct StudyPlan {
     struct Part {
@@ -19,12 +17,13 @@ struct StudyPlan {
         float share; // tokens of this source / tokens of the context; ignored by `prefill`
     };
     std::vector<Part> parts;
-    size_t max_tokens_a_part = 1024; // a bound on time and memory for very long contexts
-    float draft_share = 0;  // tokens of drafted self-study / tokens of the context; 0 = none
+    size_t max_tokens_a_part = 768; // a bound on time and memory for very long contexts
+    float draft_share = 0;          // tokens of drafted self-study / tokens of the context; 0 = none
 
     // Tokens that a share comes to: at least one.
     size_t tokens_for(float share, size_t context) const {
-        return std::clamp<size_t>(static_cast<size_t>(share * static_cast<float>(context)), 1, max_tokens_a_part);
+        return std::clamp<size_t>(static_cast<size_t>(share * static_cast<float>(context)), 1,
+                                  max_tokens_a_part);
     }
 };
 

@@ -14,7 +14,8 @@ static int failures = 0;
     do {                                                                                                     \
         if (!(condition)) {                                                                                  \
             ++failures;                                                                                      \
-            printf("FAILED %s:%d: %s (last error: %s)\n", __FILE__, __LINE__, #condition, kvfold_last_error()); \
+            printf("FAILED %s:%d: %s (last error: %s)\n", __FILE__, __LINE__, #condition,                    \
+                   kvfold_last_error());                                                                     \
         }                                                                                                    \
     } while (0)
 
@@ -105,7 +106,8 @@ static void wrong_requests_are_refused_and_leave_the_sequence_alone(struct llama
     EXPECT(kvfold_sequence_compact(NULL, 0, tokens, CONTEXT, &params, NULL) == KVFOLD_ERROR_INVALID_ARGUMENT);
     EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, NULL, NULL) == KVFOLD_ERROR_INVALID_ARGUMENT);
     EXPECT(kvfold_sequence_compact(ctx, 7, tokens, CONTEXT, &params, NULL) == KVFOLD_ERROR_INVALID_ARGUMENT);
-    EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT - 1, &params, NULL) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT - 1, &params, NULL) ==
+           KVFOLD_ERROR_INVALID_ARGUMENT);
     EXPECT(strstr(kvfold_last_error(), "599 tokens") != NULL);
     EXPECT(kvfold_sequence_compact(ctx, 0, NULL, 0, &params, NULL) == KVFOLD_ERROR_INVALID_ARGUMENT);
     params.ratio = 0.5;
@@ -150,8 +152,10 @@ static void the_same_seed_gives_the_same_cache(struct llama_context* ctx) {
         kvfold_compact_params params = kvfold_compact_default_params();
         params.seed = run == 2 ? 99 : 1; /* broken twin: another seed must give another cache */
         EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, &params, NULL) == KVFOLD_OK);
-        if (run == 0) size = state_of(ctx, &first);
-        else EXPECT(same_state(ctx, first, size) == (run == 1));
+        if (run == 0)
+            size = state_of(ctx, &first);
+        else
+            EXPECT(same_state(ctx, first, size) == (run == 1));
     }
     free(first);
 }

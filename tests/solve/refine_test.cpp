@@ -16,11 +16,17 @@ using reference::Table;
 RefineBatch random_batch(Index queries, Index width, float softcap, std::mt19937& random) {
     Matrix output = random_matrix(queries, width, random);
     const float square = output.squaredNorm() / static_cast<float>(queries);
-    return {random_matrix(queries, width, random), output, random_matrix(queries, 1, random), 0.5f, softcap, square};
+    return {random_matrix(queries, width, random),
+            output,
+            random_matrix(queries, 1, random),
+            0.5f,
+            softcap,
+            square};
 }
 
 // The loss as its definition, in double and plain loops. mass_weight is mu.
-double naive_loss(const RefineBatch& batch, const Table& keys, const Table& values, double mass_weight = 0.3) {
+double naive_loss(const RefineBatch& batch, const Table& keys, const Table& values,
+                  double mass_weight = 0.3) {
     double loss = 0;
     for (Index i = 0; i < batch.queries.rows(); ++i) {
         std::vector<double> weights;
@@ -40,12 +46,14 @@ double naive_loss(const RefineBatch& batch, const Table& keys, const Table& valu
                 output += weights[size_t(j)] / sum * values(j, c);
             square += std::pow(output - double(batch.output(i, c)), 2);
         }
-        loss += square / double(batch.mean_square) + mass_weight * std::pow(std::log(sum) - double(batch.mass[i]), 2);
+        loss += square / double(batch.mean_square) +
+                mass_weight * std::pow(std::log(sum) - double(batch.mass[i]), 2);
     }
     return loss / double(batch.queries.rows());
 }
 
-Table naive_gradient(const RefineBatch& batch, const Table& keys, const Table& values, double mass_weight = 0.3) {
+Table naive_gradient(const RefineBatch& batch, const Table& keys, const Table& values,
+                     double mass_weight = 0.3) {
     constexpr double kStep = 1e-5;
     Table gradient(keys.rows(), keys.cols());
     for (Index j = 0; j < keys.rows(); ++j) {
@@ -53,7 +61,9 @@ Table naive_gradient(const RefineBatch& batch, const Table& keys, const Table& v
             Table up = keys, down = keys;
             up(j, c) += kStep;
             down(j, c) -= kStep;
-            gradient(j, c) = (naive_loss(batch, up, values, mass_weight) - naive_loss(batch, down, values, mass_weight)) / (2 * kStep);
+            gradient(j, c) =
+                (naive_loss(batch, up, values, mass_weight) - naive_loss(batch, down, values, mass_weight)) /
+                (2 * kStep);
         }
     }
     return gradient;
@@ -98,7 +108,8 @@ Errors unseen_errors(const reference::SyntheticHead& head, Index kept, int steps
     const HeadProblem test{head.keys, head.values, second, head.scale};
     const auto compact = solve_head(fit, {.refine_steps = steps}, {.kept = kept});
     EXPECT_TRUE(compact);
-    const auto quality = reference::naive_quality(test, compact->keys.cast<double>(), compact->values.cast<double>());
+    const auto quality =
+        reference::naive_quality(test, compact->keys.cast<double>(), compact->values.cast<double>());
     return {static_cast<float>(quality.output_error), static_cast<float>(quality.mass_error)};
 }
 

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "state/live_sequence.h"
 #include "state/slot_file.h"
+#include "support/divergence.h"
 #include "support/llama_fixture.h"
 
 #include <algorithm>
@@ -87,22 +88,6 @@ class LiveSequence : public ::testing::TestWithParam<Setup> {
     SequenceState state_;
 };
 
-double kl_divergence(const std::vector<float>& p, const std::vector<float>& q) {
-    const auto log_sum = [](const std::vector<float>& x) {
-        const double top = *std::max_element(x.begin(), x.end());
-        double sum = 0;
-        for (const float value : x)
-            sum += std::exp(value - top);
-        return top + std::log(sum);
-    };
-    const double p_sum = log_sum(p);
-    const double q_sum = log_sum(q);
-    double kl = 0;
-    for (size_t i = 0; i < p.size(); ++i)
-        kl += std::exp(p[i] - p_sum) * ((p[i] - p_sum) - (q[i] - q_sum));
-    return kl;
-}
-
 KvSection take(const KvSection& section, const std::vector<uint32_t>& order) {
     KvSection taken = section;
     for (size_t i = 0; i < order.size(); ++i)
@@ -178,7 +163,7 @@ TEST_P(LiveSequence, SwapsAreTakenAndDecodingGoesOn) {
     const std::vector<float> after = next_logits();
     ASSERT_EQ(after.size(), before.size());
     // The order of the cells is the order of summation: about 0.003 is the noise of f16.
-    EXPECT_LT(kl_divergence(before, after), 0.05);
+    EXPECT_LT(testing::kl_divergence(before, after), 0.05);
 
     std::vector<uint32_t>
         every_fifth; // with the last cell: llama_decode wants positions to go on without a gap
