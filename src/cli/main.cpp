@@ -1,4 +1,4 @@
-// The kvfold command. Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted.
+// The kvfold command. Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted; run and serve: the program's.
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
@@ -60,8 +60,13 @@ int run(std::vector<std::string> arguments) {
     cli::add_bench(app, chosen);
     cli::add_inspect(app, chosen);
     cli::add_methods(app, chosen);
-    cli::accept_llama_spellings(arguments);
     const std::string first_word = arguments.empty() ? "" : arguments.front();
+    const bool starts_program = first_word == "run" || first_word == "serve";
+    cli::ProgramRun program;
+    if (starts_program) program.words = cli::take_words_behind_dashes(arguments);
+    cli::add_run(app, chosen, program);
+    cli::add_serve(app, chosen, program);
+    cli::accept_llama_spellings(arguments);
     std::reverse(arguments.begin(), arguments.end()); // CLI11 takes them from the back
     try {
         app.parse(std::move(arguments));
@@ -69,8 +74,9 @@ int run(std::vector<std::string> arguments) {
         return report_usage(app, first_word, error);
     }
     silence_llama_log();
-    ggml_backend_load_all();
-    return report(chosen());
+    if (!starts_program) ggml_backend_load_all(); // the program loads its own
+    const int code = report(chosen());
+    return code == kOk ? program.exit_code : code;
 }
 
 } // namespace

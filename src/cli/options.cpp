@@ -104,8 +104,17 @@ CLI::Validator method_check() {
     return {check, "METHOD"};
 }
 
+std::vector<std::string> take_words_behind_dashes(std::vector<std::string>& arguments) {
+    const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
+    if (dashes == arguments.end()) return {};
+    std::vector<std::string> words(dashes + 1, arguments.end());
+    arguments.erase(dashes, arguments.end());
+    return words;
+}
+
 void accept_llama_spellings(std::vector<std::string>& arguments) {
     for (std::string& argument : arguments) {
+        if (argument == "--") return;
         if (argument == "-ctk") argument = "--cache-type-k";
         if (argument == "-ctv") argument = "--cache-type-v";
         if (argument == "-ngl") argument = "--gpu-layers";

@@ -38,7 +38,11 @@ ggml_type cache_type(const std::string& name);
 CLI::Validator ratio_check();
 CLI::Validator method_check();
 
-// CLI11 knows short options of one letter only; llama.cpp's users type -ctk, -ctv and -ngl.
+// Takes the first "--" and all that stands behind it out of the arguments; answers what stood behind it. For
+// commands that start a program: CLI11 would read options out of the program's words.
+std::vector<std::string> take_words_behind_dashes(std::vector<std::string>& arguments);
+
+// CLI11 knows short options of one letter only; llama.cpp's users type -ctk, -ctv and -ngl. Stops at "--".
 void accept_llama_spellings(std::vector<std::string>& arguments);
 
 } // namespace kvfold::cli

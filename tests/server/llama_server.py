@@ -26,11 +26,13 @@ def die_with_parent():
 class LlamaServer:
     """with LlamaServer(model, folder, "--swa-full") as server: server.restore("a.slot")"""
 
-    def __init__(self, model, folder, *flags, context=2048, threads=2):
+    def __init__(self, model, folder, *flags, context=2048, threads=2, slots=1, kvfold=None):
+        """kvfold: options of `kvfold serve`, which then starts the server; None = the server alone."""
         program = pathlib.Path(needed("KVFOLD_LLAMA_PREFIX")) / "bin" / "llama-server"
+        start = [str(program)] if kvfold is None else [needed("KVFOLD_BIN"), "serve", *map(str, kvfold), "--"]
         # Port 0: the system chooses, and the log tells. The prompt cache in RAM is off: it could answer for a
         # prompt that the slot file should have answered for.
-        self.argv = [str(program), "-m", model, "--host", "127.0.0.1", "--port", "0", "-np", "1", "-c", str(context),
+        self.argv = [*start, "-m", model, "--host", "127.0.0.1", "--port", "0", "-np", str(slots), "-c", str(context),
                      "-t", str(threads), "--slot-save-path", str(folder), "--cache-ram", "0", "--offline", *flags]
         self.log_path = pathlib.Path(folder) / "llama-server.log"
         self.process = None
@@ -78,11 +80,19 @@ class LlamaServer:
             time.sleep(0.1)
         raise RuntimeError(f"llama-server was not ready within {START_S} s:\n{self.log()}")
 
-    def ask(self, path, body=None):
+    def ask(self, path, body=None, base=None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"})
+        request = urllib.request.Request((base or self.base) + path, data, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
             return json.load(answer)
+
+    def kvfold_log(self):
+        return [line for line in self.log().splitlines() if line.startswith("kvfold: ")]
+
+    def admin(self, path, body=None):
+        """Of a server started with --admin 127.0.0.1:0."""
+        base = re.search(r"kvfold: dashboard at (http://[^/\s]+)", self.log())[1]
+        return self.ask(path, body, base)
 
     def save(self, filename):
         return self.ask("/slots/0?action=save", {"filename": filename})
@@ -97,6 +107,9 @@ class LlamaServer:
         """The tokens of a prompt: /completion adds and parses special tokens in the same way."""
         return self.ask("/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]
 
-    def complete(self, prompt, n_predict=1):
+    def complete(self, prompt, n_predict=1, **fields):
         return self.ask("/completion", {"prompt": prompt, "n_predict": n_predict, "n_probs": 1, "temperature": 0,
-                                        "cache_prompt": True})
+                                        "cache_prompt": True, **fields})
+
+    def chat(self, messages, max_tokens):
+        return self.ask("/v1/chat/completions", {"messages": messages, "max_tokens": max_tokens, "temperature": 0})

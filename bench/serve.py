@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Measures `kvfold serve` beside the stock llama-server: a long document and five questions, pauses, overhead.
+
+    make build && eval "$(scripts/setup --print-env)" && export KVFOLD_LLAMA_PREFIX KVFOLD_MODEL_SMOL
+    bench/serve.py                 # prints JSON; about 8 minutes on two idle cores
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+import urllib.parse
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests" / "server"), str(ROOT / "tests" / "cli")]
+os.environ.setdefault("KVFOLD_BIN", str(ROOT / "build" / "bin" / "kvfold"))
+
+from llama_server import LlamaServer  # noqa: E402
+
+CONTEXT, VIRTUAL, DOCUMENT_TOKENS = 8192, 4, 6000
+OPTIONS = ("--virtual", VIRTUAL, "--admin", "127.0.0.1:0")
+DOCUMENT = pathlib.Path("/usr/share/common-licenses/GPL-3")
+QUESTIONS = ["What is this text about?", "Who may copy it?", "What does it say about patents?",
+             "What happens when the terms are violated?", "Does it give a warranty?"]
+ROUNDS = 5
+
+
+def document(server):
+    """The first 6000 tokens of the text, and a prompt that ends where a token ends."""
+    text = DOCUMENT.read_text()
+    tokens = server.tokenize(text)[:DOCUMENT_TOKENS]
+    assert len(tokens) == DOCUMENT_TOKENS, f"{DOCUMENT} is too short"
+    return server.ask("/detokenize", {"tokens": tokens})["content"]
+
+
+def stream(server, prompt, n_predict):
+    """Seconds between the pieces of a streamed answer, the first not counted."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.base).netloc, timeout=600)
+    body = {"prompt": prompt, "n_predict": n_predict, "temperature": 0, "stream": True, "ignore_eos": True}
+    connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+    answer, pieces, last, text = connection.getresponse(), [], None, ""
+    for line in answer:
+        if not line.startswith(b"data: "):
+            continue
+        now = time.monotonic()
+        if last is not None:
+            pieces.append(now - last)
+        last = now
+        text += json.loads(line[6:]).get("content", "")
+    connection.close()
+    return pieces, text
+
+
+def resident_mb(server, name="llama-server"):
+    """Of the server itself, which kvfold serve runs as its child."""
+    pid = server.process.pid
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for candidate in [*children, str(pid)]:
+        status = pathlib.Path(f"/proc/{candidate}/status").read_text()
+        if f"Name:\t{name}" in status:
+            return int(status.split("VmRSS:")[1].split()[0]) / 1024
+    raise RuntimeError(f"no {name} below process {pid}")
+
+
+def converse(server):
+    """The document and five questions; what the last answers cost."""
+    text = document(server)
+    start = time.monotonic()
+    first = server.complete(text, 1)
+    read_s = time.monotonic() - start
+    speeds, answers, cached = [], [], []
+    text += first["content"]
+    for question in QUESTIONS:
+        text += f"\n\nQuestion: {question}\nAnswer:"
+        answer = server.complete(text, 48, ignore_eos=True)
+        answers.append(answer["timings"]["predicted_n"])
+        cached.append(answer["timings"]["cache_n"])
+        speeds.append(answer["timings"]["predicted_per_second"])
+        text += answer["content"]
+    return {"read_s": read_s, "answered": sum(n > 0 for n in answers), "decode_tok_s": speeds, "cache_n": cached,
+            "resident_mb": resident_mb(server)}
+
+
+def pauses(server, prompt_tokens):
+    """A streamed answer long enough for folds to run beside it."""
+    text = document(server)[:prompt_tokens * 4]
+    server.complete(text, 1)
+    gaps, _ = stream(server, text, 1200)
+    return {"pieces": len(gaps), "median_ms": 1000 * statistics.median(gaps), "longest_ms": 1000 * max(gaps)}
+
+
+def prefill_step_ms(server):
+    """What a decode step of 512 prompt tokens takes on a full cache: the pause that every server has."""
+    text = document(server)
+    whole = server.complete(text[:len(text) * 2 // 8], 1)["timings"]
+    return 512 * whole["prompt_per_token_ms"]
+
+
+def overhead(model, folder):
+    """Decode speed of the stock server and of one that is only watched, in turn."""
+    speeds = {"stock": [], "watched": []}
+    with LlamaServer(model, folder, context=2048) as stock, \
+            LlamaServer(model, tempfile.mkdtemp(dir=folder), context=2048, kvfold=()) as watched:
+        for server in (stock, watched):
+            server.complete("Once upon a time", 16)
+        for turn in range(ROUNDS):
+            pair = [("stock", stock), ("watched", watched)]
+            for name, server in pair if turn % 2 == 0 else reversed(pair):
+                answer = server.complete(f"{turn} Once upon a time", 128, ignore_eos=True)
+                speeds[name].append(answer["timings"]["predicted_per_second"])
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    return {"stock_tok_s": medians["stock"], "watched_tok_s": medians["watched"],
+            "overhead": medians["stock"] / medians["watched"] - 1, "stock_spread": [min(speeds["stock"]), max(speeds["stock"])],
+            "watched_spread": [min(speeds["watched"]), max(speeds["watched"])]}
+
+
+def measure():
+    model = os.environ["KVFOLD_MODEL_SMOL"]
+    report = {"context": CONTEXT, "virtual": VIRTUAL, "document_tokens": DOCUMENT_TOKENS}
+    with tempfile.TemporaryDirectory() as folder:
+        with LlamaServer(model, folder, context=CONTEXT) as server:
+            report["stock"] = converse(server)
+            report["prefill_512_ms"] = prefill_step_ms(server)
+        with LlamaServer(model, folder, context=CONTEXT, kvfold=OPTIONS) as server:
+            report["kvfold"] = converse(server)
+            state = server.admin("/state")
+            context = state["context"]
+            report["kvfold"].update(folds=state["totals"]["folds"], cells=context["cells"],
+                                    cells_used=state["totals"]["cells_used"],
+                                    cache_mb=context["cells"] * context["cell_bytes"] / 1e6)
+            report["stock"]["cache_mb"] = CONTEXT * context["cell_bytes"] / 1e6
+        with LlamaServer(model, folder, context=CONTEXT, kvfold=OPTIONS) as server:
+            report["streaming"] = pauses(server, prompt_tokens=1300)
+            report["streaming"]["folds"] = server.admin("/state")["totals"]["folds"]
+        report["overhead"] = overhead(model, folder)
+    return report
+
+
+if __name__ == "__main__":
+    json.dump(measure(), sys.stdout, indent=2)
+    print()

@@ -1,0 +1,25 @@
+// What the process that holds the cache can be asked. The questions and answers are JSON objects:
+//   {"op":"state"}                                        -> the state that GET /state answers
+//   {"op":"compact","id_slot":0,"method":"..","ratio":4.0} -> {"job":7}
+//   {"op":"job","job":7}                                  -> {"done":false}, or done with "result" or "error"
+//   {"op":"policy","ratio":4.0, ...}                      -> {"policy":{...}}
+// Any of them may answer {"error":{"code":404,"message":"..."}}, code being an HTTP status.
+#pragma once
+
+#include "base/result.h"
+
+#include <nlohmann/json.hpp>
+
+namespace kvfold::admin {
+
+using Json = nlohmann::json;
+
+class Control {
+  public:
+    virtual ~Control() = default;
+
+    // One object in, one out; an Error when nobody answers. Called from several threads at once.
+    virtual Result<Json> ask(const Json& request) = 0;
+};
+
+} // namespace kvfold::admin

@@ -1,0 +1,90 @@
+#include "admin/request_body.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <span>
+
+namespace kvfold::admin {
+namespace {
+
+constexpr int64_t kLargestCount = 0x7fffffff; // what the other side counts cells and slots with
+constexpr size_t kLongestMethod = 64;
+
+struct Field {
+    std::string_view name;
+    std::string_view wanted;
+    bool (*fits)(const Json&);
+    bool required = false;
+};
+
+bool is_count(const Json& value) {
+    if (value.is_number_unsigned()) return value.get<uint64_t>() <= static_cast<uint64_t>(kLargestCount);
+    return value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() <= kLargestCount;
+}
+bool is_ratio(const Json& value) {
+    return value.is_number() && std::isfinite(value.get<double>()) && value.get<double>() >= 1;
+}
+bool is_share(const Json& value) {
+    return value.is_number() && value.get<double>() > 0 && value.get<double>() <= 1;
+}
+bool is_method(const Json& value) {
+    if (!value.is_string()) return false;
+    const auto& name = value.get_ref<const std::string&>();
+    return !name.empty() && name.size() <= kLongestMethod;
+}
+bool is_switch(const Json& value) { return value.is_boolean(); }
+
+constexpr Field kRatio = {"ratio", "a number of at least 1", is_ratio};
+constexpr Field kMethod = {"method", "the name of a method", is_method};
+constexpr std::array kCompactFields = {
+    Field{"id_slot", "a whole number of at least 0", is_count, /*required=*/true}, kMethod, kRatio};
+constexpr std::array kPolicyFields = {kRatio,
+                                      kMethod,
+                                      Field{"high_water", "a number above 0, at most 1", is_share},
+                                      Field{"keep_first", "a whole number of at least 0", is_count},
+                                      Field{"keep_last", "a whole number of at least 0", is_count},
+                                      Field{"automatic", "true or false", is_switch}};
+
+std::string names(std::span<const Field> fields) {
+    std::string all;
+    for (const Field& field : fields)
+        all.append(all.empty() ? "" : ", ").append(field.name);
+    return all;
+}
+
+Result<Json> checked(std::string_view body, std::span<const Field> fields) {
+    Json object = Json::parse(body, /*callback=*/nullptr, /*allow_exceptions=*/false);
+    if (object.is_discarded()) return fail(ErrorCode::invalid_argument, "the body is not JSON");
+    if (!object.is_object()) return fail(ErrorCode::invalid_argument, "the body is not a JSON object");
+    for (const auto& [name, value] : object.items()) {
+        const auto field = std::find_if(fields.begin(), fields.end(),
+                                        [&name = name](const Field& one) { return one.name == name; });
+        if (field == fields.end())
+            return fail(ErrorCode::invalid_argument, "no field '{}'; there are {}", name, names(fields));
+        if (!field->fits(value))
+            return fail(ErrorCode::invalid_argument, "{} must be {}", field->name, field->wanted);
+    }
+    for (const Field& field : fields)
+        if (field.required && !object.contains(field.name))
+            return fail(ErrorCode::invalid_argument, "{} is missing: {}", field.name, field.wanted);
+    return object;
+}
+
+} // namespace
+
+Result<Json> compact_request(std::string_view body) {
+    KVFOLD_TRY(Json request, checked(body, kCompactFields));
+    request["op"] = "compact";
+    return request;
+}
+
+Result<Json> policy_request(std::string_view body) {
+    KVFOLD_TRY(Json request, checked(body, kPolicyFields));
+    if (request.empty())
+        return fail(ErrorCode::invalid_argument, "nothing to change; give any of {}", names(kPolicyFields));
+    request["op"] = "policy";
+    return request;
+}
+
+} // namespace kvfold::admin

@@ -1,0 +1,100 @@
+#include "launch/child.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+extern char** environ;
+
+namespace kvfold::launch {
+
+namespace {
+
+#ifdef __APPLE__ // untested; the system drops it for its own programs
+constexpr std::string_view kPreload = "DYLD_INSERT_LIBRARIES=";
+#else
+constexpr std::string_view kPreload = "LD_PRELOAD=";
+#endif
+
+std::vector<char*> pointers(const std::vector<std::string>& words) {
+    std::vector<char*> list;
+    for (const std::string& word : words)
+        list.push_back(const_cast<char*>(word.c_str())); // posix_spawn does not write to them
+    list.push_back(nullptr);
+    return list;
+}
+
+struct SpawnOptions {
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+
+    explicit SpawnOptions(int inherited) {
+        posix_spawn_file_actions_init(&actions);
+        posix_spawnattr_init(&attributes);
+        // A descriptor onto itself: stays open over exec in the program alone.
+        if (inherited >= 0) posix_spawn_file_actions_adddup2(&actions, inherited, inherited);
+        // The handlers of kvfold (SIGINT, SIGTERM, ..) go with exec; what it ignores would not. A signal that
+        // was ignored before kvfold started, such as SIGHUP under nohup, stays ignored.
+        sigset_t ours, none;
+        sigemptyset(&ours);
+        sigemptyset(&none);
+        for (const int signal : {SIGINT, SIGTERM, SIGCHLD, SIGCONT, SIGPIPE, SIGXFSZ})
+            sigaddset(&ours, signal);
+        posix_spawnattr_setsigdefault(&attributes, &ours);
+        posix_spawnattr_setsigmask(&attributes, &none);
+        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+    }
+    ~SpawnOptions() {
+        posix_spawn_file_actions_destroy(&actions);
+        posix_spawnattr_destroy(&attributes);
+    }
+    SpawnOptions(const SpawnOptions&) = delete;
+    SpawnOptions& operator=(const SpawnOptions&) = delete;
+};
+
+} // namespace
+
+Result<std::vector<std::string>> program_environment(const ProgramPlan& plan) {
+    const std::string library = plan.library.string();
+    if (library.find_first_of(": ") != std::string::npos)
+        return fail(ErrorCode::unsupported,
+                    "{}: LD_PRELOAD takes no path with a blank or a colon; move kvfold to another folder",
+                    library);
+    const std::string settings = fmt::format("{}=", kSettingsVariable);
+    std::vector<std::string> environment;
+    std::string preload(kPreload);
+    for (char** entry = environ; *entry; ++entry) {
+        const std::string_view variable = *entry;
+        if (variable.starts_with(kPreload))
+            preload = variable;
+        else if (!variable.starts_with(settings))
+            environment.emplace_back(variable);
+    }
+    if (preload != kPreload) preload += ':';
+    environment.push_back(preload + library);
+    environment.push_back(settings + to_json(plan.settings));
+    return environment;
+}
+
+Result<pid_t> start_program(const ProgramPlan& plan) {
+    KVFOLD_TRY(const std::vector<std::string> environment, program_environment(plan));
+    const SpawnOptions options(plan.settings.control_fd.value_or(-1));
+    pid_t pid = -1;
+    const int refused = posix_spawn(&pid, plan.program.c_str(), &options.actions, &options.attributes,
+                                    pointers(plan.words).data(), pointers(environment).data());
+    if (refused)
+        return fail(ErrorCode::io, "{}: cannot be started: {}", plan.program.string(),
+                    std::strerror(refused));
+    return pid;
+}
+
+Result<ProgramEnd> wait_for_program(pid_t program, ForwardedSignals& signals) {
+    const int status = signals.wait_and_forward(program);
+    if (status < 0) return fail(ErrorCode::io, "the program cannot be waited for: {}", std::strerror(errno));
+    if (WIFSIGNALED(status)) return ProgramEnd{128 + WTERMSIG(status), WTERMSIG(status)};
+    return ProgramEnd{WEXITSTATUS(status), 0};
+}
+
+} // namespace kvfold::launch

@@ -1,0 +1,100 @@
+#include "launch/settings.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <limits>
+
+namespace kvfold::launch {
+
+namespace {
+
+using Json = nlohmann::json;
+
+tl::unexpected<Error> wrong(std::string_view field, const Json& value, std::string_view wanted) {
+    return fail(ErrorCode::invalid_argument, "{}: \"{}\" is {}; give {}", kSettingsVariable, field,
+                value.dump(-1, ' ', false, Json::error_handler_t::replace), wanted);
+}
+
+// Compared as doubles: every int is one, and a JSON number that does not fit an int is out of range as it is.
+template <class Number>
+Status read_whole(const Json& value, std::string_view field, int least, int most, Number& out) {
+    const bool fits =
+        value.is_number_integer() && value.get<double>() >= least && value.get<double>() <= most;
+    if (!fits) return wrong(field, value, fmt::format("a whole number from {} to {}", least, most));
+    out = value.get<int>();
+    return {};
+}
+
+Status read_ratio(const Json& value, std::optional<double>& out) {
+    if (!value.is_number() || value.get<double>() < 1) return wrong("ratio", value, "a number, 1 or more");
+    out = value.get<double>();
+    return {};
+}
+
+Status read_high_water(const Json& value, std::optional<double>& out) {
+    if (!value.is_number() || value.get<double>() <= 0 || value.get<double>() >= 1)
+        return wrong("high_water", value, "a number between 0 and 1");
+    out = value.get<double>();
+    return {};
+}
+
+Status read_method(const Json& value, std::optional<std::string>& out) {
+    if (!value.is_string() || value.get_ref<const std::string&>().empty())
+        return wrong("method", value, "the name of a method");
+    out = value.get<std::string>();
+    return {};
+}
+
+Status read_log(const Json& value, std::string& out) {
+    const bool known = value.is_string() && std::find(kLogLevels.begin(), kLogLevels.end(),
+                                                      value.get<std::string>()) != kLogLevels.end();
+    if (!known) return wrong("log", value, fmt::format("one of {}", fmt::join(kLogLevels, ", ")));
+    out = value.get<std::string>();
+    return {};
+}
+
+Status read_field(const std::string& name, const Json& value, PreloadSettings& out) {
+    constexpr int most = std::numeric_limits<int>::max();
+    if (name == "virtual") return read_whole(value, name, 1, kLargestVirtual, out.virtual_factor);
+    if (name == "ratio") return read_ratio(value, out.ratio);
+    if (name == "method") return read_method(value, out.method);
+    if (name == "high_water") return read_high_water(value, out.high_water);
+    if (name == "keep_first") return read_whole(value, name, 1, most, out.keep_first);
+    if (name == "keep_last") return read_whole(value, name, 0, most, out.keep_last);
+    if (name == "log") return read_log(value, out.log);
+    if (name == "control_fd") return read_whole(value, name, 0, most, out.control_fd);
+    return fail(ErrorCode::invalid_argument,
+                "{}: there is no field \"{}\"; kvfold and its preload library must be of the same version",
+                kSettingsVariable, name);
+}
+
+template <class T> void put(Json& object, const char* name, const std::optional<T>& value) {
+    if (value) object[name] = *value;
+}
+
+} // namespace
+
+std::string to_json(const PreloadSettings& settings) {
+    Json object = {{"virtual", settings.virtual_factor}, {"log", settings.log}};
+    put(object, "ratio", settings.ratio);
+    put(object, "method", settings.method);
+    put(object, "high_water", settings.high_water);
+    put(object, "keep_first", settings.keep_first);
+    put(object, "keep_last", settings.keep_last);
+    put(object, "control_fd", settings.control_fd);
+    return object.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Result<PreloadSettings> from_json(std::string_view text) {
+    const Json object = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!object.is_object())
+        return fail(ErrorCode::invalid_argument, "{}: is not a JSON object; kvfold run writes it",
+                    kSettingsVariable);
+    PreloadSettings settings;
+    for (const auto& [name, value] : object.items())
+        KVFOLD_CHECK(read_field(name, value, settings));
+    return settings;
+}
+
+} // namespace kvfold::launch

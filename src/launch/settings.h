@@ -1,0 +1,40 @@
+// What `kvfold run` tells the preload library: one JSON object in one environment variable. Both sides
+// compile this file, so that they cannot disagree.
+#pragma once
+
+#include "base/result.h"
+
+#include <array>
+#include <optional>
+#include <string_view>
+
+namespace kvfold::launch {
+
+inline constexpr const char* kSettingsVariable = "KVFOLD_PRELOAD";
+
+// From silent to talkative; the place of a name is the number of preload::LogLevel.
+inline constexpr std::array<std::string_view, 5> kLogLevels = {"off", "error", "warn", "info", "debug"};
+
+inline constexpr int kLargestVirtual = 1024;
+
+// An empty field was not given by the user: with none of them the library only observes.
+struct PreloadSettings {
+    int virtual_factor = 1;            // "virtual": the program is told of this many times its cells; 1..1024
+    std::optional<double> ratio;       // cells before / cells after of what is folded; >= 1
+    std::optional<std::string> method; // a name of find_method; not checked here, which knows no methods
+    std::optional<double> high_water;  // share of the cells in use that starts a fold; between 0 and 1
+    std::optional<int> keep_first;     // cells; >= 1
+    std::optional<int> keep_last;      // cells; >= 0
+    std::string log = "info";          // one of kLogLevels
+    std::optional<int> control_fd;     // the program's end of the control channel; >= 0
+
+    bool operator==(const PreloadSettings&) const = default;
+};
+
+// One line of JSON; fields that were not given are left out.
+std::string to_json(const PreloadSettings& settings);
+
+// Strict: an unknown field, a wrong type or a value out of range is an error that names the field.
+Result<PreloadSettings> from_json(std::string_view text);
+
+} // namespace kvfold::launch

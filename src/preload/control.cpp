@@ -1,0 +1,167 @@
+#include "preload/control.h"
+
+#include "preload/log.h"
+#include "preload/real.h"
+
+#include <cerrno>
+#include <cmath>
+#include <csignal>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <thread>
+#include <unistd.h>
+
+namespace kvfold::preload {
+
+namespace {
+
+enum Http { kBadRequest = 400, kNotFound = 404, kConflict = 409, kFailed = 500, kNoContext = 503 };
+
+Json error_of(int code, std::string_view message) {
+    return {{"error", {{"code", code}, {"message", message}}}};
+}
+
+Json error_of(const Error& error) {
+    switch (error.code) {
+    case ErrorCode::invalid_argument: return error_of(kBadRequest, error.message);
+    case ErrorCode::io: return error_of(kNotFound, error.message);
+    case ErrorCode::cancelled: return error_of(kConflict, error.message);
+    default: return error_of(kFailed, error.message);
+    }
+}
+
+Json policy_json(const Policy& policy) {
+    return {{"automatic", policy.automatic}, {"ratio", policy.ratio}, {"method", policy.method->name},
+            {"high_water", policy.high_water}, {"keep_first", policy.keep_first}, {"keep_last", policy.keep_last}};
+}
+
+Json state(Registry& registry) {
+    const auto managed = registry.managed();
+    Json whole = managed ? managed->state() : Json::object();
+    whole["context"] = registry.describe();
+    whole["policy"] = policy_json(managed ? managed->policy() : Policy{});
+    return whole;
+}
+
+Json compact(ManagedContext& managed, const Json& request) {
+    const Method* method = nullptr;
+    if (request.contains("method")) {
+        const auto found = find_method(request.at("method").get<std::string>());
+        if (!found) return error_of(kBadRequest, found.error().message);
+        method = *found;
+    }
+    const double ratio = request.value("ratio", managed.policy().ratio);
+    if (!(ratio >= 1) || !std::isfinite(ratio)) return error_of(kBadRequest, "ratio must be 1 or more");
+    const auto job = managed.compact(request.at("id_slot").get<llama_seq_id>(), method, ratio);
+    if (!job) return error_of(job.error());
+    return {{"job", *job}};
+}
+
+Json job(ManagedContext& managed, const Json& request) {
+    const JobResult job = managed.job(request.at("job").get<uint64_t>());
+    if (!job.done) return {{"done", false}};
+    if (!job.status) {
+        Json failed = error_of(job.status.error());
+        failed["done"] = true;
+        return failed;
+    }
+    const CompactReport& report = job.report;
+    const double seconds = report.study_s + report.solve_s + report.swap_s;
+    return {{"done", true},
+            {"result",
+             {{"success", true}, {"method", job.method}, {"compacted_tokens", report.cells_after},
+              {"original_tokens", report.cells_before},
+              {"compression_ratio", static_cast<double>(report.cells_before) / static_cast<double>(report.cells_after)},
+              {"compaction_time_ms", std::llround(1000 * seconds)}}}};
+}
+
+Json change_policy(ManagedContext& managed, const Json& request) {
+    Policy policy = managed.policy();
+    if (request.contains("method")) {
+        const auto found = find_method(request.at("method").get<std::string>());
+        if (!found) return error_of(kBadRequest, found.error().message);
+        policy.method = *found;
+    }
+    policy.automatic = request.value("automatic", policy.automatic);
+    policy.ratio = request.value("ratio", policy.ratio);
+    policy.high_water = request.value("high_water", policy.high_water);
+    policy.keep_first = request.value("keep_first", policy.keep_first);
+    policy.keep_last = request.value("keep_last", policy.keep_last);
+    if (!(policy.ratio >= 1) || !std::isfinite(policy.ratio)) return error_of(kBadRequest, "ratio must be 1 or more");
+    if (!(policy.high_water > 0 && policy.high_water < 1))
+        return error_of(kBadRequest, "high_water must lie between 0 and 1");
+    if (policy.keep_first < 1) return error_of(kBadRequest, "keep_first must be 1 or more");
+    if (policy.keep_last < -1) return error_of(kBadRequest, "keep_last must be 0 or more, or -1 for the default");
+    managed.set_policy(policy);
+    return {{"policy", policy_json(policy)}};
+}
+
+bool write_line(int fd, std::string line) {
+    line += '\n';
+    for (size_t sent = 0; sent < line.size();) {
+        const ssize_t count = ::send(fd, line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) return false;
+        sent += static_cast<size_t>(count);
+    }
+    return true;
+}
+
+Json answer_line(Registry& registry, const std::string& line) {
+    const Json request = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!request.is_object()) return error_of(kBadRequest, "not a JSON object");
+    Json reply = answer(registry, request);
+    if (request.contains("id")) reply["id"] = request["id"];
+    return reply;
+}
+
+void serve(Registry& registry, int fd) {
+    std::string pending;
+    char bytes[4096];
+    for (;;) {
+        const ssize_t count = ::recv(fd, bytes, sizeof bytes, 0);
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) break;
+        pending.append(bytes, static_cast<size_t>(count));
+        for (size_t end; (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1)) {
+            const Json reply = answer_line(registry, pending.substr(0, end));
+            if (!write_line(fd, reply.dump(-1, ' ', false, Json::error_handler_t::replace))) return;
+        }
+    }
+    ::close(fd);
+}
+
+} // namespace
+
+Json answer(Registry& registry, const Json& request) {
+    try {
+        const std::string op = request.value("op", "");
+        if (op == "state") return state(registry);
+        const auto managed = registry.managed();
+        if (!managed) return error_of(kNoContext, "the program has no context that kvfold manages");
+        if (op == "compact") return compact(*managed, request);
+        if (op == "job") return job(*managed, request);
+        if (op == "policy") return change_policy(*managed, request);
+        return error_of(kBadRequest, "op must be state, compact, job or policy");
+    } catch (const Json::exception& error) {
+        return error_of(kBadRequest, error.what());
+    } catch (const std::exception& error) {
+        return error_of(kFailed, error.what());
+    }
+}
+
+void serve_control(Registry& registry, int fd) {
+    ::fcntl(fd, F_SETFD, FD_CLOEXEC); // programs that this one starts are on their own
+    std::thread([&registry, fd] {
+        sigset_t all; // signals are the program's business
+        sigfillset(&all);
+        pthread_sigmask(SIG_BLOCK, &all, nullptr);
+        try {
+            serve(registry, fd);
+        } catch (const std::exception& error) {
+            log_error("the control channel ends: {}", error.what());
+        }
+    }).detach();
+}
+
+} // namespace kvfold::preload

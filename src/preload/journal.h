@@ -1,0 +1,59 @@
+// What happened in a context, in numbers: for metrics and the dashboard.
+#pragma once
+
+#include "base/timer.h"
+#include "engine/compact.h"
+
+#include <nlohmann/json.hpp>
+
+#include <deque>
+#include <string>
+
+namespace kvfold::preload {
+
+using Json = nlohmann::json;
+
+struct FoldRecord {
+    llama_seq_id seq_id = 0;
+    std::string method;
+    llama_pos from = 0, to = 0; // positions of the region
+    CompactReport report;       // cells and seconds; heads are taken out
+    std::string error;          // empty = it was put in place
+};
+
+// Not thread-safe: the context's lock guards it.
+class Journal {
+  public:
+    // A decode of `tokens` tokens ended. generation: one token a sequence, whose speed is worth a sample.
+    void decoded(size_t tokens, double seconds, bool generation, size_t total_tokens, size_t total_cells);
+    void folded(FoldRecord record, size_t region_size);
+    void waited(double seconds) { ++waits_, wait_s_ += seconds, longest_wait_s_ = std::max(longest_wait_s_, seconds); }
+    void read_again() { ++rereads_; }
+
+    double uptime_s() const { return clock_.seconds(); }
+    Json totals(size_t cells_used) const;
+    Json history() const;
+    Json folds() const;
+    Json kept() const; // of the newest fold: null when there was none
+
+  private:
+    struct Sample {
+        double at = 0, tok_s = 0;
+        size_t tokens = 0, cells = 0;
+    };
+    struct Entry {
+        FoldRecord record;
+        double at = 0, before_tok_s = 0, after_tok_s = 0;
+    };
+    void sample_speed(double tok_s);
+
+    Timer clock_;
+    std::deque<Sample> samples_;
+    std::deque<Entry> folds_;
+    Json kept_;
+    double speed_ = 0; // tokens/s of the newest generated tokens, smoothed
+    size_t decoded_ = 0, done_ = 0, failures_ = 0, waits_ = 0, rereads_ = 0;
+    double study_s_ = 0, solve_s_ = 0, swap_s_ = 0, wait_s_ = 0, longest_wait_s_ = 0;
+};
+
+} // namespace kvfold::preload

@@ -1,0 +1,65 @@
+#include "preload/policy.h"
+
+#include <algorithm>
+
+namespace kvfold::preload {
+
+namespace {
+
+constexpr double kMostFolded = 0.75; // of the high-water mark: beyond it old folds are folded again
+constexpr double kRefold = 2;        // by this much
+constexpr size_t kLeastGain = 64, kLeastUrgentGain = 16; // cells
+
+size_t newest_kept(const Policy& policy, size_t cells) {
+    if (policy.keep_last >= 0) return static_cast<size_t>(policy.keep_last);
+    return std::min<size_t>(256, cells / 8);
+}
+
+Budget budget_for(size_t before, size_t after, size_t head, size_t tail) {
+    Budget budget;
+    budget.ratio = static_cast<double>(before) / static_cast<double>(after);
+    budget.keep_first = static_cast<int>(head);
+    budget.keep_last = static_cast<int>(tail);
+    return budget;
+}
+
+} // namespace
+
+std::optional<FoldPlan> plan_fold(const SequenceLog& log, const Policy& policy, size_t cells, bool urgent) {
+    const size_t before = log.cells();
+    const auto head = static_cast<size_t>(policy.keep_first);
+    const size_t tail = urgent ? std::min(newest_kept(policy, cells), before / 8) : newest_kept(policy, cells);
+    const size_t folded = log.fold().cells;
+    if (before <= head + folded + tail + 2) return std::nullopt;
+    const size_t fresh = before - head - folded - tail;
+    const auto fresh_after = std::max<size_t>(2, static_cast<size_t>(static_cast<double>(fresh) / policy.ratio));
+
+    const double most = kMostFolded * policy.high_water * static_cast<double>(cells);
+    FoldPlan plan;
+    plan.cells_before = before;
+    if (folded == 0 || static_cast<double>(head + folded + fresh_after + tail) <= most) {
+        plan.cells_after = head + folded + fresh_after + tail;
+        plan.budget = budget_for(before, plan.cells_after, head + folded, tail);
+    } else {
+        const auto all = static_cast<size_t>(static_cast<double>(folded + fresh_after) / kRefold);
+        plan.cells_after = head + std::max<size_t>(2, all) + tail;
+        plan.budget = budget_for(before, plan.cells_after, head, tail);
+    }
+    if (plan.cells_after + (urgent ? kLeastUrgentGain : kLeastGain) > before) return std::nullopt;
+    return plan;
+}
+
+Budget whole_budget(const SequenceLog& log, const Policy& policy, double ratio) {
+    const size_t before = log.cells();
+    const auto after = static_cast<size_t>(static_cast<double>(before) / ratio);
+    const auto head = static_cast<size_t>(policy.keep_first);
+    const size_t room = after > head ? (after - head) / 4 : 0;
+    Budget budget;
+    budget.ratio = ratio;
+    budget.keep_first = policy.keep_first;
+    budget.keep_last = static_cast<int>(policy.keep_last >= 0 ? static_cast<size_t>(policy.keep_last)
+                                                              : std::min<size_t>(256, room));
+    return budget;
+}
+
+} // namespace kvfold::preload

@@ -1,0 +1,173 @@
+#include "preload/registry.h"
+
+#include "preload/log.h"
+#include "preload/real.h"
+#include "study/probe.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+
+namespace kvfold::preload {
+
+namespace {
+
+constexpr uint32_t kLeastBatch = 32;
+
+// The settings of this process, taken out of the environment: programs that it starts are on their own.
+Result<std::optional<launch::PreloadSettings>> take_settings() {
+    const char* text = std::getenv(launch::kSettingsVariable);
+    if (text == nullptr) return std::nullopt;
+    const std::string json = text;
+    ::unsetenv(launch::kSettingsVariable);
+    KVFOLD_TRY(const launch::PreloadSettings settings, launch::from_json(json));
+    return settings;
+}
+
+Result<Policy> policy_of(const launch::PreloadSettings& settings) {
+    Policy policy;
+    policy.automatic = settings.virtual_factor > 1 || settings.ratio.has_value();
+    // Twice as far as the virtual size asks for, so that half of the cells stay for what is new.
+    policy.ratio = settings.ratio.value_or(settings.virtual_factor > 1 ? 2.0 * settings.virtual_factor : 8.0);
+    if (settings.method) {
+        KVFOLD_TRY(policy.method, find_method(*settings.method));
+    }
+    policy.high_water = settings.high_water.value_or(policy.high_water);
+    policy.keep_first = settings.keep_first.value_or(policy.keep_first);
+    policy.keep_last = settings.keep_last.value_or(policy.keep_last);
+    return policy;
+}
+
+// Of the layers that see the whole context: those that fold.
+size_t bytes_of_cell(const AttentionMap& map, const llama_context_params& params) {
+    size_t bytes = 0;
+    for (const AttentionLayer& layer : map.layers)
+        bytes += ggml_row_size(params.type_k, layer.kv_heads * layer.key_width) +
+                 ggml_row_size(params.type_v, layer.kv_heads * layer.value_width);
+    return bytes;
+}
+
+} // namespace
+
+Registry& Registry::get() {
+    static Registry* const registry = new Registry; // never destroyed
+    return *registry;
+}
+
+Registry::Registry() {
+    const auto settings = take_settings();
+    if (!settings) {
+        log_error("{}; kvfold does nothing", settings.error().message);
+        return;
+    }
+    if (!*settings) return; // preloaded by hand: nothing was asked for
+    settings_ = **settings;
+    const auto level = std::find(launch::kLogLevels.begin(), launch::kLogLevels.end(), settings_.log);
+    set_log_level(static_cast<LogLevel>(level - launch::kLogLevels.begin()));
+    const auto policy = policy_of(settings_);
+    if (!policy) {
+        log_error("{}; kvfold does nothing", policy.error().message);
+        return;
+    }
+    policy_ = *policy;
+    const auto version = reinterpret_cast<decltype(&llama_version)>(dlsym(RTLD_DEFAULT, "llama_version"));
+    if (version == nullptr || std::strcmp(version(), KVFOLD_LLAMA_VERSION) != 0) {
+        log_error("this program runs llama.cpp {}, kvfold was built for {}; kvfold does nothing",
+                  version ? version() : "of an unknown version", KVFOLD_LLAMA_VERSION);
+        return;
+    }
+    enabled_ = true;
+}
+
+void Registry::note_model(llama_model* model, const llama_model_params& params) {
+    const std::lock_guard lock(mutex_);
+    without_weights_.erase(model); // an address can come back
+    if (model && (params.no_alloc || params.vocab_only)) without_weights_.insert(model);
+}
+
+bool Registry::prepare(llama_model* model, llama_context_params& params) {
+    const std::lock_guard lock(mutex_);
+    if (!enabled_ || without_weights_.contains(model)) return false; // a probe of the memory it would take
+    const auto pass = [&](std::string reason) {
+        log_info("context passed through: {}", reason);
+        if (!managed_) reason_ = std::move(reason);
+        return false;
+    };
+    if (managed_) return pass("kvfold manages the program's first context only");
+    if (params.embeddings || params.ctx_type != LLAMA_CONTEXT_TYPE_DEFAULT)
+        return pass("it is not for generation from a context");
+    const auto map = [&] {
+        const Inside inside;
+        return probe_attention(model, params);
+    }();
+    if (!map) return pass(map.error().message);
+    cell_bytes_ = bytes_of_cell(*map, params);
+    if (settings_.virtual_factor > 1) {
+        const auto factor = static_cast<uint32_t>(settings_.virtual_factor);
+        if (params.n_ctx == 0) params.n_ctx = static_cast<uint32_t>(llama_model_n_ctx_train(model));
+        params.n_ctx = std::max<uint32_t>(1, params.n_ctx / factor);
+        // Room for two more batches above the high-water mark.
+        const uint32_t cells = params.kv_unified ? params.n_ctx : params.n_ctx / std::max(1u, params.n_seq_max);
+        params.n_batch = std::min(params.n_batch, std::max(kLeastBatch, cells / 4));
+        params.n_ubatch = std::min(params.n_ubatch, params.n_batch);
+    }
+    return true;
+}
+
+void Registry::manage(llama_context* ctx, llama_model* model, const llama_context_params& params) {
+    const std::lock_guard lock(mutex_);
+    const Inside inside;
+    managed_ = std::make_shared<ManagedContext>(ctx, model, params, settings_.virtual_factor, cell_bytes_, policy_);
+    memory_ = llama_get_memory(ctx);
+    reason_.clear();
+    std::vector<char> name(256);
+    llama_model_desc(model, name.data(), name.size());
+    model_name_ = name.data();
+    if (settings_.virtual_factor > 1)
+        log_info("{} cells serve as {}: folded {:g}x with {} when more than {:g} % are in use",
+                 managed_->cells(), managed_->told_n_ctx(), policy_.ratio, policy_.method->name,
+                 100 * policy_.high_water);
+    else if (policy_.automatic)
+        log_info("{} cells, folded {:g}x with {} when more than {:g} % are in use", managed_->cells(),
+                 policy_.ratio, policy_.method->name, 100 * policy_.high_water);
+    else
+        log_info("{} cells, watched only", managed_->cells());
+}
+
+void Registry::release(llama_context* ctx) {
+    std::shared_ptr<ManagedContext> gone; // ends outside the lock: it waits for its fold
+    const std::lock_guard lock(mutex_);
+    if (!managed_ || managed_->context() != ctx) return;
+    policy_ = managed_->policy();
+    gone = std::move(managed_);
+    memory_ = nullptr;
+}
+
+std::shared_ptr<ManagedContext> Registry::find(const llama_context* ctx) {
+    if (Inside::now()) return nullptr;
+    const std::lock_guard lock(mutex_);
+    return managed_ && managed_->context() == ctx ? managed_ : nullptr;
+}
+
+std::shared_ptr<ManagedContext> Registry::find(llama_memory_t memory) {
+    if (Inside::now()) return nullptr;
+    const std::lock_guard lock(mutex_);
+    return managed_ && memory_ == memory ? managed_ : nullptr;
+}
+
+std::shared_ptr<ManagedContext> Registry::managed() {
+    const std::lock_guard lock(mutex_);
+    return managed_;
+}
+
+Json Registry::describe() {
+    const std::lock_guard lock(mutex_);
+    if (!managed_ && reason_.empty()) return nullptr;
+    if (!managed_) return {{"managed", false}, {"reason", reason_}};
+    Json about = managed_->describe();
+    about.update({{"model", model_name_}, {"managed", true}, {"reason", ""}});
+    return about;
+}
+
+} // namespace kvfold::preload

@@ -1,0 +1,244 @@
+// Paths, who may use them, and where the server listens.
+#include "admin/fake_control.h"
+
+#include <future>
+#include <thread>
+
+namespace kvfold::admin::testing {
+namespace {
+
+TEST_F(AdminTest, StateIsAnsweredWhole) {
+    start();
+    EXPECT_EQ(get("/state"), some_state());
+}
+
+TEST_F(AdminTest, SequencesComeWithTheContextAndNothingElse) {
+    start();
+    const Json answer = get("/sequences");
+    EXPECT_EQ(answer.size(), 2u);
+    EXPECT_EQ(answer["sequences"], some_state()["sequences"]);
+    EXPECT_EQ(answer["context"], some_state()["context"]);
+}
+
+TEST_F(AdminTest, HealthFollowsTheContext) {
+    start();
+    EXPECT_EQ(get("/health"), Json::parse(R"({"status":"ok"})"));
+    Json state = some_state();
+    state["context"] = nullptr;
+    control.on("state", state);
+    EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no context"})"));
+    control.on("state", [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "it has ended"); });
+    EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no answer"})"));
+}
+
+TEST_F(AdminTest, AnAnswerThatDoesNotComeIs503WithTheReason) {
+    control.on("state",
+               [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "the server has ended"); });
+    start();
+    for (const char* path : {"/state", "/sequences", "/policy", "/metrics"})
+        EXPECT_EQ(error_of(client().Get(path), 503), "the server has ended") << path;
+}
+
+TEST_F(AdminTest, AnAnswerThatMakesNoSenseIs502) {
+    control.on("state", Json::array({1, 2}));
+    start();
+    EXPECT_TRUE(contains(error_of(client().Get("/state"), 502), "not an object"));
+    control.on("state", Json::parse(R"({"error":"text"})"));
+    EXPECT_TRUE(contains(error_of(client().Get("/state"), 502), "not an object"));
+}
+
+TEST_F(AdminTest, PolicyIsReadAndChanged) {
+    const Json changed = Json::parse(R"({"policy":{"ratio":4.0,"automatic":false}})");
+    control.on("policy", changed);
+    start();
+    EXPECT_EQ(get("/policy"), Json({{"policy", some_state()["policy"]}}));
+    const Json all = Json::parse(R"({"ratio":4.0,"method":"select","high_water":0.5,"keep_first":0,
+                                     "keep_last":10,"automatic":false})");
+    EXPECT_EQ(json_of(post("/policy", all.dump()), 200), changed);
+    ASSERT_EQ(control.asked("policy").size(), 1u);
+    Json request = all;
+    request["op"] = "policy";
+    EXPECT_EQ(control.asked("policy")[0], request);
+}
+
+TEST_F(AdminTest, PolicyErrorsOfTheOtherSideArePassedOn) {
+    control.on("policy", Json::parse(R"({"error":{"code":409,"message":"busy just now"}})"));
+    start();
+    EXPECT_EQ(error_of(post("/policy", R"({"ratio":4})"), 409), "busy just now");
+}
+
+TEST_F(AdminTest, PolicyFieldsAreChecked) {
+    start();
+    const std::vector<std::pair<const char*, const char*>> wrong = {
+        {R"({})", "nothing to change"},         {R"([])", "not a JSON object"},
+        {R"({"ratio":)", "not JSON"},           {R"({"ratio":0.9})", "ratio must be"},
+        {R"({"high_water":0})", "high_water"},  {R"({"high_water":1.01})", "high_water"},
+        {R"({"keep_first":-1})", "keep_first"}, {R"({"keep_last":1.5})", "keep_last"},
+        {R"({"automatic":1})", "automatic"},    {R"({"method":""})", "method must be"},
+        {R"({"speed":1})", "no field 'speed'"},
+    };
+    for (const auto& [body, words] : wrong)
+        EXPECT_TRUE(contains(error_of(post("/policy", body), 400), words)) << body;
+    EXPECT_TRUE(control.asked("policy").empty());
+}
+
+TEST_F(AdminTest, ThePageIsWholeAndLoadsNothing) {
+    start();
+    const auto answer = client().Get("/");
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->status, 200);
+    EXPECT_EQ(answer->get_header_value("Content-Type"), "text/html; charset=utf-8");
+    EXPECT_TRUE(contains(answer->get_header_value("Content-Security-Policy"), "default-src 'none'"));
+    EXPECT_TRUE(answer->body.starts_with("<!doctype html>"));
+    EXPECT_TRUE(answer->body.ends_with("</html>\n"));
+    for (const char* part : {"--folded", "function heatMap", "function showState"}) // all three were put in
+        EXPECT_TRUE(contains(answer->body, part)) << part;
+    for (const char* outside : {"{{", "src=\"", "@import", "url(", "rel=\"stylesheet\""})
+        EXPECT_FALSE(contains(answer->body, outside)) << outside;
+}
+
+TEST_F(AdminTest, UnknownPathsAndMethodsAreNamed) {
+    start();
+    EXPECT_EQ(error_of(client().Get("/nothing"), 404), "no such path: /nothing");
+    EXPECT_EQ(error_of(client().Get("/compact"), 405), "/compact takes POST only");
+    EXPECT_EQ(error_of(client().Delete("/policy"), 405), "/policy takes GET, POST only");
+    const auto answer = client().Put("/state", "{}", "application/json");
+    error_of(answer, 405);
+    EXPECT_EQ(answer->get_header_value("Allow"), "GET");
+    EXPECT_EQ(answer->get_header_value("Access-Control-Allow-Origin"), "");
+}
+
+TEST_F(AdminTest, HeadIsAnsweredAsGetWithoutABody) {
+    start();
+    const auto answer = client().Head("/state");
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->status, 200);
+    EXPECT_EQ(answer->body, "");
+}
+
+TEST_F(AdminTest, BodiesHaveALimit) {
+    control.on("policy", Json::parse(R"({"policy":{}})"));
+    start();
+    const std::string body = R"({"ratio":4})";
+    const auto padded = [&](size_t size) { return body + std::string(size - body.size(), ' '); };
+    json_of(post("/policy", padded(64 * 1024)), 200);
+    EXPECT_EQ(error_of(post("/policy", padded(64 * 1024 + 1)), 413), "the body is too long");
+    EXPECT_EQ(control.asked("policy").size(), 1u);
+}
+
+TEST_F(AdminTest, TheTokenIsNeededEverywhereButOnThePageAndHealth) {
+    start({.token = "secret"});
+    for (const char* path : {"/state", "/sequences", "/metrics", "/policy", "/nothing"}) {
+        const auto refused = client().Get(path);
+        EXPECT_TRUE(contains(error_of(refused, 401), "token")) << path;
+        EXPECT_EQ(refused->get_header_value("WWW-Authenticate"), "Bearer");
+    }
+    error_of(post("/compact", R"({"id_slot":0})"), 401);
+    error_of(post("/policy", R"({"ratio":2})"), 401);
+    EXPECT_TRUE(control.asked("state").empty());
+    EXPECT_TRUE(control.asked("compact").empty());
+    EXPECT_TRUE(control.asked("policy").empty());
+
+    EXPECT_EQ(get("/health")["status"], "ok");
+    EXPECT_EQ(client().Get("/")->status, 200);
+}
+
+TEST_F(AdminTest, OnlyTheWholeTokenIsAccepted) {
+    start({.token = "secret"});
+    const auto status = [&](const char* header) {
+        return client().Get("/state", {{"Authorization", header}})->status;
+    };
+    EXPECT_EQ(status("Bearer secret"), 200);
+    EXPECT_EQ(status("bearer secret"), 200); // the scheme's case does not count
+    for (const char* wrong : {"Bearer ", "Bearer secre", "Bearer secreT", "Bearer secretsecret",
+                              "Bearer secrets", "secret", "Basic secret", ""})
+        EXPECT_EQ(status(wrong), 401) << wrong;
+}
+
+TEST_F(AdminTest, AForeignHostNameIsRefusedOnLoopback) {
+    start();
+    const auto status = [&](const std::string& host, const char* path = "/state") {
+        return client().Get(path, {{"Host", host}})->status;
+    };
+    for (const char* own :
+         {"127.0.0.1", "127.0.0.1:8089", "localhost", "LocalHost:1234", "[::1]:8089", "[::1]"})
+        EXPECT_EQ(status(own), 200) << own;
+    for (const char* foreign :
+         {"evil.example", "evil.example:8089", "127.0.0.1.evil.example", "localhost.", "[::2]", "::1"})
+        EXPECT_EQ(status(foreign), 403) << foreign;
+    EXPECT_EQ(status("evil.example", "/"), 403);
+    EXPECT_TRUE(contains(error_of(client().Get("/state", {{"Host", "evil.example"}}), 403), "Host"));
+}
+
+TEST_F(AdminTest, AnyHostNameIsFineWhereOthersMayConnectWithAToken) {
+    start({.host = "0.0.0.0", .token = "secret"});
+    const auto answer = client().Get("/state", {{"Host", "box.example"}, {"Authorization", "Bearer secret"}});
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->status, 200);
+}
+
+TEST_F(AdminTest, AnotherWebPageIsRefused) {
+    control.on("policy", Json::parse(R"({"policy":{}})"));
+    start();
+    const std::string own = "127.0.0.1:" + std::to_string(server->port());
+    const auto from = [&](const std::string& origin) {
+        return client().Post("/policy", {{"Host", own}, {"Origin", origin}}, R"({"ratio":4})", "text/plain");
+    };
+    EXPECT_TRUE(contains(error_of(from("http://evil.example"), 403), "another web page"));
+    error_of(from("http://localhost:1"), 403);
+    error_of(from("null"), 403);
+    EXPECT_TRUE(control.asked("policy").empty());
+    json_of(from("http://" + own), 200);
+}
+
+TEST_F(AdminTest, TwoClientsAreServedAtOnce) {
+    // Each question waits until the other one has arrived too.
+    std::promise<void> first, second;
+    std::atomic<int> arrived = 0;
+    control.on("state", [&](const Json&) -> Result<Json> {
+        const bool is_first = arrived++ == 0;
+        (is_first ? first : second).set_value();
+        const auto other = (is_first ? second : first).get_future().wait_for(std::chrono::seconds(10));
+        if (other != std::future_status::ready) return fail(ErrorCode::internal, "the other one never came");
+        return some_state();
+    });
+    start();
+    auto one = std::async(std::launch::async, [&] { return client().Get("/state"); });
+    auto two = std::async(std::launch::async, [&] { return client().Get("/state"); });
+    json_of(one.get(), 200);
+    json_of(two.get(), 200);
+}
+
+TEST_F(AdminTest, APortInUseIsNamed) {
+    start();
+    const AdminOptions same = {.port = server->port()};
+    const auto second = AdminServer::start(same, control);
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code, ErrorCode::io);
+    EXPECT_TRUE(contains(second.error().message, std::to_string(same.port) + " on 127.0.0.1 is in use"))
+        << second.error().message;
+    server.reset(); // and is free again afterwards
+    EXPECT_TRUE(AdminServer::start(same, control));
+}
+
+TEST_F(AdminTest, AHostThatOthersReachNeedsAToken) {
+    for (const char* host : {"0.0.0.0", "::", "127.0.0.1.example", "box"}) {
+        const auto refused = AdminServer::start({.host = host, .port = 0}, control);
+        ASSERT_FALSE(refused) << host;
+        EXPECT_EQ(refused.error().code, ErrorCode::invalid_argument);
+        EXPECT_TRUE(contains(refused.error().message, "give a token")) << refused.error().message;
+    }
+    EXPECT_TRUE(AdminServer::start({.host = "0.0.0.0", .port = 0, .token = "secret"}, control));
+}
+
+TEST_F(AdminTest, AHostOfAnotherMachineIsRefusedWithTheReason) {
+    // 192.0.2.0/24 belongs to documentation: no machine has it.
+    const auto refused = AdminServer::start({.host = "192.0.2.1", .port = 0, .token = "secret"}, control);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::io);
+    EXPECT_TRUE(contains(refused.error().message, "192.0.2.1")) << refused.error().message;
+    EXPECT_FALSE(contains(refused.error().message, "\n"));
+}
+
+} // namespace
+} // namespace kvfold::admin::testing

@@ -1,0 +1,86 @@
+#include "launch/settings.h"
+
+#include <gtest/gtest.h>
+
+namespace kvfold::launch {
+namespace {
+
+TEST(Settings, AllGivenFieldsComeBack) {
+    PreloadSettings all;
+    all.virtual_factor = 4;
+    all.ratio = 8.5;
+    all.method = "refine";
+    all.high_water = 0.75;
+    all.keep_first = 4;
+    all.keep_last = 0;
+    all.log = "debug";
+    all.control_fd = 5;
+    EXPECT_EQ(from_json(to_json(all)), all);
+}
+
+TEST(Settings, FieldsThatWereNotGivenStayAway) {
+    EXPECT_EQ(to_json({}), R"({"log":"info","virtual":1})");
+    EXPECT_EQ(from_json("{}"), PreloadSettings());
+    EXPECT_EQ(from_json(R"({"ratio":2})")->ratio, 2.0);
+    EXPECT_FALSE(from_json(R"({"ratio":2})")->method);
+}
+
+TEST(Settings, TheDocumentedObjectIsUnderstood) {
+    const auto read =
+        from_json(R"({"virtual":4,"ratio":8.0,"method":"refine","high_water":0.75,"keep_first":4,)"
+                  R"("keep_last":256,"log":"warn","control_fd":5})");
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(read->virtual_factor, 4);
+    EXPECT_EQ(read->ratio, 8.0);
+    EXPECT_EQ(read->method, "refine");
+    EXPECT_EQ(read->high_water, 0.75);
+    EXPECT_EQ(read->keep_first, 4);
+    EXPECT_EQ(read->keep_last, 256);
+    EXPECT_EQ(read->log, "warn");
+    EXPECT_EQ(read->control_fd, 5);
+}
+
+TEST(Settings, EveryEdgeOfARangeIsAccepted) {
+    for (const char* text :
+         {R"({"virtual":1})", R"({"virtual":1024})", R"({"ratio":1})", R"({"high_water":0.001})",
+          R"({"high_water":0.999})", R"({"keep_first":1})", R"({"keep_last":0})", R"({"control_fd":0})",
+          R"({"log":"off"})", R"({"log":"error"})", R"({"log":"info"})"})
+        EXPECT_TRUE(from_json(text)) << text;
+}
+
+struct Wrong {
+    const char* text;
+    const char* word; // of the message
+};
+
+class WrongSettings : public testing::TestWithParam<Wrong> {};
+
+TEST_P(WrongSettings, AreAnErrorThatNamesTheField) {
+    const auto read = from_json(GetParam().text);
+    ASSERT_FALSE(read);
+    EXPECT_EQ(read.error().code, ErrorCode::invalid_argument);
+    EXPECT_NE(read.error().message.find(GetParam().word), std::string::npos) << read.error().message;
+    EXPECT_EQ(read.error().message.find("KVFOLD_PRELOAD"), 0u) << read.error().message;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Each, WrongSettings,
+    testing::Values(
+        Wrong{"", "JSON"}, Wrong{"[]", "JSON"}, Wrong{"7", "JSON"}, Wrong{R"({"ratio":8)", "JSON"},
+        Wrong{R"({"ratio":8} x)", "JSON"}, Wrong{R"({"ratoi":8})", "ratoi"},
+        Wrong{R"({"virtual":0})", "virtual"}, Wrong{R"({"virtual":1025})", "virtual"},
+        Wrong{R"({"virtual":2.0})", "virtual"}, Wrong{R"({"virtual":18446744073709551615})", "virtual"},
+        Wrong{R"({"virtual":"4"})", "virtual"}, Wrong{R"({"virtual":null})", "virtual"},
+        Wrong{R"({"ratio":0.99})", "ratio"}, Wrong{R"({"ratio":"8"})", "ratio"},
+        Wrong{R"({"ratio":true})", "ratio"}, Wrong{R"({"ratio":1e999})", "JSON"},
+        Wrong{R"({"method":7})", "method"}, Wrong{R"({"method":""})", "method"},
+        Wrong{R"({"high_water":0})", "high_water"}, Wrong{R"({"high_water":1})", "high_water"},
+        Wrong{R"({"high_water":-0.5})", "high_water"}, Wrong{R"({"high_water":[]})", "high_water"},
+        Wrong{R"({"keep_first":0})", "keep_first"}, Wrong{R"({"keep_first":1.5})", "keep_first"},
+        Wrong{R"({"keep_first":2147483648})", "keep_first"}, Wrong{R"({"keep_last":-1})", "keep_last"},
+        Wrong{R"({"keep_last":false})", "keep_last"}, Wrong{R"({"log":"loud"})", "log"},
+        Wrong{R"({"log":3})", "log"}, Wrong{R"({"control_fd":-1})", "control_fd"},
+        Wrong{R"({"control_fd":{}})", "control_fd"}));
+
+} // namespace
+} // namespace kvfold::launch

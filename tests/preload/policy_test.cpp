@@ -1,0 +1,83 @@
+#include "preload/policy.h"
+
+#include <gtest/gtest.h>
+
+namespace kvfold::preload {
+namespace {
+
+constexpr size_t kCells = 2048;
+
+SequenceLog log_of(llama_pos end, SequenceLog::Fold fold = {}) {
+    SequenceLog log;
+    for (llama_pos pos = 0; pos < end; ++pos)
+        log.set(pos, 1);
+    log.set_fold(fold);
+    return log;
+}
+
+TEST(FoldPlan, TheFirstFoldTakesAllButHeadAndTail) {
+    const auto plan = plan_fold(log_of(1536), Policy{}, kCells, false);
+    ASSERT_TRUE(plan);
+    EXPECT_EQ(plan->budget.keep_first, 4);
+    EXPECT_EQ(plan->budget.keep_last, 256);
+    EXPECT_EQ(plan->cells_before, 1536u);
+    EXPECT_EQ(plan->cells_after, 4u + 256u + (1536u - 260u) / 8);
+    EXPECT_EQ(std::llround(1536 / plan->budget.ratio), static_cast<long long>(plan->cells_after));
+}
+
+TEST(FoldPlan, LaterFoldsLeaveWhatIsFoldedAsItIs) {
+    const auto plan = plan_fold(log_of(2816, {4, 1280, 159}), Policy{}, kCells, false);
+    ASSERT_TRUE(plan);
+    EXPECT_EQ(plan->budget.keep_first, 4 + 159);
+}
+
+TEST(FoldPlan, AFoldThatFillsTheRoomIsFoldedAgain) {
+    const auto plan = plan_fold(log_of(9000, {4, 7500, 1000}), Policy{}, kCells, false);
+    ASSERT_TRUE(plan);
+    EXPECT_EQ(plan->budget.keep_first, 4);
+    EXPECT_LT(plan->cells_after, 1000u);
+}
+
+TEST(FoldPlan, ShortSequencesAreLeftAlone) {
+    EXPECT_FALSE(plan_fold(log_of(200), Policy{}, kCells, false));
+    EXPECT_FALSE(plan_fold(log_of(320), Policy{}, kCells, false)); // 60 cells would become 7: not worth it
+    EXPECT_TRUE(plan_fold(log_of(340), Policy{}, kCells, false));
+}
+
+TEST(FoldPlan, WhenCellsRunOutShorterOnesAreFoldedToo) {
+    EXPECT_FALSE(plan_fold(log_of(200), Policy{}, kCells, /*urgent=*/false));
+    EXPECT_TRUE(plan_fold(log_of(200), Policy{}, kCells, /*urgent=*/true));
+}
+
+TEST(FoldPlan, EveryPlanFitsTheRegions) {
+    for (const size_t cells : {256u, 512u, 2048u, 8192u}) {
+        for (llama_pos end = 20; end <= static_cast<llama_pos>(cells); end += 13) {
+            for (const bool urgent : {false, true}) {
+                const auto plan = plan_fold(log_of(end), Policy{}, cells, urgent);
+                if (!plan) continue;
+                KvSection section;
+                section.cells.resize(static_cast<size_t>(end));
+                for (llama_pos pos = 0; pos < end; ++pos)
+                    section.cells[static_cast<size_t>(pos)].pos = pos;
+                const auto regions = plan_regions(section, plan->budget, Method::Keep::fit);
+                ASSERT_TRUE(regions) << cells << " cells, " << end << ": " << regions.error().message;
+                EXPECT_EQ(regions->cells_after(), plan->cells_after) << cells << " cells, " << end;
+            }
+        }
+    }
+}
+
+TEST(WholeBudget, LeavesRoomForWhatIsFolded) {
+    for (const double ratio : {1.5, 4.0, 8.0, 32.0}) {
+        const SequenceLog log = log_of(1000);
+        const Budget budget = whole_budget(log, Policy{}, ratio);
+        KvSection section;
+        section.cells.resize(1000);
+        const auto regions = plan_regions(section, budget, Method::Keep::fit);
+        ASSERT_TRUE(regions) << ratio << ": " << regions.error().message;
+        EXPECT_GT(regions->folded, 0u);
+    }
+}
+
+} // namespace
+} // namespace kvfold::preload
