@@ -62,8 +62,10 @@ int32_t ManagedContext::decode(const std::vector<BatchEntry>& entries, const std
     const Timer timer;
     int32_t code = call();
     attempt([&] {
-        while (code == 1 && policy_.automatic && make_room(lock, stream)) // has_room counts; llama.cpp knows
+        while (code == 1 && policy_.automatic && make_room(lock, stream)) {
             code = call();
+            if (has_room(entries, stream)) break; // something else than cells is missing
+        }
         record(entries, code);
         if (code == 0) note_decode(entries.size(), timer.seconds());
         if (policy_.automatic) fold_when_high();
@@ -222,7 +224,8 @@ llama_pos ManagedContext::pos_min(llama_seq_id seq_id) {
     const llama_pos smallest = real().llama_memory_seq_pos_min(llama_get_memory(ctx_), seq_id);
     const auto log = logs_.find(seq_id);
     if (smallest < 0 || log == logs_.end() || log->second.fold().empty()) return smallest;
-    return std::max(smallest, log->second.fold().end - 1);
+    const llama_pos window = params_.swa_full ? 0 : llama_model_n_swa(model_);
+    return std::max(smallest, log->second.fold().end - 1 - window);
 }
 
 bool ManagedContext::can_shift() {

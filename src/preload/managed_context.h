@@ -51,8 +51,8 @@ class ManagedContext {
     void keep(llama_seq_id seq_id);
     void shift(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta);
     void divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int divisor);
-    // The smallest position that can be the last one left after a cut: the end of the folded region. Programs
-    // take it as on sliding windows and start a sequence again when they want to cut before it.
+    // What makes a program start a sequence again, as it does on sliding windows, when it wants to cut inside the
+    // folded region: the last folded position, less the window, for programs ask for that much before a cut.
     llama_pos pos_min(llama_seq_id seq_id);
     bool can_shift(); // false while kvfold folds by itself: folded keys stand for more than one position
     size_t state_size(llama_seq_id seq_id, llama_state_seq_flags flags);

@@ -48,6 +48,22 @@ size_t bytes_of_cell(const AttentionMap& map, const llama_context_params& params
     return bytes;
 }
 
+// A context of a `factor`th of the cells, and batches that fit beside what stays unfolded.
+void shrink(llama_context_params& params, uint32_t factor, uint32_t window) {
+    const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
+    const uint32_t sharing = params.kv_unified ? std::max(1u, params.n_seq_max) : 1;
+    uint32_t cells = std::max(1u, params.n_ctx / factor / streams); // of a stream
+    params.n_batch = std::min(params.n_batch, std::max(kLeastBatch, cells / 4));
+    params.n_ubatch = std::min(params.n_ubatch, params.n_batch);
+    // llama.cpp makes a sliding-window cache no larger than the other one, and positions go beyond that here.
+    const uint32_t needed = window == 0 ? 0 : window * sharing + params.n_ubatch;
+    if (cells < needed) {
+        log_info("{} cells instead of {}: the model's sliding window needs them", needed, cells);
+        cells = needed;
+    }
+    params.n_ctx = cells * streams;
+}
+
 } // namespace
 
 Registry& Registry::get() {
@@ -106,11 +122,7 @@ bool Registry::prepare(llama_model* model, llama_context_params& params) {
     if (settings_.virtual_factor > 1) {
         const auto factor = static_cast<uint32_t>(settings_.virtual_factor);
         if (params.n_ctx == 0) params.n_ctx = static_cast<uint32_t>(llama_model_n_ctx_train(model));
-        params.n_ctx = std::max<uint32_t>(1, params.n_ctx / factor);
-        // Room for two more batches above the high-water mark.
-        const uint32_t cells = params.kv_unified ? params.n_ctx : params.n_ctx / std::max(1u, params.n_seq_max);
-        params.n_batch = std::min(params.n_batch, std::max(kLeastBatch, cells / 4));
-        params.n_ubatch = std::min(params.n_ubatch, params.n_batch);
+        shrink(params, factor, static_cast<uint32_t>(std::max(0, llama_model_n_swa(model))));
     }
     return true;
 }

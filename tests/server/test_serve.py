@@ -27,6 +27,7 @@ def words(name, first, last):
 
 class ServeTest(unittest.TestCase):
     model_variable = "KVFOLD_MODEL_SMOL"
+    prompt_words = 1400
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -45,16 +46,17 @@ class ServeTest(unittest.TestCase):
 
 class LongerThanTheCells:
     def test_a_prompt_three_times_the_cells_is_answered_and_stays_cached(self):
-        prompt = words("manual", 0, 1300)
+        prompt = words("manual", 0, self.prompt_words)
         with self.folding_server() as server:
             tokens = len(server.tokenize(prompt))
-            self.assertGreater(tokens, 3 * CELLS)
+            cells = server.admin("/state")["context"]["cells"]
+            self.assertGreater(tokens, 3 * cells)
             first = server.complete(prompt, 8)
             self.assertEqual(first["timings"]["prompt_n"], tokens)
             self.assertEqual(first["timings"]["predicted_n"], 8)
             self.assertGreaterEqual(self.folds(server), 2)
             sequence = server.admin("/sequences")["sequences"][0]
-            self.assertLessEqual(sequence["cells"], CELLS)
+            self.assertLessEqual(sequence["cells"], cells)
             self.assertGreaterEqual(sequence["tokens"], tokens)
             second = server.complete(prompt + first["content"] + " What is it?", 8)
             self.assertLess(second["timings"]["prompt_n"], 16)
@@ -70,8 +72,9 @@ class LongerThanTheCells:
                 answer = server.chat(messages, max_tokens=16)
                 timings = answer["timings"]
                 # What was new: the question, the end of the last answer's turn, and words that are cut into
-                # tokens differently when they are read than when they were written.
-                self.assertGreaterEqual(timings["cache_n"], known - 16, f"turn {turn}")
+                # tokens differently when they are read than when they were written. (With sliding windows the
+                # server alone goes back by up to 20 tokens as well.)
+                self.assertGreaterEqual(timings["cache_n"], known - 32, f"turn {turn}")
                 self.assertLess(timings["prompt_n"], 110, f"turn {turn}")
                 known = timings["cache_n"] + timings["prompt_n"] + timings["predicted_n"] - 1
                 messages.append({"role": "assistant", "content": answer["choices"][0]["message"]["content"]})
@@ -235,6 +238,7 @@ class AdminOfARealServer(ServeTest):
 
 class ServeGemma(LongerThanTheCells, ServeTest):
     model_variable = "KVFOLD_MODEL_GEMMA"
+    prompt_words = 2000 # its sliding window needs 768 cells
 
 
 del ServeTest  # it has no tests of its own
