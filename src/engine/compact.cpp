@@ -23,6 +23,9 @@ Status check_tokens(std::span<const llama_token> tokens, const KvSection& sectio
     return {};
 }
 
+// The tail is not folded, but asks and is asked like what is.
+size_t cells_to_study(const Regions& regions) { return regions.region.size() + regions.tail.size(); }
+
 // Reads passages in a scratch context that holds `snapshot`, and returns their queries.
 Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                               const std::vector<Passage>& passages, const CompactRequest& request) {
@@ -80,7 +83,7 @@ Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap
     KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, compact, params, nullptr, request.progress));
     const StudyPlan& plan = request.method->study;
     return draft_passages(scratch, model, request.tokens.back(),
-                          plan.tokens_for(plan.draft_share, request.tokens.size()), rng);
+                          plan.tokens_for(plan.draft_share, cells_to_study(regions)), rng);
 }
 
 // Study and solve for the methods that fit.
@@ -92,7 +95,8 @@ Result<Solution> fit_region(llama_model* model, const AttentionMap& map, const S
     std::mt19937_64 rng(request.seed);
 
     const Timer study_timer;
-    const std::vector<Passage> passages = plan_passages(method.study, request.tokens, rng);
+    const std::vector<Passage> passages =
+        plan_passages(method.study, request.tokens, cells_to_study(report.regions), rng);
     KVFOLD_TRY(Study study, read_in_scratch(model, map, snapshot, passages, request));
     if (method.study.draft_share > 0) {
         KVFOLD_TRY(const auto drafts,

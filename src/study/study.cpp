@@ -22,11 +22,11 @@ std::vector<Passage> passages_of(Source source, size_t count, TokenSpan context,
 
 } // namespace
 
-std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, std::mt19937_64& rng) {
+std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, size_t cells,
+                                   std::mt19937_64& rng) {
     std::vector<Passage> passages;
     for (const StudyPlan::Part& part : plan.parts) {
-        for (Passage& passage :
-             passages_of(part.source, plan.tokens_for(part.share, context.size()), context, rng))
+        for (Passage& passage : passages_of(part.source, plan.tokens_for(part.share, cells), context, rng))
             passages.push_back(std::move(passage));
     }
     return passages;

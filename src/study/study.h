@@ -10,26 +10,28 @@ namespace kvfold {
 
 enum class Source : uint8_t { tail, pseudo, repeat, prefill };
 
-// What to study, as shares of the context's length.
+// What to study, as shares of what is to be folded: of the whole context at first, of what is new when the
+// rest is folded already.
 struct StudyPlan {
     struct Part {
         Source source;
-        float share; // tokens of this source / tokens of the context; ignored by `prefill`
+        float share; // tokens of this source / cells to fold; ignored by `prefill`
     };
     std::vector<Part> parts;
     size_t max_tokens_a_part = 768; // a bound on time and memory for very long contexts
-    float draft_share = 0;          // tokens of drafted self-study / tokens of the context; 0 = none
+    float draft_share = 0;          // tokens of drafted self-study / cells to fold; 0 = none
 
     // Tokens that a share comes to: at least one.
-    size_t tokens_for(float share, size_t context) const {
-        return std::clamp<size_t>(static_cast<size_t>(share * static_cast<float>(context)), 1,
+    size_t tokens_for(float share, size_t cells) const {
+        return std::clamp<size_t>(static_cast<size_t>(share * static_cast<float>(cells)), 1,
                                   max_tokens_a_part);
     }
 };
 
-// The passages of all parts of a plan, drafts excepted. Seeded: the same seed gives the same passages.
-// REQUIRES: context.size() >= 2.
-std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, std::mt19937_64& rng);
+// The passages of all parts of a plan, drafts excepted, for a fold of `cells` cells. Seeded: the same seed
+// gives the same passages. REQUIRES: context.size() >= 2.
+std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, size_t cells,
+                                   std::mt19937_64& rng);
 
 // Tokens in all passages: rows the tap must have room for.
 Index count_tokens(const std::vector<Passage>& passages);

@@ -187,11 +187,11 @@ TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
 
     const Tokens context = text_like(800);
     std::mt19937_64 rng(1), same(1), other(2);
-    const auto passages = plan_passages(plan, context, rng);
+    const auto passages = plan_passages(plan, context, context.size(), rng);
     EXPECT_EQ(count_tokens(passages), 300);
     EXPECT_EQ(passages.front().tokens.size(), 100u);
-    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, same)));
-    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, other)));
+    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, context.size(), same)));
+    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, context.size(), other)));
 }
 
 TEST(Studies, AreAppendedRowByRow) {
