@@ -2,14 +2,16 @@
 """Measures `kvfold serve` beside the stock llama-server: a long document and five questions, pauses, overhead.
 
     make build && eval "$(scripts/setup --print-env)" && export KVFOLD_LLAMA_PREFIX KVFOLD_MODEL_SMOL
-    bench/serve.py                 # prints JSON; about 8 minutes on two idle cores
+    bench/serve.py                 # writes docs/results-serve.md; about 5 minutes on two idle cores
 """
 
 import http.client
 import json
 import os
 import pathlib
+import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -81,8 +83,16 @@ def converse(server):
         cached.append(answer["timings"]["cache_n"])
         speeds.append(answer["timings"]["predicted_per_second"])
         text += answer["content"]
-    return {"read_s": read_s, "answered": sum(n > 0 for n in answers), "decode_tok_s": speeds, "cache_n": cached,
-            "resident_mb": resident_mb(server)}
+    wait_for_folds(server)
+    settled = server.complete(text + "\n\nAnd", 96, ignore_eos=True)["timings"]["predicted_per_second"]
+    return {"read_s": read_s, "answered": sum(n > 0 for n in answers), "decode_tok_s": speeds,
+            "settled_decode_tok_s": settled, "cache_n": cached, "resident_mb": resident_mb(server)}
+
+
+def wait_for_folds(server):
+    if "kvfold: dashboard" in server.log():
+        while any(sequence["folding"] for sequence in server.admin("/sequences")["sequences"]):
+            time.sleep(0.2)
 
 
 def pauses(server, prompt_tokens):
@@ -94,9 +104,9 @@ def pauses(server, prompt_tokens):
 
 
 def prefill_step_ms(server):
-    """What a decode step of 512 prompt tokens takes on a full cache: the pause that every server has."""
+    """What a decode step of 512 prompt tokens takes, mean over 2000 tokens: a pause that every server has."""
     text = document(server)
-    whole = server.complete(text[:len(text) * 2 // 8], 1)["timings"]
+    whole = server.complete(text[:len(text) // 3], 1, cache_prompt=False)["timings"]
     return 512 * whole["prompt_per_token_ms"]
 
 
@@ -140,6 +150,59 @@ def measure():
     return report
 
 
+def page(report, commit):
+    stock, folded, streaming, idle = (report[name] for name in ("stock", "kvfold", "streaming", "overhead"))
+
+    def row(what, value):
+        return f"| {what} | {value(stock)} | {value(folded)} |"
+
+    def speeds(server):
+        return ", ".join(f"{speed:.1f}" for speed in server["decode_tok_s"])
+
+    gain = folded["settled_decode_tok_s"] / stock["settled_decode_tok_s"]
+    return "\n".join([
+        "# Results of kvfold serve",
+        "",
+        f"Written by `bench/serve.py` at commit {commit}, {platform.machine()}, {os.cpu_count()} processors, "
+        "SmolLM2-135M-Instruct. Both servers read the same "
+        f"{report['document_tokens']} tokens of GPL-3 and answer five questions of 48 tokens each, the whole text sent "
+        "again every time.",
+        "",
+        f"| | `llama-server -c {report['context']}` | `kvfold serve --virtual {report['virtual']} -- -c {report['context']}` |",
+        "| --- | --- | --- |",
+        row("cells", lambda s: s.get("cells", report["context"])),
+        row("memory of the cache, MB", lambda s: f"{s['cache_mb']:.1f}"),
+        row("resident memory afterwards, MB", lambda s: f"{s['resident_mb']:.0f}"),
+        row("reading the document, s", lambda s: f"{s['read_s']:.1f}"),
+        row("questions answered", lambda s: f"{s['answered']} of {len(QUESTIONS)}"),
+        row("tokens found in the cache, question by question", lambda s: ", ".join(map(str, s["cache_n"]))),
+        row("decode tok/s, question by question", speeds),
+        row("decode tok/s at the end", lambda s: f"{s['settled_decode_tok_s']:.1f}"),
+        "",
+        f"Decode at the end is {gain:.2f} times as fast. The document was folded {folded['folds']} times, with the "
+        "default method; reading it takes longer because cells run out while it is read and the reader waits for the "
+        "folds. The first questions share the processors with the last fold.",
+        "",
+        f"A streamed answer of {streaming['pieces']} tokens during which {streaming['folds']} fold(s) ran in the "
+        f"background: {streaming['median_ms']:.0f} ms between tokens (median), the longest pause "
+        f"{streaming['longest_ms']:.0f} ms. A decode step of 512 prompt tokens, which every server takes now and then, "
+        f"lasts {report['prefill_512_ms']:.0f} ms.",
+        "",
+        f"Watched only (no options): {idle['watched_tok_s']:.1f} tok/s ({idle['watched_spread'][0]:.1f} - "
+        f"{idle['watched_spread'][1]:.1f}) against {idle['stock_tok_s']:.1f} ({idle['stock_spread'][0]:.1f} - "
+        f"{idle['stock_spread'][1]:.1f}) of the server alone, medians of {ROUNDS} interleaved rounds: overhead "
+        f"{idle['overhead']:+.1%}.",
+        "",
+    ])
+
+
+def main():
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
+                            check=True).stdout.strip()
+    report = measure()
+    json.dump(report, sys.stdout, indent=2)
+    (ROOT / "docs" / "results-serve.md").write_text(page(report, commit))
+
+
 if __name__ == "__main__":
-    json.dump(measure(), sys.stdout, indent=2)
-    print()
+    main()

@@ -9,6 +9,7 @@ namespace kvfold {
 namespace {
 
 Status check_tokens(std::span<const llama_token> tokens, const KvSection& section, const Method& method) {
+    if (tokens.empty() && !method.study.reads_text()) return {};
     if (tokens.empty())
         return fail(ErrorCode::invalid_argument, "method {} studies the text: give the sequence's tokens",
                     method.name);
@@ -68,22 +69,51 @@ SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, 
     return state;
 }
 
-// Self-study: drafts on a first compact cache, made with the queries so far, what is then read against the
-// full one.
-Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap& map,
-                                          const SequenceState& snapshot, const Study& study,
-                                          const Regions& regions, const CompactRequest& request,
-                                          std::mt19937_64& rng) {
+// The compact cache that the queries so far give, without what only polishes it.
+Result<SequenceState> first_compact_cache(const AttentionMap& map, const SequenceState& snapshot,
+                                          const Study& study, const Regions& regions,
+                                          const CompactRequest& request) {
     SolvePlan quick = request.method->solve;
     quick.refine_steps = 0;
     KVFOLD_TRY(const Solution solution, solve_layers(snapshot.sections.front(), regions, map, study, quick,
                                                      {request.threads}, request.progress));
-    const SequenceState compact = join_cells(snapshot, regions, solution);
+    return join_cells(snapshot, regions, solution);
+}
+
+// Self-study: the model writes what is then read against the full cache. Decoding is ten times dearer than
+// prefilling and dearer still on a full cache, so it writes on `cache`, a first compact one when there is
+// one.
+Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap& map,
+                                          const SequenceState& cache, const Regions& regions,
+                                          const CompactRequest& request, std::mt19937_64& rng) {
     const ScratchParams params{request.context, request.threads, /*extra_cells=*/kLongestPassage};
-    KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, compact, params, nullptr, request.progress));
+    KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, cache, params, nullptr, request.progress));
     const StudyPlan& plan = request.method->study;
-    return draft_passages(scratch, model, request.tokens.back(),
-                          plan.tokens_for(plan.draft_share, cells_to_study(regions)), rng);
+    const llama_token newest = request.tokens.empty() ? LLAMA_TOKEN_NULL : request.tokens.back();
+    return draft_passages(scratch, model, newest, plan.tokens_for(plan.draft_share, cells_to_study(regions)),
+                          rng);
+}
+
+// The queries of all sources of the method.
+Result<Study> study_region(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
+                           const Regions& regions, const CompactRequest& request) {
+    const StudyPlan& plan = request.method->study;
+    std::mt19937_64 rng(request.seed);
+    Study study;
+    std::vector<Passage> drafts;
+    if (plan.reads_text()) {
+        const auto passages = plan_passages(plan, request.tokens, cells_to_study(regions), rng);
+        KVFOLD_TRY(study, read_in_scratch(model, map, snapshot, passages, request));
+        if (plan.draft_share == 0) return study;
+        KVFOLD_TRY(const SequenceState compact, first_compact_cache(map, snapshot, study, regions, request));
+        KVFOLD_TRY(drafts, write_drafts(model, map, compact, regions, request, rng));
+    } else {
+        KVFOLD_TRY(drafts, write_drafts(model, map, snapshot, regions, request, rng));
+    }
+    KVFOLD_TRY(Study drafted, read_in_scratch(model, map, snapshot, drafts, request));
+    if (!plan.reads_text()) return drafted;
+    append_study(study, drafted);
+    return study;
 }
 
 // Study and solve for the methods that fit.
@@ -92,18 +122,8 @@ Result<Solution> fit_region(llama_model* model, const AttentionMap& map, const S
     const Method& method = *request.method;
     const KvSection& section = snapshot.sections.front();
     KVFOLD_CHECK(check_tokens(request.tokens, section, method));
-    std::mt19937_64 rng(request.seed);
-
     const Timer study_timer;
-    const std::vector<Passage> passages =
-        plan_passages(method.study, request.tokens, cells_to_study(report.regions), rng);
-    KVFOLD_TRY(Study study, read_in_scratch(model, map, snapshot, passages, request));
-    if (method.study.draft_share > 0) {
-        KVFOLD_TRY(const auto drafts,
-                   write_drafts(model, map, snapshot, study, report.regions, request, rng));
-        KVFOLD_TRY(const Study drafted, read_in_scratch(model, map, snapshot, drafts, request));
-        append_study(study, drafted);
-    }
+    KVFOLD_TRY(const Study study, study_region(model, map, snapshot, report.regions, request));
     report.study_s = study_timer.seconds();
     report.study_tokens = study.tokens();
 

@@ -12,7 +12,8 @@ namespace kvfold {
 struct CompactRequest {
     const Method* method = &default_method();
     Budget budget;
-    std::span<const llama_token> tokens; // of the sequence: token i at position i. Baselines need none
+    std::span<const llama_token>
+        tokens; // of the sequence: token i at position i. Baselines and generation need none
     llama_context_params context = llama_context_default_params(); // how the user's context was made
     uint64_t seed = 1;
     int threads = 0; // for study and solve; 0 = as many as llama.cpp uses in the user's context

@@ -7,7 +7,7 @@ namespace kvfold {
 std::span<const Method* const> all_methods() {
     static constexpr std::array methods = {
         &methods::refine,          &methods::self_study, &methods::solver,    &methods::select,
-        &methods::context_prefill, &methods::keep_last,  &methods::keep_first};
+        &methods::context_prefill, &methods::generation, &methods::keep_last, &methods::keep_first};
     return methods;
 }
 

@@ -23,16 +23,21 @@ Json error_of(int code, std::string_view message) {
 
 Json error_of(const Error& error) {
     switch (error.code) {
-    case ErrorCode::invalid_argument: return error_of(kBadRequest, error.message);
-    case ErrorCode::io: return error_of(kNotFound, error.message);
-    case ErrorCode::cancelled: return error_of(kConflict, error.message);
-    default: return error_of(kFailed, error.message);
+    case ErrorCode::invalid_argument:
+        return error_of(kBadRequest, error.message);
+    case ErrorCode::io:
+        return error_of(kNotFound, error.message);
+    case ErrorCode::cancelled:
+        return error_of(kConflict, error.message);
+    default:
+        return error_of(kFailed, error.message);
     }
 }
 
 Json policy_json(const Policy& policy) {
-    return {{"automatic", policy.automatic}, {"ratio", policy.ratio}, {"method", policy.method->name},
-            {"high_water", policy.high_water}, {"keep_first", policy.keep_first}, {"keep_last", policy.keep_last}};
+    return {{"automatic", policy.automatic},   {"ratio", policy.ratio},
+            {"method", policy.method->name},   {"high_water", policy.high_water},
+            {"keep_first", policy.keep_first}, {"keep_last", policy.keep_last}};
 }
 
 Json state(Registry& registry) {
@@ -69,9 +74,12 @@ Json job(ManagedContext& managed, const Json& request) {
     const double seconds = report.study_s + report.solve_s + report.swap_s;
     return {{"done", true},
             {"result",
-             {{"success", true}, {"method", job.method}, {"compacted_tokens", report.cells_after},
+             {{"success", true},
+              {"method", job.method},
+              {"compacted_tokens", report.cells_after},
               {"original_tokens", report.cells_before},
-              {"compression_ratio", static_cast<double>(report.cells_before) / static_cast<double>(report.cells_after)},
+              {"compression_ratio",
+               static_cast<double>(report.cells_before) / static_cast<double>(report.cells_after)},
               {"compaction_time_ms", std::llround(1000 * seconds)}}}};
 }
 
@@ -87,11 +95,13 @@ Json change_policy(ManagedContext& managed, const Json& request) {
     policy.high_water = request.value("high_water", policy.high_water);
     policy.keep_first = request.value("keep_first", policy.keep_first);
     policy.keep_last = request.value("keep_last", policy.keep_last);
-    if (!(policy.ratio >= 1) || !std::isfinite(policy.ratio)) return error_of(kBadRequest, "ratio must be 1 or more");
+    if (!(policy.ratio >= 1) || !std::isfinite(policy.ratio))
+        return error_of(kBadRequest, "ratio must be 1 or more");
     if (!(policy.high_water > 0 && policy.high_water < 1))
         return error_of(kBadRequest, "high_water must lie between 0 and 1");
     if (policy.keep_first < 1) return error_of(kBadRequest, "keep_first must be 1 or more");
-    if (policy.keep_last < -1) return error_of(kBadRequest, "keep_last must be 0 or more, or -1 for the default");
+    if (policy.keep_last < -1)
+        return error_of(kBadRequest, "keep_last must be 0 or more, or -1 for the default");
     managed.set_policy(policy);
     return {{"policy", policy_json(policy)}};
 }

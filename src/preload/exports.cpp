@@ -12,7 +12,8 @@ using namespace kvfold::preload;
 namespace {
 
 // An error inside kvfold must not reach the program: it gets what the original gives.
-template <class Managed, class Original> auto guarded(Managed managed, Original original) -> decltype(original()) {
+template <class Managed, class Original>
+auto guarded(Managed managed, Original original) -> decltype(original()) {
     try {
         return managed();
     } catch (const std::exception& error) {
@@ -78,18 +79,20 @@ KVFOLD_EXPORT void llama_free(llama_context* ctx) {
 }
 
 KVFOLD_EXPORT uint32_t llama_n_ctx(const llama_context* ctx) {
-    return on_managed(ctx, [](ManagedContext& m) { return m.told_n_ctx(); },
-                      [&] { return real().llama_n_ctx(ctx); });
+    return on_managed(
+        ctx, [](ManagedContext& m) { return m.told_n_ctx(); }, [&] { return real().llama_n_ctx(ctx); });
 }
 
 KVFOLD_EXPORT uint32_t llama_n_ctx_seq(const llama_context* ctx) {
-    return on_managed(ctx, [](ManagedContext& m) { return m.told_n_ctx_seq(); },
-                      [&] { return real().llama_n_ctx_seq(ctx); });
+    return on_managed(
+        ctx, [](ManagedContext& m) { return m.told_n_ctx_seq(); },
+        [&] { return real().llama_n_ctx_seq(ctx); });
 }
 
 KVFOLD_EXPORT int32_t llama_decode(llama_context* ctx, llama_batch batch) {
     const auto original = [&] { return real().llama_decode(ctx, batch); };
-    return on_managed(ctx, [&](ManagedContext& m) { return m.decode(entries_of(batch), original); }, original);
+    return on_managed(
+        ctx, [&](ManagedContext& m) { return m.decode(entries_of(batch), original); }, original);
 }
 
 KVFOLD_EXPORT int32_t llama_process(llama_context* ctx, llama_process_type type, llama_batch_ext* batch) {
@@ -145,52 +148,62 @@ KVFOLD_EXPORT bool llama_batch_ext_set_pos(llama_batch_ext* batch, int32_t index
 // Memory.
 
 KVFOLD_EXPORT void llama_memory_clear(llama_memory_t memory, bool data) {
-    on_managed(memory, [&](ManagedContext& m) { m.clear(data); }, [&] { real().llama_memory_clear(memory, data); });
+    on_managed(
+        memory, [&](ManagedContext& m) { m.clear(data); }, [&] { real().llama_memory_clear(memory, data); });
 }
 
-KVFOLD_EXPORT bool llama_memory_seq_rm(llama_memory_t memory, llama_seq_id seq_id, llama_pos p0, llama_pos p1) {
-    return on_managed(memory, [&](ManagedContext& m) { return m.remove(seq_id, p0, p1); },
-                      [&] { return real().llama_memory_seq_rm(memory, seq_id, p0, p1); });
-}
-
-KVFOLD_EXPORT void llama_memory_seq_cp(llama_memory_t memory, llama_seq_id from, llama_seq_id to, llama_pos p0,
+KVFOLD_EXPORT bool llama_memory_seq_rm(llama_memory_t memory, llama_seq_id seq_id, llama_pos p0,
                                        llama_pos p1) {
-    on_managed(memory, [&](ManagedContext& m) { m.copy(from, to, p0, p1); },
-               [&] { real().llama_memory_seq_cp(memory, from, to, p0, p1); });
+    return on_managed(
+        memory, [&](ManagedContext& m) { return m.remove(seq_id, p0, p1); },
+        [&] { return real().llama_memory_seq_rm(memory, seq_id, p0, p1); });
+}
+
+KVFOLD_EXPORT void llama_memory_seq_cp(llama_memory_t memory, llama_seq_id from, llama_seq_id to,
+                                       llama_pos p0, llama_pos p1) {
+    on_managed(
+        memory, [&](ManagedContext& m) { m.copy(from, to, p0, p1); },
+        [&] { real().llama_memory_seq_cp(memory, from, to, p0, p1); });
 }
 
 KVFOLD_EXPORT void llama_memory_seq_keep(llama_memory_t memory, llama_seq_id seq_id) {
-    on_managed(memory, [&](ManagedContext& m) { m.keep(seq_id); },
-               [&] { real().llama_memory_seq_keep(memory, seq_id); });
+    on_managed(
+        memory, [&](ManagedContext& m) { m.keep(seq_id); },
+        [&] { real().llama_memory_seq_keep(memory, seq_id); });
 }
 
-KVFOLD_EXPORT void llama_memory_seq_add(llama_memory_t memory, llama_seq_id seq_id, llama_pos p0, llama_pos p1,
-                                        llama_pos delta) {
-    on_managed(memory, [&](ManagedContext& m) { m.shift(seq_id, p0, p1, delta); },
-               [&] { real().llama_memory_seq_add(memory, seq_id, p0, p1, delta); });
+KVFOLD_EXPORT void llama_memory_seq_add(llama_memory_t memory, llama_seq_id seq_id, llama_pos p0,
+                                        llama_pos p1, llama_pos delta) {
+    on_managed(
+        memory, [&](ManagedContext& m) { m.shift(seq_id, p0, p1, delta); },
+        [&] { real().llama_memory_seq_add(memory, seq_id, p0, p1, delta); });
 }
 
-KVFOLD_EXPORT void llama_memory_seq_div(llama_memory_t memory, llama_seq_id seq_id, llama_pos p0, llama_pos p1,
-                                        int divisor) {
-    on_managed(memory, [&](ManagedContext& m) { m.divide(seq_id, p0, p1, divisor); },
-               [&] { real().llama_memory_seq_div(memory, seq_id, p0, p1, divisor); });
+KVFOLD_EXPORT void llama_memory_seq_div(llama_memory_t memory, llama_seq_id seq_id, llama_pos p0,
+                                        llama_pos p1, int divisor) {
+    on_managed(
+        memory, [&](ManagedContext& m) { m.divide(seq_id, p0, p1, divisor); },
+        [&] { real().llama_memory_seq_div(memory, seq_id, p0, p1, divisor); });
 }
 
 KVFOLD_EXPORT llama_pos llama_memory_seq_pos_min(llama_memory_t memory, llama_seq_id seq_id) {
-    return on_managed(memory, [&](ManagedContext& m) { return m.pos_min(seq_id); },
-                      [&] { return real().llama_memory_seq_pos_min(memory, seq_id); });
+    return on_managed(
+        memory, [&](ManagedContext& m) { return m.pos_min(seq_id); },
+        [&] { return real().llama_memory_seq_pos_min(memory, seq_id); });
 }
 
 KVFOLD_EXPORT bool llama_memory_can_shift(llama_memory_t memory) {
-    return on_managed(memory, [&](ManagedContext& m) { return m.can_shift(); },
-                      [&] { return real().llama_memory_can_shift(memory); });
+    return on_managed(
+        memory, [&](ManagedContext& m) { return m.can_shift(); },
+        [&] { return real().llama_memory_can_shift(memory); });
 }
 
 // States.
 
 KVFOLD_EXPORT size_t llama_state_set_data(llama_context* ctx, const uint8_t* src, size_t size) {
     const auto original = [&] { return real().llama_state_set_data(ctx, src, size); };
-    return on_managed(ctx, [&](ManagedContext& m) { return m.set_all(original); }, original);
+    return on_managed(
+        ctx, [&](ManagedContext& m) { return m.set_all(original); }, original);
 }
 
 KVFOLD_EXPORT bool llama_state_load_file(llama_context* ctx, const char* path, llama_token* tokens,
@@ -201,14 +214,16 @@ KVFOLD_EXPORT bool llama_state_load_file(llama_context* ctx, const char* path, l
 }
 
 KVFOLD_EXPORT size_t llama_state_seq_get_size(llama_context* ctx, llama_seq_id seq_id) {
-    return on_managed(ctx, [&](ManagedContext& m) { return m.state_size(seq_id, LLAMA_STATE_SEQ_FLAGS_NONE); },
-                      [&] { return real().llama_state_seq_get_size(ctx, seq_id); });
+    return on_managed(
+        ctx, [&](ManagedContext& m) { return m.state_size(seq_id, LLAMA_STATE_SEQ_FLAGS_NONE); },
+        [&] { return real().llama_state_seq_get_size(ctx, seq_id); });
 }
 
 KVFOLD_EXPORT size_t llama_state_seq_get_size_ext(llama_context* ctx, llama_seq_id seq_id,
                                                   llama_state_seq_flags flags) {
-    return on_managed(ctx, [&](ManagedContext& m) { return m.state_size(seq_id, flags); },
-                      [&] { return real().llama_state_seq_get_size_ext(ctx, seq_id, flags); });
+    return on_managed(
+        ctx, [&](ManagedContext& m) { return m.state_size(seq_id, flags); },
+        [&] { return real().llama_state_seq_get_size_ext(ctx, seq_id, flags); });
 }
 
 KVFOLD_EXPORT size_t llama_state_seq_get_data(llama_context* ctx, uint8_t* dst, size_t size,
@@ -220,8 +235,9 @@ KVFOLD_EXPORT size_t llama_state_seq_get_data(llama_context* ctx, uint8_t* dst, 
 
 KVFOLD_EXPORT size_t llama_state_seq_get_data_ext(llama_context* ctx, uint8_t* dst, size_t size,
                                                   llama_seq_id seq_id, llama_state_seq_flags flags) {
-    return on_managed(ctx, [&](ManagedContext& m) { return m.get_state(dst, size, seq_id, flags); },
-                      [&] { return real().llama_state_seq_get_data_ext(ctx, dst, size, seq_id, flags); });
+    return on_managed(
+        ctx, [&](ManagedContext& m) { return m.get_state(dst, size, seq_id, flags); },
+        [&] { return real().llama_state_seq_get_data_ext(ctx, dst, size, seq_id, flags); });
 }
 
 KVFOLD_EXPORT size_t llama_state_seq_set_data(llama_context* ctx, const uint8_t* src, size_t size,
@@ -233,14 +249,16 @@ KVFOLD_EXPORT size_t llama_state_seq_set_data(llama_context* ctx, const uint8_t*
 
 KVFOLD_EXPORT size_t llama_state_seq_set_data_ext(llama_context* ctx, const uint8_t* src, size_t size,
                                                   llama_seq_id seq_id, llama_state_seq_flags flags) {
-    return on_managed(ctx, [&](ManagedContext& m) { return m.set_state(src, size, seq_id, flags); },
-                      [&] { return real().llama_state_seq_set_data_ext(ctx, src, size, seq_id, flags); });
+    return on_managed(
+        ctx, [&](ManagedContext& m) { return m.set_state(src, size, seq_id, flags); },
+        [&] { return real().llama_state_seq_set_data_ext(ctx, src, size, seq_id, flags); });
 }
 
 KVFOLD_EXPORT size_t llama_state_seq_save_file(llama_context* ctx, const char* path, llama_seq_id seq_id,
                                                const llama_token* tokens, size_t count) {
-    return on_managed(ctx, [&](ManagedContext& m) { return m.save_file(path, seq_id, tokens, count); },
-                      [&] { return real().llama_state_seq_save_file(ctx, path, seq_id, tokens, count); });
+    return on_managed(
+        ctx, [&](ManagedContext& m) { return m.save_file(path, seq_id, tokens, count); },
+        [&] { return real().llama_state_seq_save_file(ctx, path, seq_id, tokens, count); });
 }
 
 KVFOLD_EXPORT size_t llama_state_seq_load_file(llama_context* ctx, const char* path, llama_seq_id seq_id,

@@ -38,16 +38,17 @@ KvSection taken(const KvSection& from, const std::vector<uint32_t>& cells) {
 
 } // namespace
 
-Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id seq_id, CompactRequest request,
-                                               const SequenceLog& log) {
+Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id seq_id,
+                                               CompactRequest request, const SequenceLog& log) {
     auto task = std::make_unique<FoldTask>();
     task->seq_id = seq_id;
-    task->tokens = log.tokens();
+    if (log.knows_all_tokens()) task->tokens = log.tokens();
     task->request = std::move(request);
     task->request.tokens = task->tokens;
     KVFOLD_TRY(task->snapshot, read_sequence(ctx, seq_id));
     const KvSection& section = task->snapshot.sections.front();
-    KVFOLD_TRY(const Regions regions, plan_regions(section, task->request.budget, task->request.method->keep));
+    KVFOLD_TRY(const Regions regions,
+               plan_regions(section, task->request.budget, task->request.method->keep));
     if (regions.region.empty())
         return fail(ErrorCode::invalid_argument, "sequence {} has nothing to fold at this ratio", seq_id);
     task->region_size = regions.region.size();

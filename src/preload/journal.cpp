@@ -8,7 +8,7 @@ namespace kvfold::preload {
 namespace {
 
 constexpr size_t kMostSamples = 600, kMostFolds = 50;
-constexpr size_t kBins = 64;     // of the region's positions in the map of kept cells
+constexpr size_t kBins = 64; // of the region's positions in the map of kept cells
 constexpr double kSmoothing = 0.2;
 
 // [layers][bins]: share of a bin's positions that a layer kept, mean over its heads.
@@ -38,7 +38,8 @@ Json kept_by_layer(const std::vector<HeadReport>& heads, size_t region_size) {
 
 } // namespace
 
-void Journal::decoded(size_t tokens, double seconds, bool generation, size_t total_tokens, size_t total_cells) {
+void Journal::decoded(size_t tokens, double seconds, bool generation, size_t total_tokens,
+                      size_t total_cells) {
     decoded_ += tokens;
     const double now = clock_.seconds();
     if (generation && seconds > 0) sample_speed(1 / seconds);
@@ -64,7 +65,9 @@ void Journal::folded(FoldRecord record, size_t region_size) {
         solve_s_ += record.report.solve_s;
         swap_s_ += record.report.swap_s;
         if (!record.report.heads.empty())
-            kept_ = {{"id_slot", record.seq_id}, {"from", record.from}, {"to", record.to},
+            kept_ = {{"id_slot", record.seq_id},
+                     {"from", record.from},
+                     {"to", record.to},
                      {"layers", kept_by_layer(record.report.heads, region_size)}};
     } else {
         ++failures_;
@@ -76,9 +79,17 @@ void Journal::folded(FoldRecord record, size_t region_size) {
 }
 
 Json Journal::totals(size_t cells_used) const {
-    return {{"cells_used", cells_used}, {"folds", done_}, {"failures", failures_}, {"study_s", study_s_},
-            {"solve_s", solve_s_}, {"swap_s", swap_s_}, {"waits", waits_}, {"wait_s", wait_s_},
-            {"longest_pause_s", longest_wait_s_}, {"tokens_decoded", decoded_}, {"rereads", rereads_}};
+    return {{"cells_used", cells_used},
+            {"folds", done_},
+            {"failures", failures_},
+            {"study_s", study_s_},
+            {"solve_s", solve_s_},
+            {"swap_s", swap_s_},
+            {"waits", waits_},
+            {"wait_s", wait_s_},
+            {"longest_pause_s", longest_wait_s_},
+            {"tokens_decoded", decoded_},
+            {"rereads", rereads_}};
 }
 
 Json Journal::history() const {
@@ -92,11 +103,19 @@ Json Journal::folds() const {
     Json rows = Json::array();
     for (const Entry& e : folds_) {
         const CompactReport& report = e.record.report;
-        rows.push_back({{"t", e.at}, {"id_slot", e.record.seq_id}, {"method", e.record.method},
-                        {"from", e.record.from}, {"to", e.record.to}, {"cells_before", report.cells_before},
-                        {"cells_after", report.cells_after}, {"study_s", report.study_s},
-                        {"solve_s", report.solve_s}, {"swap_s", report.swap_s}, {"error", e.record.error},
-                        {"decode_before_tok_s", e.before_tok_s}, {"decode_after_tok_s", e.after_tok_s}});
+        rows.push_back({{"t", e.at},
+                        {"id_slot", e.record.seq_id},
+                        {"method", e.record.method},
+                        {"from", e.record.from},
+                        {"to", e.record.to},
+                        {"cells_before", report.cells_before},
+                        {"cells_after", report.cells_after},
+                        {"study_s", report.study_s},
+                        {"solve_s", report.solve_s},
+                        {"swap_s", report.swap_s},
+                        {"error", e.record.error},
+                        {"decode_before_tok_s", e.before_tok_s},
+                        {"decode_after_tok_s", e.after_tok_s}});
     }
     return rows;
 }

@@ -27,7 +27,9 @@ class Journal {
     // A decode of `tokens` tokens ended. generation: one token a sequence, whose speed is worth a sample.
     void decoded(size_t tokens, double seconds, bool generation, size_t total_tokens, size_t total_cells);
     void folded(FoldRecord record, size_t region_size);
-    void waited(double seconds) { ++waits_, wait_s_ += seconds, longest_wait_s_ = std::max(longest_wait_s_, seconds); }
+    void waited(double seconds) {
+        ++waits_, wait_s_ += seconds, longest_wait_s_ = std::max(longest_wait_s_, seconds);
+    }
     void read_again() { ++rereads_; }
 
     double uptime_s() const { return clock_.seconds(); }

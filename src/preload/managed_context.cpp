@@ -35,8 +35,8 @@ template <class Work> void attempt(Work work) {
 ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const llama_context_params& params,
                                int virtual_factor, size_t cell_bytes, const Policy& policy)
     : ctx_(ctx), model_(model), params_(params), virtual_(static_cast<uint32_t>(virtual_factor)),
-      n_ctx_(real().llama_n_ctx(ctx)), n_ctx_seq_(real().llama_n_ctx_seq(ctx)), cell_bytes_(cell_bytes), unified_(params.kv_unified),
-      policy_(policy) {}
+      n_ctx_(real().llama_n_ctx(ctx)), n_ctx_seq_(real().llama_n_ctx_seq(ctx)), cell_bytes_(cell_bytes),
+      unified_(params.kv_unified), policy_(policy) {}
 
 void ManagedContext::close() {
     {
@@ -68,7 +68,7 @@ int32_t ManagedContext::decode(const std::vector<BatchEntry>& entries, const std
         }
         record(entries, code);
         if (code == 0) note_decode(entries.size(), timer.seconds());
-        if (policy_.automatic) fold_when_high();
+        if (policy_.automatic) fold_when_high(is_generation(entries.size()));
     });
     return code;
 }
@@ -79,8 +79,7 @@ void ManagedContext::note_decode(size_t entries, double seconds) {
         tokens += static_cast<size_t>(log.end());
         cells += log.cells();
     }
-    const bool generation = entries <= logs_.size(); // about one token a sequence
-    journal_.decoded(entries, seconds, generation, tokens, cells);
+    journal_.decoded(entries, seconds, is_generation(entries), tokens, cells);
 }
 
 void ManagedContext::record(const std::vector<BatchEntry>& entries, int32_t code) {
@@ -124,8 +123,9 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1) {
         if (!log.tears_fold(p0, p1)) continue;
         const bool to_the_end = p1 < 0 || p1 >= log.end();
         if (!to_the_end || seq_id < 0) {
-            log_warning("sequence {}: positions {} to {} are folded together and cannot be removed one by one", id,
-                        p0, p1);
+            log_warning(
+                "sequence {}: positions {} to {} are folded together and cannot be removed one by one", id,
+                p0, p1);
             return false;
         }
         return read_again(lock, id, p0);
@@ -144,7 +144,8 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1) {
 bool ManagedContext::read_again(Lock& lock, llama_seq_id seq_id, llama_pos end) {
     std::vector<llama_token> tokens(log_of(seq_id).tokens().begin(), log_of(seq_id).tokens().begin() + end);
     if (std::find(tokens.begin(), tokens.end(), LLAMA_TOKEN_NULL) != tokens.end()) return false;
-    log_info("sequence {}: cut at {} inside its folded part; reading {} tokens again", seq_id, end, tokens.size());
+    log_info("sequence {}: cut at {} inside its folded part; reading {} tokens again", seq_id, end,
+             tokens.size());
     journal_.read_again();
     touch(seq_id, 0);
     real().llama_memory_seq_rm(llama_get_memory(ctx_), seq_id, -1, -1);
@@ -241,7 +242,8 @@ size_t ManagedContext::state_size(llama_seq_id seq_id, llama_state_seq_flags fla
     return real().llama_state_seq_get_size_ext(ctx_, seq_id, flags);
 }
 
-size_t ManagedContext::get_state(uint8_t* dst, size_t size, llama_seq_id seq_id, llama_state_seq_flags flags) {
+size_t ManagedContext::get_state(uint8_t* dst, size_t size, llama_seq_id seq_id,
+                                 llama_state_seq_flags flags) {
     Lock lock(mutex_);
     const Inside inside;
     const size_t written = real().llama_state_seq_get_data_ext(ctx_, dst, size, seq_id, flags);
@@ -251,7 +253,8 @@ size_t ManagedContext::get_state(uint8_t* dst, size_t size, llama_seq_id seq_id,
     return written;
 }
 
-size_t ManagedContext::set_state(const uint8_t* src, size_t size, llama_seq_id seq_id, llama_state_seq_flags flags) {
+size_t ManagedContext::set_state(const uint8_t* src, size_t size, llama_seq_id seq_id,
+                                 llama_state_seq_flags flags) {
     Lock lock(mutex_);
     const Inside inside;
     begin_call();
@@ -267,7 +270,8 @@ size_t ManagedContext::set_state(const uint8_t* src, size_t size, llama_seq_id s
 }
 
 // Written beside the old file and then put in its place: a program that is killed meanwhile loses nothing.
-size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, const llama_token* tokens, size_t count) {
+size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, const llama_token* tokens,
+                                 size_t count) {
     Lock lock(mutex_);
     const Inside inside;
     begin_call();
@@ -290,7 +294,8 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, llama_to
     touch(seq_id, 0);
     const size_t read = real().llama_state_seq_load_file(ctx_, path, seq_id, tokens, capacity, count);
     const bool has_tokens = read > 0 && tokens && count && *count <= capacity;
-    relearn(seq_id, has_tokens ? std::vector<llama_token>(tokens, tokens + *count) : std::vector<llama_token>());
+    relearn(seq_id,
+            has_tokens ? std::vector<llama_token>(tokens, tokens + *count) : std::vector<llama_token>());
     return read;
 }
 

@@ -1,5 +1,6 @@
 // A llama_context of the program whose sequences kvfold watches and folds. Every wrapped call on it goes
-// through here, one at a time; study and solve run beside them on a snapshot, and only the swap takes the lock.
+// through here, one at a time; study and solve run beside them on a snapshot, and only the swap takes the
+// lock.
 #pragma once
 
 #include "launch/settings.h"
@@ -29,8 +30,8 @@ struct JobResult {
 class ManagedContext {
   public:
     // params: as the context was made. Keeps no reference to settings.
-    ManagedContext(llama_context* ctx, llama_model* model, const llama_context_params& params, int virtual_factor,
-                   size_t cell_bytes, const Policy& policy);
+    ManagedContext(llama_context* ctx, llama_model* model, const llama_context_params& params,
+                   int virtual_factor, size_t cell_bytes, const Policy& policy);
     ~ManagedContext() { close(); }
 
     // Cancels what runs and touches the context no more: it is about to be freed.
@@ -51,15 +52,17 @@ class ManagedContext {
     void keep(llama_seq_id seq_id);
     void shift(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta);
     void divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int divisor);
-    // What makes a program start a sequence again, as it does on sliding windows, when it wants to cut inside the
-    // folded region: the last folded position, less the window, for programs ask for that much before a cut.
+    // What makes a program start a sequence again, as it does on sliding windows, when it wants to cut inside
+    // the folded region: the last folded position, less the window, for programs ask for that much before a
+    // cut.
     llama_pos pos_min(llama_seq_id seq_id);
     bool can_shift(); // false while kvfold folds by itself: folded keys stand for more than one position
     size_t state_size(llama_seq_id seq_id, llama_state_seq_flags flags);
     size_t get_state(uint8_t* dst, size_t size, llama_seq_id seq_id, llama_state_seq_flags flags);
     size_t set_state(const uint8_t* src, size_t size, llama_seq_id seq_id, llama_state_seq_flags flags);
     size_t save_file(const char* path, llama_seq_id seq_id, const llama_token* tokens, size_t count);
-    size_t load_file(const char* path, llama_seq_id seq_id, llama_token* tokens, size_t capacity, size_t* count);
+    size_t load_file(const char* path, llama_seq_id seq_id, llama_token* tokens, size_t capacity,
+                     size_t* count);
     size_t set_all(const std::function<size_t()>& call); // a state of all sequences replaces them
 
     // What the control channel asks for. Any thread may call.
@@ -78,6 +81,8 @@ class ManagedContext {
     size_t stream_of(llama_seq_id seq_id) const { return unified_ ? 0 : static_cast<size_t>(seq_id); }
     size_t used(size_t stream) const;
     void record(const std::vector<BatchEntry>& entries, int32_t code);
+    // Whether a batch of so many entries holds about one token a sequence.
+    bool is_generation(size_t entries) const { return entries <= logs_.size(); }
     void note_decode(size_t entries, double seconds);
     void relearn(llama_seq_id seq_id, std::vector<llama_token> tokens);
     void relearn_all();
@@ -88,9 +93,10 @@ class ManagedContext {
     // Folding, in managed_folding.cpp; with the lock held.
     bool has_room(const std::vector<BatchEntry>& entries, size_t& full_stream) const;
     bool make_room(Lock& lock, size_t stream);
-    void fold_when_high();
+    void fold_when_high(bool generating);
     llama_seq_id best_to_fold(size_t stream, bool urgent, FoldPlan& plan) const; // -1: none
-    Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget);
+    Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget, int threads);
+    int all_threads() const { return std::max(1, llama_n_threads_batch(ctx_)); }
     void touch(llama_seq_id seq_id, llama_pos p0); // cells from p0 on change: a fold of them is void
     void run_fold(const std::stop_token& stop);
     Status finish_fold(Lock& lock, Result<CompactState>& compact);
@@ -109,10 +115,10 @@ class ManagedContext {
     SavedStates saved_;
     Policy policy_;
     Journal journal_;
-    bool size_promised_ = false; // the program asked for a size and will ask for that many bytes next
+    bool size_promised_ = false;     // the program asked for a size and will ask for that many bytes next
     std::unique_ptr<FoldTask> fold_; // what runs; null = nothing
     bool closed_ = false;
-    bool fold_is_void_ = false;      // its cells are not what they were
+    bool fold_is_void_ = false;                 // its cells are not what they were
     std::map<llama_seq_id, llama_pos> refused_; // end of the sequence when a fold of it failed
     std::map<uint64_t, JobResult> jobs_;        // the newest few
     uint64_t next_job_ = 1, running_job_ = 0;

@@ -17,7 +17,8 @@ namespace kvfold::preload {
 
 namespace {
 
-constexpr llama_pos kGrowthBeforeRetry = 64; // tokens until a sequence that could not be folded is tried again
+constexpr llama_pos kGrowthBeforeRetry =
+    64; // tokens until a sequence that could not be folded is tried again
 constexpr size_t kMostJobs = 32;
 constexpr auto kPromise = std::chrono::seconds(2); // a program that asked for a size takes the bytes by then
 
@@ -58,7 +59,7 @@ llama_seq_id ManagedContext::best_to_fold(size_t stream, bool urgent, FoldPlan& 
                                        [&](const auto& entry) { return stream_of(entry.first) == stream; });
     const size_t share = n_ctx_seq_ / static_cast<size_t>(std::max<std::ptrdiff_t>(1, sharing));
     for (const auto& [seq_id, log] : logs_) {
-        if (stream_of(seq_id) != stream || !log.knows_all_tokens()) continue;
+        if (stream_of(seq_id) != stream) continue;
         const auto refused = refused_.find(seq_id);
         if (refused != refused_.end() && log.end() >= refused->second &&
             log.end() < refused->second + kGrowthBeforeRetry)
@@ -77,7 +78,7 @@ bool ManagedContext::make_room(Lock& lock, size_t stream) {
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/true, plan);
         if (seq_id < 0) return false;
-        const auto job = start_fold(seq_id, policy_.method, plan.budget);
+        const auto job = start_fold(seq_id, policy_.method, plan.budget, all_threads());
         if (!job) {
             refused_[seq_id] = log_of(seq_id).end();
             log_warning("sequence {} cannot be folded: {}", seq_id, job.error().message);
@@ -94,7 +95,9 @@ void ManagedContext::wait_for_fold(Lock& lock) {
     journal_.waited(timer.seconds());
 }
 
-void ManagedContext::fold_when_high() {
+// Beside generation a fold takes half of the threads: a decode step ends with its slowest thread, so one more
+// than there are processors would halve the speed. A prompt will soon wait for the fold anyway.
+void ManagedContext::fold_when_high(bool generating) {
     if (fold_) return;
     const size_t streams = unified_ ? 1 : llama_n_seq_max(ctx_);
     for (size_t stream = 0; stream < streams; ++stream) {
@@ -102,19 +105,27 @@ void ManagedContext::fold_when_high() {
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/false, plan);
         if (seq_id < 0) continue;
-        const auto job = start_fold(seq_id, policy_.method, plan.budget);
+        const int threads = generating ? std::max(1, all_threads() / 2) : all_threads();
+        const auto job = start_fold(seq_id, policy_.method, plan.budget, threads);
         if (job) return;
         refused_[seq_id] = log_of(seq_id).end();
         log_warning("sequence {} cannot be folded: {}", seq_id, job.error().message);
     }
 }
 
-Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget) {
+Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget,
+                                            int threads) {
+    if (method->keep == Method::Keep::fit && method->study.reads_text() &&
+        !log_of(seq_id).knows_all_tokens()) {
+        log_info("sequence {}: its tokens are not known; studying by generation instead of {}", seq_id,
+                 method->name);
+        method = &methods::generation;
+    }
     CompactRequest request;
     request.method = method;
     request.budget = budget;
     request.context = params_;
-    request.threads = llama_n_threads_batch(ctx_);
+    request.threads = threads;
     KVFOLD_TRY(fold_, prepare_fold(ctx_, seq_id, std::move(request), log_of(seq_id)));
     fold_is_void_ = false;
     running_job_ = next_job_++;
@@ -157,9 +168,9 @@ void ManagedContext::run_fold(const std::stop_token& stop) {
         job.report = compact->report;
         record.report = compact->report;
         job.report.heads = {};
-        log_info("sequence {}: {} cells became {} ({:.1f} s study, {:.1f} s solve, {:.0f} ms swap)", task->seq_id,
-                 job.report.cells_before, job.report.cells_after, job.report.study_s, job.report.solve_s,
-                 1000 * job.report.swap_s);
+        log_info("sequence {}: {} cells became {} ({:.1f} s study, {:.1f} s solve, {:.0f} ms swap)",
+                 task->seq_id, job.report.cells_before, job.report.cells_after, job.report.study_s,
+                 job.report.solve_s, 1000 * job.report.swap_s);
         journal_.folded(std::move(record), task->region_size);
     } else if (job.status.error().code != ErrorCode::cancelled) {
         record.error = job.status.error().message;
@@ -185,8 +196,10 @@ Result<uint64_t> ManagedContext::compact(llama_seq_id seq_id, const Method* meth
     const Inside inside;
     const auto log = logs_.find(seq_id);
     if (closed_ || log == logs_.end()) return fail(ErrorCode::io, "slot {} holds nothing", seq_id);
-    if (fold_) return fail(ErrorCode::cancelled, "a fold of slot {} is running; try again later", fold_->seq_id);
-    return start_fold(seq_id, method ? method : policy_.method, whole_budget(log->second, policy_, ratio));
+    if (fold_)
+        return fail(ErrorCode::cancelled, "a fold of slot {} is running; try again later", fold_->seq_id);
+    return start_fold(seq_id, method ? method : policy_.method, whole_budget(log->second, policy_, ratio),
+                      std::max(1, all_threads() / 2));
 }
 
 JobResult ManagedContext::job(uint64_t number) {
@@ -208,8 +221,11 @@ void ManagedContext::set_policy(const Policy& policy) {
 
 Json ManagedContext::describe() const {
     const auto virtual_cells = static_cast<uint64_t>(n_ctx_) * virtual_;
-    return {{"cells", n_ctx_}, {"virtual_cells", virtual_cells}, {"cell_bytes", cell_bytes_},
-            {"n_seq_max", params_.n_seq_max}, {"unified", unified_}};
+    return {{"cells", n_ctx_},
+            {"virtual_cells", virtual_cells},
+            {"cell_bytes", cell_bytes_},
+            {"n_seq_max", params_.n_seq_max},
+            {"unified", unified_}};
 }
 
 Json ManagedContext::state() {
@@ -218,17 +234,26 @@ Json ManagedContext::state() {
     size_t used_cells = 0;
     for (const auto& [seq_id, log] : logs_) {
         const SequenceLog::Fold& fold = log.fold();
-        const auto pinned = fold.empty() ? std::min<uint32_t>(static_cast<uint32_t>(policy_.keep_first), log.cells())
-                                         : static_cast<uint32_t>(fold.begin);
+        const auto pinned = fold.empty()
+                                ? std::min<uint32_t>(static_cast<uint32_t>(policy_.keep_first), log.cells())
+                                : static_cast<uint32_t>(fold.begin);
         used_cells += log.cells();
-        sequences.push_back({{"id", seq_id}, {"tokens", log.end()}, {"cells", log.cells()}, {"pinned", pinned},
-                             {"folded_cells", fold.cells}, {"folded_tokens", fold.end - fold.begin},
+        sequences.push_back({{"id", seq_id},
+                             {"tokens", log.end()},
+                             {"cells", log.cells()},
+                             {"pinned", pinned},
+                             {"folded_cells", fold.cells},
+                             {"folded_tokens", fold.end - fold.begin},
                              {"live_cells", log.cells() - fold.cells - pinned},
                              {"tokens_known", log.knows_all_tokens()},
                              {"folding", fold_ && fold_->seq_id == seq_id}});
     }
-    return {{"uptime_s", journal_.uptime_s()}, {"sequences", sequences}, {"totals", journal_.totals(used_cells)},
-            {"history", journal_.history()}, {"folds", journal_.folds()}, {"kept", journal_.kept()}};
+    return {{"uptime_s", journal_.uptime_s()},
+            {"sequences", sequences},
+            {"totals", journal_.totals(used_cells)},
+            {"history", journal_.history()},
+            {"folds", journal_.folds()},
+            {"kept", journal_.kept()}};
 }
 
 } // namespace kvfold::preload

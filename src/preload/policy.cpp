@@ -28,11 +28,13 @@ Budget budget_for(size_t before, size_t after, size_t head, size_t tail) {
 std::optional<FoldPlan> plan_fold(const SequenceLog& log, const Policy& policy, size_t cells, bool urgent) {
     const size_t before = log.cells();
     const auto head = static_cast<size_t>(policy.keep_first);
-    const size_t tail = urgent ? std::min(newest_kept(policy, cells), before / 8) : newest_kept(policy, cells);
+    const size_t tail =
+        urgent ? std::min(newest_kept(policy, cells), before / 8) : newest_kept(policy, cells);
     const size_t folded = log.fold().cells;
     if (before <= head + folded + tail + 2) return std::nullopt;
     const size_t fresh = before - head - folded - tail;
-    const auto fresh_after = std::max<size_t>(2, static_cast<size_t>(static_cast<double>(fresh) / policy.ratio));
+    const auto fresh_after =
+        std::max<size_t>(2, static_cast<size_t>(static_cast<double>(fresh) / policy.ratio));
 
     const double most = kMostFolded * policy.high_water * static_cast<double>(cells);
     FoldPlan plan;

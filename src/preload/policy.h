@@ -9,12 +9,12 @@
 namespace kvfold::preload {
 
 struct Policy {
-    bool automatic = false;                  // fold by itself at the high-water mark and when cells run out
-    double ratio = 8;                        // cells before / cells after of what is folded; >= 1
+    bool automatic = false; // fold by itself at the high-water mark and when cells run out
+    double ratio = 8;       // cells before / cells after of what is folded; >= 1
     const Method* method = &default_method();
-    double high_water = 0.75;                // share of the cells in use that starts a fold; 0..1
-    int keep_first = 4;                      // cells of the head that are never folded; >= 1
-    int keep_last = -1;                      // newest cells kept as they are; -1 = an eighth of the cells, at most 256
+    double high_water = 0.75; // share of the cells in use that starts a fold; 0..1
+    int keep_first = 4;       // cells of the head that are never folded; >= 1
+    int keep_last = -1;       // newest cells kept as they are; -1 = an eighth of the cells, at most 256
 };
 
 struct FoldPlan {
@@ -24,8 +24,8 @@ struct FoldPlan {
 };
 
 // What to fold of a sequence that may use `cells` cells; nothing when it would not gain enough to pay.
-// Cells that were folded once stay as they are, and only newer ones are folded, so that a text is not worn down
-// by every fold; only when the folded part itself fills most of the room is all of it folded again.
+// Cells that were folded once stay as they are, and only newer ones are folded, so that a text is not worn
+// down by every fold; only when the folded part itself fills most of the room is all of it folded again.
 // urgent: cells have run out, so small gains count too.
 std::optional<FoldPlan> plan_fold(const SequenceLog& log, const Policy& policy, size_t cells, bool urgent);
 

@@ -130,7 +130,8 @@ bool Registry::prepare(llama_model* model, llama_context_params& params) {
 void Registry::manage(llama_context* ctx, llama_model* model, const llama_context_params& params) {
     const std::lock_guard lock(mutex_);
     const Inside inside;
-    managed_ = std::make_shared<ManagedContext>(ctx, model, params, settings_.virtual_factor, cell_bytes_, policy_);
+    managed_ =
+        std::make_shared<ManagedContext>(ctx, model, params, settings_.virtual_factor, cell_bytes_, policy_);
     memory_ = llama_get_memory(ctx);
     reason_.clear();
     std::vector<char> name(256);

@@ -46,7 +46,7 @@ class Registry {
     bool enabled_ = false;
     std::set<const llama_model*> without_weights_;
     std::shared_ptr<ManagedContext> managed_;
-    llama_memory_t memory_ = nullptr;  // of managed_
+    llama_memory_t memory_ = nullptr; // of managed_
     size_t cell_bytes_ = 0;
     std::string model_name_, reason_; // reason_: why the newest context is not managed
     BatchLog batches_;

@@ -17,7 +17,8 @@ Range closed(llama_pos p0, llama_pos p1) {
 
 } // namespace
 
-SequenceLog SequenceLog::from_positions(std::span<const llama_pos> positions, std::vector<llama_token> tokens) {
+SequenceLog SequenceLog::from_positions(std::span<const llama_pos> positions,
+                                        std::vector<llama_token> tokens) {
     SequenceLog log;
     if (positions.empty()) return log;
     const llama_pos end = positions.back() + 1;

@@ -25,7 +25,9 @@ class SequenceLog {
 
     llama_pos end() const { return static_cast<llama_pos>(tokens_.size()); } // position after the last
     bool empty() const { return tokens_.empty(); }
-    uint32_t cells() const { return static_cast<uint32_t>(end() - (fold_.end - fold_.begin)) + fold_.cells - holes_; }
+    uint32_t cells() const {
+        return static_cast<uint32_t>(end() - (fold_.end - fold_.begin)) + fold_.cells - holes_;
+    }
     const Fold& fold() const { return fold_; }
     const std::vector<llama_token>& tokens() const { return tokens_; } // LLAMA_TOKEN_NULL = unknown
     bool knows_all_tokens() const;

@@ -49,6 +49,7 @@ Result<std::vector<Passage>> draft_passages(Scratch& scratch, const llama_model*
     for (size_t i = 0; drafted < count; ++i) {
         KVFOLD_CHECK(scratch.report(Stage::draft, static_cast<float>(drafted) / static_cast<float>(count)));
         const char* prompt = kPrompts[i % kPrompts.size()];
+        if (!*prompt && newest == LLAMA_TOKEN_NULL) continue;
         KVFOLD_TRY(std::vector<llama_token> tokens, draft(scratch, model, prompt, newest, kDraft, rng));
         drafted += std::max<size_t>(tokens.size(), 1);
         if (!tokens.empty()) passages.push_back({std::move(tokens), scratch.end()});

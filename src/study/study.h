@@ -13,6 +13,7 @@ enum class Source : uint8_t { tail, pseudo, repeat, prefill };
 // What to study, as shares of what is to be folded: of the whole context at first, of what is new when the
 // rest is folded already.
 struct StudyPlan {
+
     struct Part {
         Source source;
         float share; // tokens of this source / cells to fold; ignored by `prefill`
@@ -20,6 +21,8 @@ struct StudyPlan {
     std::vector<Part> parts;
     size_t max_tokens_a_part = 768; // a bound on time and memory for very long contexts
     float draft_share = 0;          // tokens of drafted self-study / cells to fold; 0 = none
+
+    bool reads_text() const { return !parts.empty(); } // else the sequence's tokens need not be known
 
     // Tokens that a share comes to: at least one.
     size_t tokens_for(float share, size_t cells) const {

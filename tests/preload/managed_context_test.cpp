@@ -83,7 +83,8 @@ TEST_F(Managed, APromptThreeTimesTheCellsGoesIn) {
     EXPECT_LE(real_cells(), kCells);
     EXPECT_EQ(sequence()["cells"], real_cells());
     EXPECT_GT(managed_->state()["totals"]["folds"], 1);
-    EXPECT_EQ(llama_memory_seq_pos_max(llama_get_memory(ctx_.get()), 0), static_cast<llama_pos>(3 * kCells - 1));
+    EXPECT_EQ(llama_memory_seq_pos_max(llama_get_memory(ctx_.get()), 0),
+              static_cast<llama_pos>(3 * kCells - 1));
 }
 
 TEST_F(Managed, WithoutAPolicyTheProgramHearsThatCellsRanOut) {
@@ -173,11 +174,26 @@ TEST_F(Managed, ASavedStateBringsItsTokensBack) {
     EXPECT_EQ(sequence()["cells"], cells);
 }
 
+TEST_F(Managed, ASequenceOfUnknownTokensIsStudiedByGeneration) {
+    managed_->set_policy({});
+    ASSERT_EQ(feed(0, 200), 0);
+    std::vector<uint8_t> bytes = testing::raw_state(ctx_.get()); // saved behind kvfold's back
+    ASSERT_EQ(managed_->set_state(bytes.data(), bytes.size(), 0, LLAMA_STATE_SEQ_FLAGS_NONE), bytes.size());
+    EXPECT_EQ(sequence()["tokens_known"], false);
+    const auto job = managed_->compact(0, *find_method("refine"), 4);
+    ASSERT_TRUE(job) << job.error().message;
+    settle();
+    EXPECT_TRUE(managed_->job(*job).status);
+    EXPECT_EQ(managed_->job(*job).method, "generation");
+    EXPECT_EQ(real_cells(), 50u);
+}
+
 TEST_F(Managed, ASlotFileBringsItsTokensAndItsFoldBack) {
     feed_all(600);
     settle();
     const Json before = sequence();
-    const auto path = std::filesystem::temp_directory_path() / fmt::format("kvfold-preload-{}.slot", ::getpid());
+    const auto path =
+        std::filesystem::temp_directory_path() / fmt::format("kvfold-preload-{}.slot", ::getpid());
     ASSERT_GT(managed_->save_file(path.c_str(), 0, tokens_.data(), 600), 0u);
     ASSERT_TRUE(managed_->remove(0, -1, -1));
     std::vector<llama_token> tokens(600);

@@ -38,7 +38,9 @@ TEST(SavedStates, OneChangedBitAnywhereIsAnotherState) {
 
 TEST(SavedStates, TheOldestAreForgotten) {
     SavedStates saved;
-    const auto numbered = [](int i) { return std::vector<uint8_t>{static_cast<uint8_t>(i), static_cast<uint8_t>(i >> 8)}; };
+    const auto numbered = [](int i) {
+        return std::vector<uint8_t>{static_cast<uint8_t>(i), static_cast<uint8_t>(i >> 8)};
+    };
     for (int i = 0; i < 300; ++i)
         saved.remember(numbered(i), log_of(1));
     EXPECT_EQ(saved.find(numbered(0)), nullptr);
