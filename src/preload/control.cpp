@@ -34,17 +34,19 @@ Json error_of(const Error& error) {
     }
 }
 
-Json policy_json(const Policy& policy) {
+// keep_last as it works, the default resolved.
+Json policy_json(const Policy& policy, size_t cells) {
     return {{"automatic", policy.automatic},   {"ratio", policy.ratio},
             {"method", policy.method->name},   {"high_water", policy.high_water},
-            {"keep_first", policy.keep_first}, {"keep_last", policy.keep_last}};
+            {"keep_first", policy.keep_first}, {"keep_last", newest_kept(policy, cells)}};
 }
 
 Json state(Registry& registry) {
     const auto managed = registry.managed();
     Json whole = managed ? managed->state() : Json::object();
     whole["context"] = registry.describe();
-    whole["policy"] = policy_json(managed ? managed->policy() : Policy{});
+    whole["policy"] =
+        managed ? policy_json(managed->policy(), managed->cells_of_a_sequence()) : policy_json({}, 0);
     return whole;
 }
 
@@ -103,13 +105,19 @@ Json change_policy(ManagedContext& managed, const Json& request) {
     if (policy.keep_last < -1)
         return error_of(kBadRequest, "keep_last must be 0 or more, or -1 for the default");
     managed.set_policy(policy);
-    return {{"policy", policy_json(policy)}};
+    return {{"policy", policy_json(policy, managed.cells_of_a_sequence())}};
 }
+
+#ifdef MSG_NOSIGNAL
+constexpr int kNoSignal = MSG_NOSIGNAL;
+#else // macOS, untested: kvfold serve sets SO_NOSIGPIPE on both ends
+constexpr int kNoSignal = 0;
+#endif
 
 bool write_line(int fd, std::string line) {
     line += '\n';
     for (size_t sent = 0; sent < line.size();) {
-        const ssize_t count = ::send(fd, line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
+        const ssize_t count = ::send(fd, line.data() + sent, line.size() - sent, kNoSignal);
         if (count < 0 && errno == EINTR) continue;
         if (count <= 0) return false;
         sent += static_cast<size_t>(count);

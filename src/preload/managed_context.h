@@ -39,7 +39,8 @@ class ManagedContext {
 
     llama_context* context() const { return ctx_; }
     uint32_t cells() const { return n_ctx_; }
-    uint32_t told_n_ctx() const { return n_ctx_ * virtual_; } // what the program is told
+    uint32_t cells_of_a_sequence() const { return n_ctx_seq_; } // at most
+    uint32_t told_n_ctx() const { return n_ctx_ * virtual_; }   // what the program is told
     uint32_t told_n_ctx_seq() const { return n_ctx_seq_ * virtual_; }
 
     // The wrapped calls. They return what llama.cpp returned, unless said otherwise.

@@ -10,11 +10,6 @@ constexpr double kMostFolded = 0.75; // of the high-water mark: beyond it old fo
 constexpr double kRefold = 2;        // by this much
 constexpr size_t kLeastGain = 64, kLeastUrgentGain = 16; // cells
 
-size_t newest_kept(const Policy& policy, size_t cells) {
-    if (policy.keep_last >= 0) return static_cast<size_t>(policy.keep_last);
-    return std::min<size_t>(256, cells / 8);
-}
-
 Budget budget_for(size_t before, size_t after, size_t head, size_t tail) {
     Budget budget;
     budget.ratio = static_cast<double>(before) / static_cast<double>(after);
@@ -24,6 +19,11 @@ Budget budget_for(size_t before, size_t after, size_t head, size_t tail) {
 }
 
 } // namespace
+
+size_t newest_kept(const Policy& policy, size_t cells) {
+    if (policy.keep_last >= 0) return static_cast<size_t>(policy.keep_last);
+    return std::min<size_t>(256, cells / 8);
+}
 
 std::optional<FoldPlan> plan_fold(const SequenceLog& log, const Policy& policy, size_t cells, bool urgent) {
     const size_t before = log.cells();

@@ -29,6 +29,9 @@ struct FoldPlan {
 // urgent: cells have run out, so small gains count too.
 std::optional<FoldPlan> plan_fold(const SequenceLog& log, const Policy& policy, size_t cells, bool urgent);
 
+// Newest cells kept as they are, of a sequence that may use `cells` cells.
+size_t newest_kept(const Policy& policy, size_t cells);
+
 // The budget for folding a whole sequence at a ratio that somebody asked for.
 Budget whole_budget(const SequenceLog& log, const Policy& policy, double ratio);
 

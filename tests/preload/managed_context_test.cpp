@@ -22,25 +22,31 @@ class Managed : public ::testing::Test {
     void SetUp() override {
         model_ = testing::load_model("KVFOLD_MODEL_SMOL");
         ASSERT_TRUE(model_);
-        ctx_ = testing::make_context(model_, {.n_ctx = kCells, .n_seq_max = 2});
-        ASSERT_TRUE(ctx_);
         tokens_ = testing::filler_tokens(model_.get(), 2000);
-        Policy policy;
-        policy.automatic = true;
-        policy.method = *find_method("select"); // the cheapest that folds
-        manage(policy);
+        manage(folding());
     }
 
-    void manage(const Policy& policy) {
+    // Two sequences, in one cache or each in its own half.
+    void manage(const Policy& policy, bool unified = true) {
+        managed_.reset();
+        ctx_ = testing::make_context(model_, {.n_ctx = kCells, .n_seq_max = 2, .unified = unified});
+        ASSERT_TRUE(ctx_);
         llama_context_params params = llama_context_default_params();
         params.n_ctx = kCells;
         params.n_seq_max = 2;
-        params.kv_unified = true;
+        params.kv_unified = unified;
         params.n_threads = params.n_threads_batch = 1;
         managed_ = std::make_unique<ManagedContext>(ctx_.get(), model_.get(), params, 4, 1, policy);
     }
 
     void TearDown() override { managed_.reset(); }
+
+    static Policy folding() {
+        Policy policy;
+        policy.automatic = true;
+        policy.method = *find_method("select"); // the cheapest that folds
+        return policy;
+    }
 
     // As a program would, through the manager. Returns llama_decode's answer.
     int feed(llama_pos first, llama_pos last, llama_seq_id seq_id = 0) {
@@ -88,9 +94,7 @@ TEST_F(Managed, APromptThreeTimesTheCellsGoesIn) {
 }
 
 TEST_F(Managed, WithoutAPolicyTheProgramHearsThatCellsRanOut) {
-    Policy observing;
-    managed_.reset();
-    manage(observing);
+    manage({});
     EXPECT_EQ(feed(0, kCells), 0);
     EXPECT_EQ(feed(kCells, kCells + 1), 1);
     EXPECT_EQ(sequence()["tokens"], kCells);
@@ -228,6 +232,20 @@ TEST_F(Managed, TwoSequencesShareTheCells) {
     EXPECT_LE(real_cells(0) + real_cells(1), kCells);
     EXPECT_EQ(sequence(0)["tokens"], 640);
     EXPECT_EQ(sequence(1)["tokens"], 640);
+}
+
+TEST_F(Managed, InASplitCacheEachSequenceFoldsInItsOwnHalf) {
+    manage(folding(), /*unified=*/false);
+    for (llama_pos pos = 0; pos < 512; pos += 64)
+        ASSERT_EQ(feed(pos, pos + 64, 1), 0);
+    for (llama_pos pos = 0; pos < 128; pos += 64)
+        ASSERT_EQ(feed(pos, pos + 64, 0), 0);
+    settle();
+    while (sequence(1)["folding"].get<bool>())
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_EQ(real_cells(0), 128u); // never folded
+    EXPECT_LE(real_cells(1), kCells / 2);
+    EXPECT_EQ(sequence(1)["tokens"], 512);
 }
 
 TEST_F(Managed, AnUnknownSlotARunningFoldAndARatioWithoutRoomAreErrors) {
