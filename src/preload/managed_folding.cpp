@@ -55,16 +55,14 @@ bool ManagedContext::has_room(const std::vector<BatchEntry>& entries, size_t& fu
 
 llama_seq_id ManagedContext::best_to_fold(size_t stream, bool urgent, FoldPlan& plan) const {
     llama_seq_id best = -1;
-    const auto sharing = std::count_if(logs_.begin(), logs_.end(),
-                                       [&](const auto& entry) { return stream_of(entry.first) == stream; });
-    const size_t share = n_ctx_seq_ / static_cast<size_t>(std::max<std::ptrdiff_t>(1, sharing));
     for (const auto& [seq_id, log] : logs_) {
         if (stream_of(seq_id) != stream) continue;
         const auto refused = refused_.find(seq_id);
         if (refused != refused_.end() && log.end() >= refused->second &&
             log.end() < refused->second + kGrowthBeforeRetry)
             continue;
-        const auto candidate = plan_fold(log, policy_, share, urgent);
+        const size_t others = std::min<size_t>(n_ctx_seq_, used(stream) - log.cells());
+        const auto candidate = plan_fold(log, policy_, n_ctx_seq_ - others, urgent);
         if (!candidate || (best >= 0 && candidate->gain() <= plan.gain())) continue;
         best = seq_id;
         plan = *candidate;
