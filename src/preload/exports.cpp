@@ -190,16 +190,16 @@ KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_memory_seq_keep)(llama_memory_t memory, 
 
 KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_memory_seq_add)(llama_memory_t memory, llama_seq_id seq_id,
                                                         llama_pos p0, llama_pos p1, llama_pos delta) {
+    const auto original = [&] { real().llama_memory_seq_add(memory, seq_id, p0, p1, delta); };
     on_managed(
-        memory, [&](ManagedContext& m) { m.shift(seq_id, p0, p1, delta); },
-        [&] { real().llama_memory_seq_add(memory, seq_id, p0, p1, delta); });
+        memory, [&](ManagedContext& m) { m.move_positions(seq_id, original); }, original);
 }
 
 KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_memory_seq_div)(llama_memory_t memory, llama_seq_id seq_id,
                                                         llama_pos p0, llama_pos p1, int divisor) {
+    const auto original = [&] { real().llama_memory_seq_div(memory, seq_id, p0, p1, divisor); };
     on_managed(
-        memory, [&](ManagedContext& m) { m.divide(seq_id, p0, p1, divisor); },
-        [&] { real().llama_memory_seq_div(memory, seq_id, p0, p1, divisor); });
+        memory, [&](ManagedContext& m) { m.move_positions(seq_id, original); }, original);
 }
 
 KVFOLD_EXPORT llama_pos KVFOLD_WRAPPER(llama_memory_seq_pos_min)(llama_memory_t memory, llama_seq_id seq_id) {

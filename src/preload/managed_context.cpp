@@ -196,25 +196,15 @@ void ManagedContext::keep(llama_seq_id seq_id) {
     real().llama_memory_seq_keep(llama_get_memory(ctx_), seq_id);
 }
 
-void ManagedContext::shift(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta) {
+void ManagedContext::move_positions(llama_seq_id seq_id, const std::function<void()>& call) {
     Lock lock(mutex_);
     const Inside inside;
     begin_call();
-    for (const llama_seq_id id : sequences_of(seq_id))
+    const auto concerned = sequences_of(seq_id);
+    for (const llama_seq_id id : concerned)
         touch(id, 0);
-    real().llama_memory_seq_add(llama_get_memory(ctx_), seq_id, p0, p1, delta);
-    for (const llama_seq_id id : sequences_of(seq_id))
-        relearn(id, {});
-}
-
-void ManagedContext::divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int divisor) {
-    Lock lock(mutex_);
-    const Inside inside;
-    begin_call();
-    for (const llama_seq_id id : sequences_of(seq_id))
-        touch(id, 0);
-    real().llama_memory_seq_div(llama_get_memory(ctx_), seq_id, p0, p1, divisor);
-    for (const llama_seq_id id : sequences_of(seq_id))
+    call();
+    for (const llama_seq_id id : concerned)
         relearn(id, {});
 }
 

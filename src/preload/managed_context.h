@@ -51,8 +51,8 @@ class ManagedContext {
     bool remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1);
     void copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1);
     void keep(llama_seq_id seq_id);
-    void shift(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta);
-    void divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int divisor);
+    // call adds to positions or divides them: which token stands where is not known afterwards.
+    void move_positions(llama_seq_id seq_id, const std::function<void()>& call);
     // What makes a program start a sequence again, as it does on sliding windows, when it wants to cut inside
     // the folded region: the last folded position, less the window, for programs ask for that much before a
     // cut.

@@ -86,8 +86,6 @@ void SequenceLog::copy(const SequenceLog& from, llama_pos p0, llama_pos p1) {
     if (!from.fold_.empty() && takes_fold) fold_ = from.fold_;
 }
 
-void SequenceLog::forget_tokens() { std::fill(tokens_.begin(), tokens_.end(), LLAMA_TOKEN_NULL); }
-
 void SequenceLog::set_fold(const Fold& fold) { fold_ = fold; }
 
 } // namespace kvfold::preload

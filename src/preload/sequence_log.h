@@ -44,7 +44,6 @@ class SequenceLog {
     // Tokens of positions below p1 of another sequence. REQUIRES: !from.tears_fold(p1, -1) or all of it.
     void copy(const SequenceLog& from, llama_pos p0, llama_pos p1);
 
-    void forget_tokens(); // positions were moved: what stands where is no longer known
     void set_fold(const Fold& fold);
 
   private:

@@ -234,6 +234,19 @@ TEST_F(Managed, TwoSequencesShareTheCells) {
     EXPECT_EQ(sequence(1)["tokens"], 640);
 }
 
+TEST_F(Managed, MovedPositionsAreCountedAndTheirTokensForgotten) {
+    manage({});
+    ASSERT_EQ(feed(0, 100), 0);
+    ASSERT_TRUE(managed_->remove(0, 40, 50));
+    managed_->move_positions(0, [&] { llama_memory_seq_add(llama_get_memory(ctx_.get()), 0, 50, -1, -10); });
+    EXPECT_EQ(sequence()["tokens"], 90);
+    EXPECT_EQ(sequence()["cells"], 90);
+    EXPECT_EQ(sequence()["tokens_known"], false);
+    EXPECT_TRUE(managed_->can_shift());
+    managed_->set_policy(folding());
+    EXPECT_FALSE(managed_->can_shift());
+}
+
 TEST_F(Managed, InASplitCacheEachSequenceFoldsInItsOwnHalf) {
     manage(folding(), /*unified=*/false);
     for (llama_pos pos = 0; pos < 512; pos += 64)
