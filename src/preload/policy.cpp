@@ -31,24 +31,25 @@ std::optional<FoldPlan> plan_fold(const SequenceLog& log, const Policy& policy, 
     const size_t tail =
         urgent ? std::min(newest_kept(policy, cells), before / 8) : newest_kept(policy, cells);
     const size_t folded = log.fold().cells;
-    if (before <= head + folded + tail + 2) return std::nullopt;
-    const size_t fresh = before - head - folded - tail;
+    if (before <= head + tail + 2) return std::nullopt;
+    const size_t fresh = before - std::min(before, head + folded + tail);
     const auto fresh_after =
-        std::max<size_t>(2, static_cast<size_t>(static_cast<double>(fresh) / policy.ratio));
+        std::min(fresh, std::max<size_t>(2, static_cast<size_t>(static_cast<double>(fresh) / policy.ratio)));
+    const size_t least_gain = urgent ? kLeastUrgentGain : kLeastGain;
 
+    const size_t newer = head + folded + fresh_after + tail; // cells after folding what is new
     const double most = kMostFolded * policy.high_water * static_cast<double>(cells);
-    FoldPlan plan;
-    plan.cells_before = before;
-    if (folded == 0 || static_cast<double>(head + folded + fresh_after + tail) <= most) {
-        plan.cells_after = head + folded + fresh_after + tail;
-        plan.budget = budget_for(before, plan.cells_after, head + folded, tail);
-    } else {
-        const auto all = static_cast<size_t>(static_cast<double>(folded + fresh_after) / kRefold);
-        plan.cells_after = head + std::max<size_t>(2, all) + tail;
-        plan.budget = budget_for(before, plan.cells_after, head, tail);
-    }
-    if (plan.cells_after + (urgent ? kLeastUrgentGain : kLeastGain) > before) return std::nullopt;
-    return plan;
+    const bool fits = folded == 0 || static_cast<double>(newer) <= most;
+    if (fits && newer + least_gain <= before)
+        return FoldPlan{budget_for(before, newer, head + folded, tail), before, newer};
+
+    // Old folds are folded again when they fill the room, or when nothing else frees cells that are needed
+    // now.
+    if (folded == 0 || (fits && !urgent)) return std::nullopt;
+    const auto all = static_cast<size_t>(static_cast<double>(folded + fresh_after) / kRefold);
+    const size_t whole = head + std::max<size_t>(2, all) + tail;
+    if (whole + least_gain > before) return std::nullopt;
+    return FoldPlan{budget_for(before, whole, head, tail), before, whole};
 }
 
 Budget whole_budget(const SequenceLog& log, const Policy& policy, double ratio) {

@@ -49,6 +49,15 @@ TEST(FoldPlan, WhenCellsRunOutShorterOnesAreFoldedToo) {
     EXPECT_TRUE(plan_fold(log_of(200), Policy{}, kCells, /*urgent=*/true));
 }
 
+TEST(FoldPlan, WhenNothingIsNewAndCellsRunOutOldFoldsAreFoldedAgain) {
+    const SequenceLog log = log_of(1600, {4, 1580, 150}); // 170 cells, 16 of them new
+    EXPECT_FALSE(plan_fold(log, Policy{}, 512, /*urgent=*/false));
+    const auto plan = plan_fold(log, Policy{}, 512, /*urgent=*/true);
+    ASSERT_TRUE(plan);
+    EXPECT_EQ(plan->budget.keep_first, 4);
+    EXPECT_GE(plan->gain(), 60u);
+}
+
 TEST(FoldPlan, EveryPlanFitsTheRegions) {
     for (const size_t cells : {256u, 512u, 2048u, 8192u}) {
         for (llama_pos end = 20; end <= static_cast<llama_pos>(cells); end += 13) {
