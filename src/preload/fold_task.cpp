@@ -52,7 +52,8 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     if (regions.region.empty())
         return fail(ErrorCode::invalid_argument, "sequence {} has nothing to fold at this ratio", seq_id);
     task->region_size = regions.region.size();
-    const llama_pos first = section.cells[regions.region.front()].pos;
+    // Behind the head, not at the region's first cell: folded cells stand anywhere in what they stand for.
+    const llama_pos first = section.cells[regions.head.back()].pos + 1;
     task->fold = {first, section.cells[regions.region.back()].pos + 1, regions.folded};
     if (!log.fold().empty() && log.fold().end <= first) { // the older fold stays, as part of the head
         task->fold.cells += static_cast<uint32_t>(first - log.fold().end) + log.fold().cells;

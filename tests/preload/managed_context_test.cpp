@@ -178,6 +178,20 @@ TEST_F(Managed, ASavedStateBringsItsTokensBack) {
     EXPECT_EQ(sequence()["cells"], cells);
 }
 
+TEST_F(Managed, TheBooksAgreeWithTheCellsHoweverOftenASequenceIsFolded) {
+    managed_->set_policy({});
+    ASSERT_EQ(feed(0, 300), 0);
+    for (llama_pos end = 300; end < 340; end += 10) {
+        const auto job = managed_->compact(0, *find_method("select"), 2);
+        ASSERT_TRUE(job) << job.error().message;
+        settle();
+        ASSERT_TRUE(managed_->job(*job).status);
+        EXPECT_EQ(sequence()["cells"], real_cells()) << "at " << end;
+        ASSERT_EQ(feed(end, end + 10), 0);
+    }
+    EXPECT_EQ(sequence()["cells"], real_cells());
+}
+
 TEST_F(Managed, ASequenceOfUnknownTokensIsStudiedByGeneration) {
     managed_->set_policy({});
     ASSERT_EQ(feed(0, 200), 0);
