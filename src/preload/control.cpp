@@ -50,16 +50,18 @@ Json state(Registry& registry) {
     return whole;
 }
 
+// The method that the request names, else the policy's.
+Result<const Method*> method_of(const Json& request, const Policy& policy) {
+    if (!request.contains("method")) return policy.method;
+    return find_method(request.at("method").get<std::string>());
+}
+
 Json compact(ManagedContext& managed, const Json& request) {
-    const Method* method = nullptr;
-    if (request.contains("method")) {
-        const auto found = find_method(request.at("method").get<std::string>());
-        if (!found) return error_of(kBadRequest, found.error().message);
-        method = *found;
-    }
+    const auto method = method_of(request, managed.policy());
+    if (!method) return error_of(method.error());
     const double ratio = request.value("ratio", managed.policy().ratio);
     if (!(ratio >= 1) || !std::isfinite(ratio)) return error_of(kBadRequest, "ratio must be 1 or more");
-    const auto job = managed.compact(request.at("id_slot").get<llama_seq_id>(), method, ratio);
+    const auto job = managed.compact(request.at("id_slot").get<llama_seq_id>(), *method, ratio);
     if (!job) return error_of(job.error());
     return {{"job", *job}};
 }
@@ -87,11 +89,9 @@ Json job(ManagedContext& managed, const Json& request) {
 
 Json change_policy(ManagedContext& managed, const Json& request) {
     Policy policy = managed.policy();
-    if (request.contains("method")) {
-        const auto found = find_method(request.at("method").get<std::string>());
-        if (!found) return error_of(kBadRequest, found.error().message);
-        policy.method = *found;
-    }
+    const auto method = method_of(request, policy);
+    if (!method) return error_of(method.error());
+    policy.method = *method;
     policy.automatic = request.value("automatic", policy.automatic);
     policy.ratio = request.value("ratio", policy.ratio);
     policy.high_water = request.value("high_water", policy.high_water);

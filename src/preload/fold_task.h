@@ -17,7 +17,7 @@ struct FoldTask {
     llama_pos last() const { return fold.end - 1; } // newest position that changes; cells behind it may go on
 };
 
-// Reads the sequence and plans. keep_fold: a fold that the budget's head keeps; the new one joins it.
+// Reads the sequence and plans. An older fold that the budget's head keeps joins the new one in the books.
 // Fails as read_sequence and plan_regions do.
 Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id seq_id,
                                                CompactRequest request, const SequenceLog& log);

@@ -98,9 +98,11 @@ class ManagedContext {
     llama_seq_id best_to_fold(size_t stream, bool urgent, FoldPlan& plan) const; // -1: none
     Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget, int threads);
     int all_threads() const { return std::max(1, llama_n_threads_batch(ctx_)); }
+    bool start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, int threads);
+    void refuse(llama_seq_id seq_id, const std::string& reason);
     void touch(llama_seq_id seq_id, llama_pos p0); // cells from p0 on change: a fold of them is void
     void run_fold(const std::stop_token& stop);
-    Status finish_fold(Lock& lock, Result<CompactState>& compact);
+    Status finish_fold(Result<CompactState>& compact);
     void wait_for_fold(Lock& lock);
 
     llama_context* const ctx_;

@@ -76,12 +76,7 @@ bool ManagedContext::make_room(Lock& lock, size_t stream) {
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/true, plan);
         if (seq_id < 0) return false;
-        const auto job = start_fold(seq_id, policy_.method, plan.budget, all_threads());
-        if (!job) {
-            refused_[seq_id] = log_of(seq_id).end();
-            log_warning("sequence {} cannot be folded: {}", seq_id, job.error().message);
-            return true; // others may
-        }
+        if (!start_or_refuse(seq_id, plan, all_threads())) return true; // others may be folded
     }
     wait_for_fold(lock);
     return true;
@@ -104,11 +99,20 @@ void ManagedContext::fold_when_high(bool generating) {
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/false, plan);
         if (seq_id < 0) continue;
         const int threads = generating ? std::max(1, all_threads() / 2) : all_threads();
-        const auto job = start_fold(seq_id, policy_.method, plan.budget, threads);
-        if (job) return;
-        refused_[seq_id] = log_of(seq_id).end();
-        log_warning("sequence {} cannot be folded: {}", seq_id, job.error().message);
+        if (start_or_refuse(seq_id, plan, threads)) return;
     }
+}
+
+bool ManagedContext::start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, int threads) {
+    const auto job = start_fold(seq_id, policy_.method, plan.budget, threads);
+    if (!job) refuse(seq_id, job.error().message);
+    return job.has_value();
+}
+
+// Not tried again before the sequence has grown or changed.
+void ManagedContext::refuse(llama_seq_id seq_id, const std::string& reason) {
+    refused_[seq_id] = log_of(seq_id).end();
+    log_warning("sequence {} cannot be folded: {}", seq_id, reason);
 }
 
 Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget,
@@ -158,7 +162,7 @@ void ManagedContext::run_fold(const std::stop_token& stop) {
     Lock lock(mutex_);
     changed_.wait_for(lock, kPromise, [&] { return !size_promised_ || stop.stop_requested(); });
     JobResult& job = jobs_[running_job_];
-    job.status = finish_fold(lock, compact);
+    job.status = finish_fold(compact);
     job.done = true;
     const std::unique_ptr<FoldTask> task = std::move(fold_);
     FoldRecord record{task->seq_id, job.method, task->fold.begin, task->last(), {}, {}};
@@ -172,14 +176,13 @@ void ManagedContext::run_fold(const std::stop_token& stop) {
         journal_.folded(std::move(record), task->region_size);
     } else if (job.status.error().code != ErrorCode::cancelled) {
         record.error = job.status.error().message;
-        log_warning("sequence {} cannot be folded: {}", task->seq_id, record.error);
-        refused_[task->seq_id] = log_of(task->seq_id).end();
+        refuse(task->seq_id, record.error);
         journal_.folded(std::move(record), task->region_size);
     }
     changed_.notify_all();
 }
 
-Status ManagedContext::finish_fold(Lock&, Result<CompactState>& compact) {
+Status ManagedContext::finish_fold(Result<CompactState>& compact) {
     if (!compact) return tl::unexpected(compact.error());
     if (fold_is_void_) return fail(ErrorCode::cancelled, "the sequence was cut while it was folded");
     const Timer timer;
@@ -196,7 +199,7 @@ Result<uint64_t> ManagedContext::compact(llama_seq_id seq_id, const Method* meth
     if (closed_ || log == logs_.end()) return fail(ErrorCode::io, "slot {} holds nothing", seq_id);
     if (fold_)
         return fail(ErrorCode::cancelled, "a fold of slot {} is running; try again later", fold_->seq_id);
-    return start_fold(seq_id, method ? method : policy_.method, whole_budget(log->second, policy_, ratio),
+    return start_fold(seq_id, method, whole_budget(log->second, policy_, ratio),
                       std::max(1, all_threads() / 2));
 }
 

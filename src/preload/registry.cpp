@@ -149,12 +149,15 @@ void Registry::manage(llama_context* ctx, llama_model* model, const llama_contex
 }
 
 void Registry::release(llama_context* ctx) {
-    std::shared_ptr<ManagedContext> gone; // ends outside the lock: it waits for its fold
-    const std::lock_guard lock(mutex_);
-    if (!managed_ || managed_->context() != ctx) return;
-    policy_ = managed_->policy();
-    gone = std::move(managed_);
-    memory_ = nullptr;
+    std::shared_ptr<ManagedContext> gone;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!managed_ || managed_->context() != ctx) return;
+        policy_ = managed_->policy();
+        gone = std::move(managed_);
+        memory_ = nullptr;
+    }
+    gone->close(); // the control thread may hold it still
 }
 
 std::shared_ptr<ManagedContext> Registry::find(const llama_context* ctx) {

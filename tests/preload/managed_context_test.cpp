@@ -277,13 +277,13 @@ TEST_F(Managed, InASplitCacheEachSequenceFoldsInItsOwnHalf) {
 
 TEST_F(Managed, AnUnknownSlotARunningFoldAndARatioWithoutRoomAreErrors) {
     managed_->set_policy({});
-    EXPECT_FALSE(managed_->compact(0, nullptr, 4));
+    EXPECT_FALSE(managed_->compact(0, &default_method(), 4));
     ASSERT_EQ(feed(0, 300), 0);
-    EXPECT_FALSE(managed_->compact(1, nullptr, 4));
-    EXPECT_FALSE(managed_->compact(0, nullptr, 300));
+    EXPECT_FALSE(managed_->compact(1, &default_method(), 4));
+    EXPECT_FALSE(managed_->compact(0, &default_method(), 300));
     EXPECT_EQ(real_cells(), 300u);
-    ASSERT_TRUE(managed_->compact(0, nullptr, 4));
-    EXPECT_FALSE(managed_->compact(0, nullptr, 4));
+    ASSERT_TRUE(managed_->compact(0, &default_method(), 4));
+    EXPECT_FALSE(managed_->compact(0, &default_method(), 4));
 }
 
 } // namespace
