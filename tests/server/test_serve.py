@@ -185,14 +185,15 @@ class ServeSmol(LongerThanTheCells, ServeTest):
         """A conversation that grows by a passage a turn; every third answer is hung up on."""
         text, turns = "", 0
         while time.monotonic() < until:
-            text += words("dialogue", 60 * turns, 60 * turns + 60) + "\n"
-            if len(text) > 12000:
-                text = ""
+            text += words("dialogue", 60 * (turns % 20), 60 * (turns % 20) + 60) + "\n"
             body = {"prompt": text, "n_predict": 24, "temperature": 0, "id_slot": slot, "stream": turns % 3 == 2}
             if body["stream"]:
                 self.hang_up(server, body)
             else:
-                text += server.ask("/completion", body)["content"] + "\n"
+                answer = server.ask("/completion", body)
+                tokens = sum(answer["timings"][part] for part in ("cache_n", "prompt_n", "predicted_n"))
+                # Characters do not bound the tokens: some answers are rows of digits.
+                text = text + answer["content"] + "\n" if tokens < 6 * CELLS else ""
             turns += 1
         return turns
 
