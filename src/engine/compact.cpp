@@ -4,6 +4,8 @@
 #include "state/live_sequence.h"
 #include "study/self_study.h"
 
+#include <algorithm>
+
 namespace kvfold {
 
 namespace {
@@ -21,6 +23,13 @@ Status check_tokens(std::span<const llama_token> tokens, const KvSection& sectio
                     "{} tokens given for a sequence whose last position is {}; give one "
                     "token for each position",
                     tokens.size(), last);
+    const auto nulls = std::count(tokens.begin(), tokens.end(), LLAMA_TOKEN_NULL);
+    if (static_cast<size_t>(nulls) + 2 > tokens.size())
+        return fail(ErrorCode::invalid_argument, "no text to study: all tokens given are LLAMA_TOKEN_NULL");
+    if (nulls > 0 && method.study.reads(Source::prefill))
+        return fail(ErrorCode::invalid_argument,
+                    "method {} reads the sequence from its start, and {} positions have no token", method.name,
+                    nulls);
     return {};
 }
 
@@ -46,8 +55,10 @@ SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, 
     }
     const KvSection& full = snapshot.sections.front();
     KvSection compact{full.streams, full.stream, full.has_extra, {}, {}, {}, full.values_transposed};
-    for (const uint32_t cell : regions.head)
-        compact.cells.push_back(full.cells[cell]);
+    for (const std::vector<uint32_t>* kept : {&regions.head, &regions.pinned}) {
+        for (const uint32_t cell : *kept)
+            compact.cells.push_back(full.cells[cell]);
+    }
     for (const uint32_t place : spread_slots(mean_kept, regions.region.size()))
         compact.cells.push_back(full.cells[regions.region[place]]);
     for (const uint32_t cell : regions.tail)
@@ -55,6 +66,7 @@ SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, 
 
     const auto join = [&regions](const CacheTensor& tensor, const CacheTensor* folded) {
         CacheTensor joined = take_cells(tensor, regions.head);
+        append_cells(joined, take_cells(tensor, regions.pinned));
         if (folded) append_cells(joined, *folded);
         append_cells(joined, take_cells(tensor, regions.tail));
         return joined;
@@ -102,7 +114,8 @@ Result<Study> study_region(llama_model* model, const AttentionMap& map, const Se
     Study study;
     std::vector<Passage> drafts;
     if (plan.reads_text()) {
-        const auto passages = plan_passages(plan, request.tokens, cells_to_study(regions), rng);
+        const CanGoBack can = map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
+        const auto passages = plan_passages(plan, request.tokens, cells_to_study(regions), can, rng);
         KVFOLD_TRY(study, read_in_scratch(model, map, snapshot, passages, request));
         if (plan.draft_share == 0) return study;
         KVFOLD_TRY(const SequenceState compact, first_compact_cache(map, snapshot, study, regions, request));

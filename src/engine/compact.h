@@ -12,8 +12,9 @@ namespace kvfold {
 struct CompactRequest {
     const Method* method = &default_method();
     Budget budget;
-    std::span<const llama_token>
-        tokens; // of the sequence: token i at position i. Baselines and generation need none
+    // Of the sequence: token i at position i, LLAMA_TOKEN_NULL where no token stands (images, removed cells).
+    // Baselines and generation need none.
+    std::span<const llama_token> tokens;
     llama_context_params context = llama_context_default_params(); // how the user's context was made
     uint64_t seed = 1;
     int threads = 0; // for study and solve; 0 = as many as llama.cpp uses in the user's context

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 
 namespace kvfold {
@@ -16,11 +17,16 @@ std::vector<uint32_t> cells_by_position(const KvSection& section) {
     return order;
 }
 
-Regions split(const std::vector<uint32_t>& order, size_t head, size_t folded, size_t tail) {
+Regions split(const std::vector<uint32_t>& order, size_t head, size_t folded, size_t tail,
+              std::vector<uint32_t> pinned) {
     const auto begin = order.begin(), end = order.end();
     const auto head_end = begin + static_cast<std::ptrdiff_t>(head);
     const auto tail_begin = end - static_cast<std::ptrdiff_t>(tail);
-    return {{begin, head_end}, {head_end, tail_begin}, {tail_begin, end}, static_cast<uint32_t>(folded)};
+    return {{begin, head_end},
+            {head_end, tail_begin},
+            {tail_begin, end},
+            static_cast<uint32_t>(folded),
+            std::move(pinned)};
 }
 
 } // namespace
@@ -35,19 +41,25 @@ Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Met
     if (budget.keep_last < -1)
         return fail(ErrorCode::invalid_argument,
                     "keep_last is {}; give 0 or more cells, or -1 for the default", budget.keep_last);
-    const std::vector<uint32_t> order = cells_by_position(section);
+    std::vector<uint32_t> order = cells_by_position(section), pinned;
     const size_t cells = order.size();
     const auto target = static_cast<size_t>(std::llround(static_cast<double>(cells) / budget.ratio));
     const auto head = static_cast<size_t>(budget.keep_first);
-    if (target >= cells) return split(order, cells, 0, 0);
-    if (target < head + 2)
+    if (target >= cells) return split(order, cells, 0, 0, {});
+    if (section.has_extra) {
+        const auto is_pinned = [&](uint32_t cell) { return is_embedding(section.cells[cell]); };
+        std::copy_if(order.begin(), order.end(), std::back_inserter(pinned), is_pinned);
+        std::erase_if(order, is_pinned);
+    }
+    if (target < pinned.size() + head + 2)
         return fail(ErrorCode::invalid_argument,
-                    "ratio {} leaves {} of {} cells, fewer than keep_first {} + 2; lower "
+                    "ratio {} leaves {} of {} cells, fewer than keep_first {} + 2{}; lower "
                     "the ratio or keep_first",
-                    budget.ratio, target, cells, head);
-    if (keep == Method::Keep::newest) return split(order, head, 0, target - head);
-    if (keep == Method::Keep::oldest) return split(order, target - 1, 0, 1);
-    const size_t left = target - head;
+                    budget.ratio, target, cells, head,
+                    pinned.empty() ? "" : fmt::format(" + {} of images", pinned.size()));
+    const size_t left = target - head - pinned.size();
+    if (keep == Method::Keep::newest) return split(order, head, 0, left, std::move(pinned));
+    if (keep == Method::Keep::oldest) return split(order, head + left - 1, 0, 1, std::move(pinned));
     const size_t tail =
         budget.keep_last >= 0 ? static_cast<size_t>(budget.keep_last) : std::min<size_t>(64, left / 4);
     if (tail >= left)
@@ -55,7 +67,7 @@ Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Met
                     "ratio {} leaves {} of {} cells, no room beside keep_first {} and keep_last "
                     "{}; lower the ratio or keep less",
                     budget.ratio, target, cells, head, tail);
-    return split(order, head, left - tail, tail);
+    return split(order, head, left - tail, tail, std::move(pinned));
 }
 
 std::vector<uint32_t> spread_slots(const std::vector<double>& mean_kept, size_t region_size) {

@@ -1,6 +1,8 @@
 // Which cells of a sequence stay as they are, which are folded, and where the folded ones stand.
 //
 //   [head: kept verbatim | region: T cells -> t cells | tail: kept verbatim]
+//
+// Cells of embeddings that were given instead of tokens (images, audio) stay verbatim wherever they stand.
 #pragma once
 
 #include "method/method.h"
@@ -17,7 +19,8 @@ struct Budget {
 struct Regions {
     std::vector<uint32_t> head, region, tail; // indices into the section's cells, by rising position
     uint32_t folded = 0;                      // t: cells that the region becomes; 0 = dropped
-    size_t cells_after() const { return head.size() + folded + tail.size(); }
+    std::vector<uint32_t> pinned;             // amid the region, kept verbatim
+    size_t cells_after() const { return head.size() + pinned.size() + folded + tail.size(); }
 };
 
 // Fails with invalid_argument when the ratio leaves no room for what is to be kept, saying what would fit.

@@ -1,5 +1,6 @@
 #include "state/sequence_state.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -348,6 +349,12 @@ Attempt<void> read_sections(const Input& input, const Cursor& from, SequenceStat
 }
 
 } // namespace
+
+bool is_embedding(const CellMeta& cell) {
+    constexpr size_t kTokenOffset = 8, kNoToken = 0xFF; // LLAMA_TOKEN_NULL is -1
+    return std::all_of(cell.extra.begin() + kTokenOffset, cell.extra.end(),
+                       [](uint8_t byte) { return byte == kNoToken; });
+}
 
 Result<SequenceState> decode_sequence(std::span<const uint8_t> bytes, size_t first_offset) {
     const auto attempt = [&](bool has_extra, SequenceState& state) {

@@ -9,7 +9,8 @@ namespace kvfold {
 
 // One attention layer, as its flash-attention node shows it.
 struct AttentionLayer {
-    int layer = 0;         // the model's layer number
+    int layer = 0;         // the model's layer number, that of its cache
+    Index readers = 1;     // layers that read this cache; some models share one between several
     Index heads = 0;       // query heads
     Index kv_heads = 0;    // H; heads / kv_heads query heads share one KV head
     Index key_width = 0;   // d
@@ -17,17 +18,19 @@ struct AttentionLayer {
     float scale = 1;       // factor of the logits
     float softcap = 0;     // of the logits; 0 = none
     float alibi = 0;       // largest ALiBi slope; 0 = the model has none
+    bool latent = false;   // values are a view of the keys (MLA)
 };
 
-// The queries of one layer: a row a token, the heads side by side.
+// The queries to one layer's cache: a row a token and reader, the heads side by side.
 struct LayerQueries {
-    Matrix rows; // [tokens, heads * d]
+    Matrix rows; // [tokens * readers, heads * d]
+    Index readers = 1;
 };
 
 // The reference queries of a study, layer by layer in the order of AttentionMap::layers.
 struct Study {
     std::vector<LayerQueries> layers;
-    Index tokens() const { return layers.empty() ? 0 : layers.front().rows.rows(); }
+    Index tokens() const { return layers.empty() ? 0 : layers.front().rows.rows() / layers.front().readers; }
 };
 
 } // namespace kvfold

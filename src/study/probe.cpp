@@ -34,6 +34,26 @@ Status check_kind(const llama_model* model) {
     return {};
 }
 
+// Adds a layer, or one more reader to the layer whose cache it shares. The first one writes the cache, so the
+// key that was noted for it is the one that the state holds.
+Status merge_layer(std::vector<ProbedLayer>& layers, const ProbedLayer& probed) {
+    const auto is_same_cache = [&](const ProbedLayer& layer) {
+        return layer.attention.layer == probed.attention.layer;
+    };
+    const auto known = std::find_if(layers.begin(), layers.end(), is_same_cache);
+    if (known == layers.end()) {
+        layers.push_back(probed);
+        return {};
+    }
+    AttentionLayer& writer = known->attention;
+    const AttentionLayer& reader = probed.attention;
+    if (reader.heads != writer.heads || reader.scale != writer.scale || reader.softcap != writer.softcap)
+        return fail(ErrorCode::unsupported,
+                    "layers of this model that attend differently share the cache of layer {}", writer.layer);
+    ++writer.readers;
+    return {};
+}
+
 // The layers of the first section in its order, matched by the bytes of their first key: the state format
 // does not say which layers a section holds, the graph does not say which cache a layer uses.
 Result<std::vector<AttentionLayer>> match_section(const KvSection& section,
@@ -73,10 +93,18 @@ Result<AttentionMap> probe_attention(llama_model* model, llama_context_params pa
     const llama_vocab* vocab = llama_model_get_vocab(model);
     const llama_token token = std::max(llama_vocab_bos(vocab), 0);
     KVFOLD_CHECK(decode_tokens(ctx.get(), {&token, 1}, 0, Outputs::none));
+    std::vector<ProbedLayer> caches;
+    for (const ProbedLayer& layer : probed) {
+        if (layer.attention.latent)
+            return fail(ErrorCode::unsupported,
+                        "this model uses multi-head latent attention (MLA): its keys and values are one "
+                        "latent vector, which cannot be fitted apart");
+        KVFOLD_CHECK(merge_layer(caches, layer));
+    }
     KVFOLD_TRY(const SequenceState state, read_sequence(ctx.get(), 0));
 
     AttentionMap map;
-    KVFOLD_TRY(map.layers, match_section(state.sections.front(), probed));
+    KVFOLD_TRY(map.layers, match_section(state.sections.front(), caches));
     map.has_window = state.sections.size() > 1;
     map.has_recurrent = !state.recurrent.empty();
     for (const AttentionLayer& layer : map.layers) {

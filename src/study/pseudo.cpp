@@ -46,13 +46,14 @@ class NgramModel {
 
 } // namespace
 
-std::vector<Passage> pseudo_passages(TokenSpan context, size_t count, std::mt19937_64& rng) {
+std::vector<Passage> pseudo_passages(TokenSpan text, llama_pos behind, size_t count,
+                                     std::mt19937_64& rng) {
     constexpr size_t kPassage = 256;
-    const NgramModel model(context);
+    const NgramModel model(text);
     std::vector<Passage> passages;
     for (size_t done = 0; done < count; done += kPassage) {
-        Passage passage{{}, static_cast<llama_pos>(context.size())};
-        llama_token before = 0, last = context[rng() % context.size()];
+        Passage passage{{}, behind};
+        llama_token before = 0, last = text[rng() % text.size()];
         for (size_t i = 0; i < std::min(kPassage, count - done); ++i) {
             const llama_token next = model.next(before, last, rng);
             passage.tokens.push_back(next);

@@ -40,6 +40,7 @@ std::optional<AttentionLayer> read_attention_node(const ggml_tensor* node) {
     // ggml divides the scale by the softcap inside the node's evaluation, not in its parameters.
     layer.scale = parameters[0];
     layer.alibi = parameters[1];
+    layer.latent = v->view_src && v->view_src == k->view_src;
     return layer;
 }
 
@@ -73,19 +74,23 @@ QueryTap::QueryTap(const std::vector<AttentionLayer>& layers, Index capacity) {
         const auto number = static_cast<size_t>(layer.layer);
         if (slot_of_layer_.size() <= number) slot_of_layer_.resize(number + 1, -1);
         slot_of_layer_[number] = static_cast<int>(study_.layers.size());
-        study_.layers.push_back({Matrix(capacity, layer.heads * layer.key_width)});
+        study_.layers.push_back(
+            {Matrix(capacity * layer.readers, layer.heads * layer.key_width), layer.readers});
         filled_.push_back(0);
     }
 }
 
-Index QueryTap::rows_filled() const {
-    return filled_.empty() ? 0 : *std::min_element(filled_.begin(), filled_.end());
+Index QueryTap::tokens_filled() const {
+    Index tokens = filled_.empty() ? 0 : filled_.front() / study_.layers.front().readers;
+    for (size_t slot = 0; slot < filled_.size(); ++slot)
+        tokens = std::min(tokens, filled_[slot] / study_.layers[slot].readers);
+    return tokens;
 }
 
 Study QueryTap::take() {
-    const Index rows = rows_filled();
+    const Index tokens = tokens_filled();
     for (LayerQueries& layer : study_.layers)
-        layer.rows.conservativeResize(rows, Eigen::NoChange);
+        layer.rows.conservativeResize(tokens * layer.readers, Eigen::NoChange);
     slot_of_layer_.clear(); // nothing is left to fill
     filled_.clear();
     return std::move(study_);

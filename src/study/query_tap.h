@@ -32,9 +32,9 @@ class QueryTap {
     QueryTap(const std::vector<AttentionLayer>& layers, Index capacity);
 
     void open(bool is_open) { open_ = is_open; }
-    Index rows_filled() const;
+    Index tokens_filled() const; // read by every layer
 
-    // The study so far, shrunk to the rows that were filled. From then on the tap declines everything.
+    // The study so far, shrunk to the tokens that were read. From then on the tap declines everything.
     Study take();
 
     // For llama_context_params: cb_eval = QueryTap::callback, cb_eval_user_data = the tap.

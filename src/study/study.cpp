@@ -1,32 +1,47 @@
 #include "study/study.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace kvfold {
 
 namespace {
 
-std::vector<Passage> passages_of(Source source, size_t count, TokenSpan context, std::mt19937_64& rng) {
-    switch (source) {
-    case Source::tail:
-        return tail_passages(context, count);
-    case Source::pseudo:
-        return pseudo_passages(context, count, rng);
-    case Source::repeat:
-        return repeat_passages(context, count, rng);
-    case Source::prefill:
-        return prefill_passages(context);
-    }
-    return {};
+std::vector<llama_token> text_of(TokenSpan context) {
+    std::vector<llama_token> text;
+    std::copy_if(context.begin(), context.end(), std::back_inserter(text),
+                 [](llama_token token) { return token != LLAMA_TOKEN_NULL; });
+    return text;
 }
 
 } // namespace
 
-std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, size_t cells,
+std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, size_t cells, CanGoBack can,
                                    std::mt19937_64& rng) {
+    const std::vector<llama_token> text = text_of(context);
+    const auto behind = static_cast<llama_pos>(context.size());
+    const auto passages_of = [&](Source source, size_t count) -> std::vector<Passage> {
+        switch (source) {
+        case Source::tail: {
+            std::vector<Passage> newest = tail_passages(context, count);
+            if (can == CanGoBack::no) {
+                for (Passage& passage : newest)
+                    passage.first_pos = behind;
+            }
+            return newest;
+        }
+        case Source::pseudo:
+            return pseudo_passages(text, behind, count, rng);
+        case Source::repeat:
+            return repeat_passages(text, behind, count, rng);
+        case Source::prefill:
+            return prefill_passages(context);
+        }
+        return {};
+    };
     std::vector<Passage> passages;
     for (const StudyPlan::Part& part : plan.parts) {
-        for (Passage& passage : passages_of(part.source, plan.tokens_for(part.share, cells), context, rng))
+        for (Passage& passage : passages_of(part.source, plan.tokens_for(part.share, cells)))
             passages.push_back(std::move(passage));
     }
     return passages;

@@ -22,6 +22,9 @@ struct StudyPlan {
     size_t max_tokens_a_part = 768; // a bound on time and memory for very long contexts
     float draft_share = 0;          // tokens of drafted self-study / cells to fold; 0 = none
 
+    bool reads(Source source) const {
+        return std::any_of(parts.begin(), parts.end(), [&](const Part& part) { return part.source == source; });
+    }
     bool reads_text() const { return !parts.empty(); } // else the sequence's tokens need not be known
 
     // Tokens that a share comes to: at least one.
@@ -31,9 +34,13 @@ struct StudyPlan {
     }
 };
 
+// A recurrent state cannot go back to an earlier token.
+enum class CanGoBack : bool { no, yes };
+
 // The passages of all parts of a plan, drafts excepted, for a fold of `cells` cells. Seeded: the same seed
-// gives the same passages. REQUIRES: context.size() >= 2.
-std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, size_t cells,
+// gives the same passages. Where the model cannot go back, the newest tokens (`tail`) are read again behind the
+// sequence instead of where they stand. REQUIRES: two tokens of text in the context.
+std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, size_t cells, CanGoBack can,
                                    std::mt19937_64& rng);
 
 // Tokens in all passages: rows the tap must have room for.

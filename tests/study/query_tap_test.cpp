@@ -114,20 +114,20 @@ TEST_P(QueryTapOn, DeclinesWhenClosedOrFullAndCountsItsRows) {
     const auto tokens = testing::filler_tokens(studied.model.get(), 30);
     ASSERT_EQ(testing::decode(ctx.get(), tokens, 0), 0);
     EXPECT_EQ(witness.wanted, 0);
-    EXPECT_EQ(witness.tap.rows_filled(), 0);
+    EXPECT_EQ(witness.tap.tokens_filled(), 0);
 
     witness.tap.open(true);
     ASSERT_EQ(testing::decode(ctx.get(), tokens, 30), 0);
     EXPECT_EQ(static_cast<size_t>(witness.wanted), studied.map.layers.size());
-    EXPECT_EQ(witness.tap.rows_filled(), 30);
+    EXPECT_EQ(witness.tap.tokens_filled(), 30);
     ASSERT_EQ(testing::decode(ctx.get(), tokens, 60), 0); // 60 rows are more than was announced
-    EXPECT_EQ(witness.tap.rows_filled(), 30);
+    EXPECT_EQ(witness.tap.tokens_filled(), 30);
 
     EXPECT_EQ(witness.tap.take().tokens(), 30);
     const int wanted = witness.wanted;
     ASSERT_EQ(testing::decode(ctx.get(), tokens, 90), 0); // nothing left to fill
     EXPECT_EQ(witness.wanted, wanted);
-    EXPECT_EQ(witness.tap.rows_filled(), 0);
+    EXPECT_EQ(witness.tap.tokens_filled(), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, QueryTapOn, ::testing::Values("KVFOLD_MODEL_SMOL", "KVFOLD_MODEL_GEMMA"),

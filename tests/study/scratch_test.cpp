@@ -192,7 +192,7 @@ TEST(Scratch, PassagesOfAPlanAreReadWhereTheyStand) {
         .parts = {
             {Source::tail, 0.2f}, {Source::pseudo, 0.3f}, {Source::prefill, 1}, {Source::repeat, 0.2f}}};
     std::mt19937_64 rng(1);
-    const auto passages = plan_passages(plan, context, context.size(), rng);
+    const auto passages = plan_passages(plan, context, context.size(), CanGoBack::yes, rng);
 
     const SequenceState snapshot = testing::snapshot_of(ctx.get());
     std::vector<float> progress;

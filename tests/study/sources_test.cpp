@@ -36,8 +36,9 @@ bool is_same(const std::vector<Passage>& a, const std::vector<Passage>& b) {
 
 std::vector<Passage> random_passages(Source source, TokenSpan context, size_t count, uint64_t seed) {
     std::mt19937_64 rng(seed);
-    return source == Source::pseudo ? pseudo_passages(context, count, rng)
-                                    : repeat_passages(context, count, rng);
+    const auto behind = static_cast<llama_pos>(context.size());
+    return source == Source::pseudo ? pseudo_passages(context, behind, count, rng)
+                                    : repeat_passages(context, behind, count, rng);
 }
 
 TEST(TailPassages, AreTheNewestTokensWhereTheyStand) {
@@ -187,11 +188,11 @@ TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
 
     const Tokens context = text_like(800);
     std::mt19937_64 rng(1), same(1), other(2);
-    const auto passages = plan_passages(plan, context, context.size(), rng);
+    const auto passages = plan_passages(plan, context, context.size(), CanGoBack::yes, rng);
     EXPECT_EQ(count_tokens(passages), 300);
     EXPECT_EQ(passages.front().tokens.size(), 100u);
-    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, context.size(), same)));
-    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, context.size(), other)));
+    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, context.size(), CanGoBack::yes, same)));
+    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, context.size(), CanGoBack::yes, other)));
 }
 
 TEST(Studies, AreAppendedRowByRow) {
