@@ -20,20 +20,25 @@ struct ContextDeleter {
 using ModelPtr = std::unique_ptr<llama_model, ModelDeleter>;
 using ContextPtr = std::unique_ptr<llama_context, ContextDeleter>;
 
-// The model that the environment variable names; null, and a failure of the test, when there is none.
-// llama.cpp's log is silenced, errors included: tests of failures would fill the screen.
-inline ModelPtr load_model(const char* variable) {
+// Null, and a failure of the test, when it cannot be loaded. llama.cpp's log is silenced, errors included: tests
+// of failures would fill the screen.
+inline ModelPtr load_model_file(const std::string& path) {
     llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
+    llama_model_params params = llama_model_default_params();
+    params.n_gpu_layers = 0; // logits are compared between runs
+    ModelPtr model(llama_model_load_from_file(path.c_str(), params));
+    if (!model) ADD_FAILURE() << "cannot load " << path;
+    return model;
+}
+
+// The model that the environment variable names.
+inline ModelPtr load_model(const char* variable) {
     const char* path = std::getenv(variable);
     if (path == nullptr) {
         ADD_FAILURE() << variable << " is not set: eval \"$(scripts/setup --print-env)\" and export it";
         return nullptr;
     }
-    llama_model_params params = llama_model_default_params();
-    params.n_gpu_layers = 0; // logits are compared between runs
-    ModelPtr model(llama_model_load_from_file(path, params));
-    if (!model) ADD_FAILURE() << "cannot load " << path << " (" << variable << ")";
-    return model;
+    return load_model_file(path);
 }
 
 struct ContextOptions {
