@@ -143,6 +143,71 @@ INSTANTIATE_TEST_SUITE_P(Models, Compactable,
                                            "gemma2", "gemma3", "gpt_oss", "granite_hybrid", "falcon_h1", "qwen35"),
                          [](const auto& info) { return std::string(info.param); });
 
+// An image as a multimodal program gives it: `side` x `side` embeddings that share one temporal position.
+int decode_image(llama_context* ctx, llama_pos pos, int side) {
+    const int width = llama_model_n_embd(llama_get_model(ctx)), count = side * side;
+    std::mt19937 random(3);
+    std::normal_distribution<float> normal;
+    std::vector<float> embeddings(static_cast<size_t>(count * width));
+    for (float& value : embeddings)
+        value = normal(random);
+    std::vector<llama_pos> positions(static_cast<size_t>(4 * count), 0); // t, y, x, unused: one behind the other
+    std::vector<int32_t> seq_counts(static_cast<size_t>(count), 1);
+    llama_seq_id sequence = 0;
+    std::vector<llama_seq_id*> seq_ids(static_cast<size_t>(count), &sequence);
+    std::vector<int8_t> outputs(static_cast<size_t>(count), 0);
+    for (int i = 0; i < count; ++i) {
+        positions[static_cast<size_t>(i)] = pos;
+        positions[static_cast<size_t>(count + i)] = pos + i / side;
+        positions[static_cast<size_t>(2 * count + i)] = pos + i % side;
+    }
+    return llama_decode(ctx, {count, nullptr, embeddings.data(), positions.data(), seq_counts.data(), seq_ids.data(),
+                              outputs.data()});
+}
+
+class WithImages : public Tiny {};
+
+TEST_P(WithImages, ImageCellsStayVerbatimAmidTheRegion) {
+    constexpr llama_pos kImage = kTokens;
+    constexpr int kSide = 4;
+    ASSERT_EQ(decode_image(ctx_.get(), kImage, kSide), 0);
+    ASSERT_EQ(testing::decode(ctx_.get(), {next_.begin(), next_.begin() + 80}, kImage + kSide), 0);
+    std::vector<llama_token> tokens = tokens_;
+    tokens.insert(tokens.end(), kSide, LLAMA_TOKEN_NULL);
+    tokens.insert(tokens.end(), next_.begin(), next_.begin() + 80);
+
+    const auto image_cells = [](const KvSection& section) {
+        std::vector<uint32_t> cells;
+        for (uint32_t i = 0; i < section.cells.size(); ++i) {
+            if (is_embedding(section.cells[i])) cells.push_back(i);
+        }
+        return cells;
+    };
+    const SequenceState before = testing::snapshot_of(ctx_.get());
+    ASSERT_EQ(image_cells(before.sections[0]).size(), static_cast<size_t>(kSide * kSide));
+    const auto report = compact_sequence(ctx_.get(), 0, testing::request_for(tokens, 4));
+    ASSERT_TRUE(report) << report.error().message;
+    const SequenceState after = testing::snapshot_of(ctx_.get());
+    EXPECT_EQ(after.sections[0].cells.size(), before.sections[0].cells.size() / 4);
+    const KvSection &old_cells = before.sections[0], &new_cells = after.sections[0];
+    const auto was = image_cells(old_cells), is = image_cells(new_cells);
+    ASSERT_EQ(is.size(), was.size());
+    for (size_t i = 0; i < is.size(); ++i) {
+        EXPECT_EQ(new_cells.cells[is[i]].pos, kImage);
+        EXPECT_EQ(new_cells.cells[is[i]].extra, old_cells.cells[was[i]].extra);
+    }
+    for (size_t layer = 0; layer < old_cells.keys.size(); ++layer) {
+        EXPECT_EQ(take_cells(new_cells.keys[layer], is).bytes, take_cells(old_cells.keys[layer], was).bytes);
+        EXPECT_EQ(take_cells(new_cells.values[layer], is).bytes, take_cells(old_cells.values[layer], was).bytes);
+    }
+    const std::vector<uint32_t> text(was.size(), 20); // broken twin: other cells of the region do not stay
+    EXPECT_NE(take_cells(new_cells.keys[0], text).bytes, take_cells(old_cells.keys[0], text).bytes);
+    EXPECT_EQ(testing::decode(ctx_.get(), {next_[90]}, static_cast<llama_pos>(tokens.size())), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, WithImages, ::testing::Values("qwen2vl", "qwen35"),
+                         [](const auto& info) { return std::string(info.param); });
+
 TEST(Latent, KeysAndValuesAreRefused) {
     const char* folder = std::getenv("KVFOLD_TINY_MODELS");
     ASSERT_TRUE(folder);

@@ -56,6 +56,17 @@ TEST(TailPassages, LeaveTheFirstTokenAlone) {
     EXPECT_EQ(passages[0].tokens.size(), 49u);
 }
 
+TEST(TailPassages, GoBackNoFurtherThanText) {
+    Tokens context = counting(500);
+    context[470] = context[300] = LLAMA_TOKEN_NULL;
+    const auto passages = tail_passages(context, 60);
+    ASSERT_EQ(passages.size(), 1u);
+    EXPECT_EQ(passages[0].first_pos, 471);
+    EXPECT_EQ(passages[0].tokens.size(), 29u);
+    context.back() = LLAMA_TOKEN_NULL;
+    EXPECT_TRUE(tail_passages(context, 60).empty());
+}
+
 TEST(PrefillPassages, AreTheWholeContextFromItsStart) {
     const Tokens context = counting(5000);
     const auto passages = prefill_passages(context);
@@ -202,6 +213,32 @@ TEST(Studies, AreAppendedRowByRow) {
     EXPECT_EQ(study.layers[0].rows(1, 2), 1);
     EXPECT_EQ(study.layers[0].rows(2, 2), 5);
     EXPECT_EQ(study.layers[1].rows(2, 3), 6);
+}
+
+TEST(Passages, LeaveOutPositionsWithoutText) {
+    Tokens context = text_like(700);
+    for (size_t i = 100; i < 300; ++i)
+        context[i] = LLAMA_TOKEN_NULL;
+    std::mt19937_64 rng(5);
+    const StudyPlan plan{
+        .parts = {{Source::tail, 0.2f}, {Source::pseudo, 0.2f}, {Source::repeat, 0.2f}}};
+    for (const Passage& passage : plan_passages(plan, context, 700, CanGoBack::yes, rng)) {
+        EXPECT_EQ(std::count(passage.tokens.begin(), passage.tokens.end(), LLAMA_TOKEN_NULL), 0);
+        const auto end = passage.first_pos + static_cast<llama_pos>(passage.tokens.size());
+        EXPECT_TRUE(passage.first_pos == 700 || end == 700) << passage.first_pos;
+    }
+}
+
+TEST(Passages, StandBehindTheSequenceWhereTheModelCannotGoBack) {
+    const Tokens context = text_like(700);
+    const StudyPlan plan{.parts = {{Source::tail, 0.1f}, {Source::repeat, 0.1f}}};
+    for (const CanGoBack can : {CanGoBack::no, CanGoBack::yes}) {
+        std::mt19937_64 rng(5);
+        const auto passages = plan_passages(plan, context, context.size(), can, rng);
+        EXPECT_EQ(passages.front().tokens, Tokens(context.end() - 70, context.end()));
+        EXPECT_EQ(passages.front().first_pos, can == CanGoBack::no ? 700 : 630);
+        EXPECT_EQ(passages.back().first_pos, 700);
+    }
 }
 
 } // namespace
