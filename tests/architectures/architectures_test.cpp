@@ -143,6 +143,65 @@ INSTANTIATE_TEST_SUITE_P(Models, Compactable,
                                            "gemma2", "gemma3", "gpt_oss", "granite_hybrid", "falcon_h1", "qwen35"),
                          [](const auto& info) { return std::string(info.param); });
 
+struct CacheTypes {
+    const char* name;
+    testing::ContextOptions options;
+};
+[[maybe_unused]] void PrintTo(const CacheTypes& types, std::ostream* out) { *out << types.name; }
+
+class InACacheOf : public ::testing::TestWithParam<CacheTypes> {};
+
+// Keys are rounded to the type before the values are fitted, so the report's error is that of the cells which are
+// stored, up to the rounding of the values.
+TEST_P(InACacheOf, CompactCellsHaveTheTypesOfTheCache) {
+    for (const char* name : {"mha", "unequal_widths", "granite_hybrid"}) {
+        SCOPED_TRACE(name);
+        const char* folder = std::getenv("KVFOLD_TINY_MODELS");
+        ASSERT_TRUE(folder);
+        const testing::ModelPtr model = testing::load_model_file(std::string(folder) + "/" + name + ".gguf");
+        testing::ContextOptions options = GetParam().options;
+        options.n_ctx = 512;
+        const ContextPtr ctx = testing::make_context(model, options);
+        ASSERT_TRUE(ctx);
+        std::vector<llama_token> tokens(kTokens);
+        std::mt19937 random(7);
+        for (llama_token& token : tokens)
+            token = static_cast<llama_token>(3 + random() % 340);
+        ASSERT_EQ(testing::decode(ctx.get(), tokens, 0), 0);
+        const auto report = compact_sequence(ctx.get(), 0, testing::request_for(tokens, 2));
+        ASSERT_TRUE(report) << report.error().message;
+        const SequenceState after = testing::snapshot_of(ctx.get());
+        EXPECT_EQ(after.sections[0].cells.size(), kTokens / 2);
+        for (const CacheTensor& keys : after.sections[0].keys)
+            EXPECT_EQ(keys.type, options.type_k);
+        for (const CacheTensor& values : after.sections[0].values) {
+            EXPECT_EQ(values.type, options.type_v);
+            EXPECT_EQ(values.transposed, !options.flash_attention);
+        }
+        for (const HeadReport& head : report->heads)
+            EXPECT_LT(head.output_error, 0.5) << "layer " << head.layer << ", head " << head.head;
+        ASSERT_EQ(testing::decode(ctx.get(), {tokens[3]}, kTokens), 0);
+        for (const float logit : testing::last_logits(ctx.get()))
+            ASSERT_TRUE(std::isfinite(logit));
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Types, InACacheOf,
+    ::testing::Values(
+        CacheTypes{"f32", {.type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32}},
+        CacheTypes{"f16", {.type_k = GGML_TYPE_F16, .type_v = GGML_TYPE_F16}},
+        CacheTypes{"bf16", {.type_k = GGML_TYPE_BF16, .type_v = GGML_TYPE_BF16}},
+        CacheTypes{"q8_0", {.type_k = GGML_TYPE_Q8_0, .type_v = GGML_TYPE_Q8_0}},
+        CacheTypes{"q5_1", {.type_k = GGML_TYPE_Q5_1, .type_v = GGML_TYPE_Q5_1}},
+        CacheTypes{"q4_0", {.type_k = GGML_TYPE_Q4_0, .type_v = GGML_TYPE_Q4_0}},
+        CacheTypes{"q8_0_and_f16", {.type_k = GGML_TYPE_Q8_0, .type_v = GGML_TYPE_F16}},
+        CacheTypes{"f16_and_q4_0", {.type_k = GGML_TYPE_F16, .type_v = GGML_TYPE_Q4_0}},
+        CacheTypes{"plain_f32", {.flash_attention = false, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32}},
+        CacheTypes{"plain_q4_0_and_f16",
+                   {.flash_attention = false, .type_k = GGML_TYPE_Q4_0, .type_v = GGML_TYPE_F16}}),
+    [](const auto& info) { return std::string(info.param.name); });
+
 // An image as a multimodal program gives it: `side` x `side` embeddings that share one temporal position.
 int decode_image(llama_context* ctx, llama_pos pos, int side) {
     const int width = llama_model_n_embd(llama_get_model(ctx)), count = side * side;
