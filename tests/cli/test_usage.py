@@ -1,8 +1,12 @@
 """What goes without a model, and what is refused before one is loaded."""
 import json
+import pathlib
+import sys
 
 from command import CommandTest
-from tiny_models import write_alibi_model, write_encoder_model
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "architectures"))
+import tiny_models  # noqa: E402
 
 
 class Usage(CommandTest):
@@ -58,7 +62,9 @@ class Usage(CommandTest):
 
     def test_models_that_cannot_be_compacted_are_refused_with_the_reason(self):
         text = self.text(100)
-        for write, words in ((write_alibi_model, "ALiBi"), (write_encoder_model, "encoder")):
+        cases = {tiny_models.alibi: "ALiBi", tiny_models.encoder: "encoder", tiny_models.mamba: "recurrent",
+                 tiny_models.mla: "MLA"}
+        for write, words in cases.items():
             with self.subTest(words):
                 write(self.folder / "tiny.gguf")
                 (self.folder / "out").write_text("as it was")
