@@ -113,7 +113,8 @@ Result<AttentionMap> probe_attention(llama_model* model, llama_context_params pa
                         "this model uses ALiBi: its attention depends on positions that "
                         "folded cells do not have");
     }
-    if (!map.has_window && llama_model_n_swa(model) > 0)
+    // The window's cache stands alone, or behind a section for the whole context that has no layers.
+    if (llama_model_n_swa(model) > 0 && (!map.has_window || map.layers.empty()))
         return fail(ErrorCode::unsupported,
                     "every layer of this model slides over {} tokens: there is no long "
                     "context to compact",

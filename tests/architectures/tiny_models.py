@@ -18,33 +18,45 @@ import gguf  # noqa: E402
 import numpy  # noqa: E402
 
 WIDTH, WIDE, LAYERS, CONTEXT, WINDOW = 64, 128, 3, 2048, 64
-HEADS, KV_HEADS, HEAD = 4, 2, 32  # a head is 32 wide: one block of the quantised cache types
-EXPERTS = 4
-SHARPNESS = 2.0  # of queries and keys, so that attention picks cells out instead of averaging all
-LETTERS = [chr(code) for code in range(0x21, 0x7F)]
-TOKENS = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", *LETTERS]
+HEADS, KV_HEADS, HEAD, EXPERTS = 4, 2, 32, 4  # a head is 32 wide: one block of the quantised cache types
+SHARPNESS = 1.5  # of queries and keys, so that attention picks cells out instead of averaging all
+TOKENS = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", *map(chr, range(0x21, 0x7F))]
+F32, Q4_0 = gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.Q4_0
+FEW, FEW_HEADS = {"heads": 2, "kv_heads": 1}, {"attention.head_count": 2, "attention.head_count_kv": 1}  # WIDTH in all
+SOME_EXPERTS = {"expert_count": EXPERTS, "expert_used_count": 2, "expert_feed_forward_length": WIDE}
+INNER, STATE, STATE_HEADS, KERNEL = 2 * WIDTH, 16, 4, 4
+SSM = {"ssm.conv_kernel": KERNEL, "ssm.inner_size": INNER, "ssm.state_size": STATE,
+       "ssm.time_step_rank": STATE_HEADS, "ssm.group_count": 1}
+DELTA = {**SSM, "ssm.inner_size": STATE_HEADS * STATE, "ssm.group_count": STATE_HEADS}
 
 
 class Weights:
-    """Named random tensors of one model."""
+    """Named random tensors of one model; `prefix` stands before the names while a layer is made."""
 
     def __init__(self, seed):
         self.random = numpy.random.default_rng(zlib.crc32(seed.encode()))
+        self.prefix = ""
         self.tensors = {}
 
-    def matrix(self, name, *shape, factor=1.0):
-        self.tensors[f"{name}.weight"] = self.random.normal(0, factor / shape[-1] ** 0.5, shape)
+    def matrix(self, factor=1.0, **shapes):
+        for name, shape in shapes.items():
+            self.vector(0.0, factor / shape[-1] ** 0.5, **{f"{name}.weight": shape})
 
-    def norm(self, name, *shape):
-        self.tensors[f"{name}.weight"] = self.random.normal(1, 0.1, shape)
+    def norm(self, *names, width=WIDTH):
+        self.vector(1.0, **{f"{name}.weight": width for name in names})
 
-    def vector(self, name, *shape, mean=0.0):
-        """name is whole: some have no ending."""
-        self.tensors[name] = self.random.normal(mean, 0.1, shape)
+    def biased_norm(self, *names):
+        self.norm(*names)
+        self.vector(**{f"{name}.bias": WIDTH for name in names})
+
+    def vector(self, mean=0.0, spread=0.1, **shapes):
+        """Names are whole: some have no ending."""
+        for name, shape in shapes.items():
+            self.tensors[self.prefix + name] = self.random.normal(mean, spread, shape).astype(numpy.float32)
 
 
-def write(path, architecture, settings, weights):
-    """settings: keys behind the architecture's name."""
+def write(path, architecture, settings, weights, kind=F32):
+    """settings: keys behind the architecture's name. kind: of the matrices whose rows are whole blocks."""
     part = path.with_suffix(".part")
     writer = gguf.GGUFWriter(part, architecture)
     writer.add_tokenizer_model("llama")
@@ -56,7 +68,7 @@ def write(path, architecture, settings, weights):
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(True)
-    writer.add_token_type_count(2)
+    writer.add_token_type_count(2)  # encoders ask for it
     basics = {"context_length": CONTEXT, "embedding_length": WIDTH, "block_count": LAYERS, "feed_forward_length": WIDE,
               "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "attention.key_length": HEAD,
               "attention.value_length": HEAD, "rope.dimension_count": HEAD,
@@ -66,7 +78,8 @@ def write(path, architecture, settings, weights):
                list: writer.add_array}[type(value)]
         add(f"{architecture}.{key}", value)
     for name, tensor in weights.tensors.items():
-        writer.add_tensor(name, tensor.astype(numpy.float32))
+        own = kind if tensor.ndim > 1 and tensor.shape[-1] % 32 == 0 else F32
+        writer.add_tensor(name, gguf.quants.quantize(tensor, own), raw_dtype=own)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -74,77 +87,93 @@ def write(path, architecture, settings, weights):
     part.replace(path)
 
 
-def ends(weights, tied=False):
-    """What stands before and behind the layers. tied: the output is the token embedding."""
-    weights.matrix("token_embd", len(TOKENS), WIDTH, factor=1.0 if tied else WIDTH ** 0.5)
-    weights.norm("output_norm", WIDTH)
-    if not tied:
-        weights.matrix("output", len(TOKENS), WIDTH, factor=2.0)
-
-
-def attention(weights, block, heads=HEADS, kv_heads=KV_HEADS, key=HEAD, value=HEAD, queries=1):
+def attention(weights, heads=HEADS, kv_heads=KV_HEADS, key=HEAD, value=HEAD, queries=1, bias=False):
     """queries: 2 where the query projection carries a gate as well."""
-    weights.norm(f"{block}.attn_norm", WIDTH)
-    weights.matrix(f"{block}.attn_q", queries * heads * key, WIDTH, factor=SHARPNESS)
-    weights.matrix(f"{block}.attn_k", kv_heads * key, WIDTH, factor=SHARPNESS)
-    weights.matrix(f"{block}.attn_v", kv_heads * value, WIDTH)
-    weights.matrix(f"{block}.attn_output", WIDTH, heads * value)
+    weights.norm("attn_norm")
+    weights.matrix(SHARPNESS, attn_q=(queries * heads * key, WIDTH), attn_k=(kv_heads * key, WIDTH))
+    weights.matrix(attn_v=(kv_heads * value, WIDTH), attn_output=(WIDTH, heads * value))
+    if bias:
+        weights.vector(**{"attn_q.bias": heads * key, "attn_k.bias": kv_heads * key, "attn_v.bias": kv_heads * value})
 
 
-def head_norms(weights, block, query=HEAD, key=HEAD):
-    weights.norm(f"{block}.attn_q_norm", query)
-    weights.norm(f"{block}.attn_k_norm", key)
+def head_norms(weights, width=HEAD, mean=SHARPNESS):
+    weights.vector(mean, **{"attn_q_norm.weight": width, "attn_k_norm.weight": width})
 
 
-def feed_forward(weights, block, norm="ffn_norm"):
-    weights.norm(f"{block}.{norm}", WIDTH)
-    for part in ("gate", "up"):
-        weights.matrix(f"{block}.ffn_{part}", WIDE, WIDTH)
-    weights.matrix(f"{block}.ffn_down", WIDTH, WIDE)
+def post_norms(weights):
+    weights.norm("post_attention_norm", "post_ffw_norm")
 
 
-def experts(weights, block, norm="ffn_norm"):
-    weights.norm(f"{block}.{norm}", WIDTH)
-    weights.matrix(f"{block}.ffn_gate_inp", EXPERTS, WIDTH)
-    for part in ("gate", "up"):
-        weights.matrix(f"{block}.ffn_{part}_exps", EXPERTS, WIDE, WIDTH)
-    weights.matrix(f"{block}.ffn_down_exps", EXPERTS, WIDTH, WIDE)
+def feed_forward(weights, norm="ffn_norm", ending=""):
+    weights.norm(norm)
+    weights.matrix(**{f"ffn_gate{ending}": (WIDE, WIDTH), f"ffn_up{ending}": (WIDE, WIDTH),
+                      f"ffn_down{ending}": (WIDTH, WIDE)})
 
 
-EXPERT_SETTINGS = {"expert_count": EXPERTS, "expert_used_count": 2}
-SSM = {"ssm.conv_kernel": 4, "ssm.inner_size": 2 * WIDTH, "ssm.state_size": 16, "ssm.time_step_rank": 4,
-       "ssm.group_count": 1}
+def experts(weights, norm="ffn_norm"):
+    weights.norm(norm)
+    weights.matrix(ffn_gate_inp=(EXPERTS, WIDTH), ffn_gate_exps=(EXPERTS, WIDE, WIDTH),
+                   ffn_up_exps=(EXPERTS, WIDE, WIDTH), ffn_down_exps=(EXPERTS, WIDTH, WIDE))
 
 
-def state_space(weights, block):
-    """A Mamba 2 mixer."""
-    inner, state, heads = SSM["ssm.inner_size"], SSM["ssm.state_size"], SSM["ssm.time_step_rank"]
-    convolved = inner + 2 * state
-    weights.norm(f"{block}.attn_norm", WIDTH)
-    weights.matrix(f"{block}.ssm_in", inner + convolved + heads, WIDTH)
-    weights.matrix(f"{block}.ssm_conv1d", convolved, SSM["ssm.conv_kernel"])
-    weights.vector(f"{block}.ssm_conv1d.bias", convolved)
-    weights.vector(f"{block}.ssm_dt.bias", heads)
-    weights.vector(f"{block}.ssm_a", heads, 1, mean=-1.0)
-    weights.vector(f"{block}.ssm_d", heads, 1)
-    weights.norm(f"{block}.ssm_norm", 1, inner)
-    weights.matrix(f"{block}.ssm_out", WIDTH, inner)
+def mamba1(weights):
+    weights.norm("attn_norm")
+    weights.matrix(ssm_in=(2 * INNER, WIDTH), ssm_conv1d=(INNER, KERNEL), ssm_x=(STATE_HEADS + 2 * STATE, INNER),
+                   ssm_dt=(INNER, STATE_HEADS), ssm_out=(WIDTH, INNER))
+    weights.vector(**{"ssm_conv1d.bias": INNER, "ssm_dt.bias": INNER, "ssm_d": INNER})
+    weights.vector(-1.0, ssm_a=(INNER, STATE))
+
+
+def mamba2(weights):
+    convolved = INNER + 2 * STATE
+    weights.norm("attn_norm")
+    weights.norm("ssm_norm", width=(1, INNER))
+    weights.matrix(ssm_in=(INNER + convolved + STATE_HEADS, WIDTH), ssm_conv1d=(convolved, KERNEL),
+                   ssm_out=(WIDTH, INNER))
+    weights.vector(**{"ssm_conv1d.bias": convolved, "ssm_dt.bias": STATE_HEADS, "ssm_d": (STATE_HEADS, 1)})
+    weights.vector(-1.0, ssm_a=(STATE_HEADS, 1))
+
+
+def delta_or_attention(weights, index, **mixers):
+    """Gated attention in every fourth layer; mixers: how many numbers a head each gives in the others."""
+    if index % 4 == 3:
+        attention(weights, queries=2)
+        return head_norms(weights)
+    inner = STATE_HEADS * STATE
+    weights.norm("attn_norm")
+    weights.norm("ssm_norm", width=STATE)
+    weights.matrix(attn_qkv=(3 * inner, WIDTH), attn_gate=(inner, WIDTH), ssm_conv1d=(3 * inner, KERNEL),
+                   ssm_out=(WIDTH, inner), **{name: (count * STATE_HEADS, WIDTH) for name, count in mixers.items()})
+    weights.vector(**{"ssm_dt.bias": STATE_HEADS})
+    weights.vector(-1.0, ssm_a=STATE_HEADS)
+
+
+def make(path, layer, layers=LAYERS, tied=False):
+    """layer(weights, index) makes one layer. tied: embedding and output are one, small beside what the layers add."""
+    weights = Weights(path.stem)
+    weights.matrix(0.5 if tied else WIDTH ** 0.5, token_embd=(len(TOKENS), WIDTH))
+    weights.vector(4.0 if tied else 1.0, **{"output_norm.weight": WIDTH})
+    if not tied:
+        weights.matrix(2.0, output=(len(TOKENS), WIDTH))
+    for index in range(layers):
+        weights.prefix = f"blk.{index}."
+        layer(weights, index)
+    weights.prefix = ""
+    return weights
 
 
 def transformer(path, architecture, layer, settings=None, layers=LAYERS, tied=False):
-    """layer(weights, block, index) makes the tensors of one layer."""
-    weights = Weights(path.stem)
-    ends(weights, tied)
-    for index in range(layers):
-        layer(weights, f"blk.{index}", index)
-    write(path, architecture, {"block_count": layers, **(settings or {})}, weights)
+    write(path, architecture, {"block_count": layers, **(settings or {})}, make(path, layer, layers, tied))
 
 
-def llama_like(path, settings, architecture="llama", **shapes):
-    def layer(weights, block, _):
-        attention(weights, block, **shapes)
-        feed_forward(weights, block)
-    transformer(path, architecture, layer, settings)
+def llama_like(path, settings, architecture="llama", *norms, network=feed_forward, layers=LAYERS, tied=False, **shapes):
+    """norms: each makes norms that a layer has beside the two."""
+    def layer(weights, _):
+        attention(weights, **shapes)
+        network(weights)
+        for norm in norms:
+            norm(weights)
+    transformer(path, architecture, layer, settings, layers, tied)
 
 
 def mha(path):
@@ -158,209 +187,210 @@ def mqa(path):
 
 
 def unequal_widths(path):
-    """Keys twice as wide as values; every second layer slides."""
-    llama_like(path, {"attention.key_length": 2 * HEAD, "rope.dimension_count": 2 * HEAD,
-                      "attention.sliding_window": WINDOW, "attention.sliding_window_pattern": [True, False, True],
-                      "rope.freq_base_swa": 10000.0, "expert_feed_forward_length": WIDE},
-               architecture="mimo2", key=2 * HEAD)
+    """Keys twice as wide as values."""
+    key = 2 * HEAD
+
+    def layer(weights, _):
+        attention(weights, key=key)
+        head_norms(weights, key)
+        weights.tensors[f"{weights.prefix}attn_qkv.weight"] = numpy.concatenate(
+            [weights.tensors.pop(f"{weights.prefix}attn_{part}.weight") for part in "qkv"])
+        weights.vector(1.0, post_attention_norm=WIDTH, post_ffw_norm=WIDTH)
+        weights.norm("ffn_norm")
+        weights.matrix(ffn_up=(2 * WIDE, WIDTH), ffn_down=(WIDTH, WIDE))
+    transformer(path, "plamo3", layer, {"attention.key_length": key, "rope.dimension_count": key})
+
+
+def all_window(path):
+    """Every layer slides."""
+    llama_like(path, {"attention.sliding_window": WINDOW, "attention.sliding_window_pattern": [True] * LAYERS,
+                      "expert_feed_forward_length": WIDE}, "mimo2")
 
 
 def qwen2(path):
     """Biases on queries, keys and values."""
-    def layer(weights, block, _):
-        attention(weights, block, heads=2, kv_heads=1)
-        for part, heads in (("q", 2), ("k", 1), ("v", 1)):
-            weights.vector(f"{block}.attn_{part}.bias", heads * HEAD)
-        feed_forward(weights, block)
-    transformer(path, "qwen2", layer, {"attention.head_count": 2, "attention.head_count_kv": 1})
+    llama_like(path, FEW_HEADS, "qwen2", bias=True, **FEW)
 
 
 def qwen3(path):
     """Queries and keys are normalised head by head."""
-    def layer(weights, block, _):
-        attention(weights, block)
-        head_norms(weights, block)
-        feed_forward(weights, block)
-    transformer(path, "qwen3", layer)
+    llama_like(path, {}, "qwen3", head_norms)
 
 
 def qwen2vl(path):
     """M-RoPE: a position has several parts."""
-    narrow = WIDTH // HEADS * 2  # queries are as wide as the model
-    def layer(weights, block, _):
-        attention(weights, block, heads=2, kv_heads=1, key=narrow, value=narrow)
-        feed_forward(weights, block)
-    transformer(path, "qwen2vl", layer, {"attention.head_count": 2, "attention.head_count_kv": 1,
-                                         "rope.dimension_sections": [4, 6, 6, 0]})
+    llama_like(path, {"rope.dimension_sections": [4, 6, 6, 0], **FEW_HEADS}, "qwen2vl", **FEW)
+
+
+def qwen3vl(path):
+    """M-RoPE whose parts take turns."""
+    llama_like(path, {"rope.dimension_sections": [6, 5, 5, 0]}, "qwen3vl", head_norms)
 
 
 def olmoe(path):
     """A mixture of experts, queries and keys normalised as a whole."""
-    def layer(weights, block, _):
-        attention(weights, block, heads=2, kv_heads=2)
-        head_norms(weights, block, query=2 * HEAD, key=2 * HEAD)
-        experts(weights, block)
-    transformer(path, "olmoe", layer, {"attention.head_count": 2, "attention.head_count_kv": 2, **EXPERT_SETTINGS})
+    llama_like(path, {**FEW_HEADS, "attention.head_count_kv": 2, **SOME_EXPERTS}, "olmoe",
+               lambda weights: head_norms(weights, WIDTH), network=experts, heads=2, kv_heads=2)
 
 
 def gemma2(path):
     """Logits are capped; every second layer slides."""
-    def layer(weights, block, _):
-        attention(weights, block)
-        weights.norm(f"{block}.post_attention_norm", WIDTH)
-        feed_forward(weights, block)
-        weights.norm(f"{block}.post_ffw_norm", WIDTH)
-    transformer(path, "gemma2", layer, {"attention.sliding_window": WINDOW, "attn_logit_softcapping": 5.0,
-                                        "final_logit_softcapping": 30.0}, layers=4, tied=True)
+    llama_like(path, {"attention.sliding_window": WINDOW, "attn_logit_softcapping": 5.0,
+                      "final_logit_softcapping": 30.0}, "gemma2", post_norms, layers=4, tied=True)
 
 
 def gemma3(path):
     """Five layers of six slide."""
-    def layer(weights, block, _):
-        attention(weights, block)
-        head_norms(weights, block)
-        weights.norm(f"{block}.post_attention_norm", WIDTH)
-        feed_forward(weights, block)
-        weights.norm(f"{block}.post_ffw_norm", WIDTH)
-    transformer(path, "gemma3", layer, {"attention.sliding_window": WINDOW}, layers=7)
+    llama_like(path, {"attention.sliding_window": WINDOW}, "gemma3", head_norms, post_norms, layers=7, tied=True)
 
 
 def gpt_oss(path):
     """Attention sinks: a logit a head that no cell has; every second layer slides; experts."""
-    def layer(weights, block, _):
-        attention(weights, block)
-        for part, heads in (("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)):
-            weights.vector(f"{block}.attn_{part}.bias", heads * HEAD)
-        weights.vector(f"{block}.attn_output.bias", WIDTH)
-        weights.vector(f"{block}.attn_sinks.weight", HEADS, mean=2.0)
-        experts(weights, block, norm="post_attention_norm")
-        weights.vector(f"{block}.ffn_gate_inp.bias", EXPERTS)
-        for part, width in (("gate", WIDE), ("up", WIDE), ("down", WIDTH)):
-            weights.vector(f"{block}.ffn_{part}_exps.bias", EXPERTS, width)
-    transformer(path, "gpt-oss", layer, {"attention.sliding_window": WINDOW, "expert_feed_forward_length": WIDE,
-                                         **EXPERT_SETTINGS}, layers=4)
+    def layer(weights, _):
+        attention(weights, bias=True)
+        weights.vector(2.0, **{"attn_sinks.weight": HEADS})
+        experts(weights, norm="post_attention_norm")
+        weights.vector(**{"attn_output.bias": WIDTH, "ffn_gate_inp.bias": EXPERTS})
+        weights.vector(**{f"ffn_{part}_exps.bias": (EXPERTS, width)
+                          for part, width in (("gate", WIDE), ("up", WIDE), ("down", WIDTH))})
+    transformer(path, "gpt-oss", layer, {"attention.sliding_window": WINDOW, **SOME_EXPERTS}, layers=4)
 
 
 def granite_hybrid(path):
-    """State space layers, and attention in every third."""
-    def layer(weights, block, index):
-        attention(weights, block) if index % 3 == 2 else state_space(weights, block)
-        feed_forward(weights, block)
-    heads = [KV_HEADS if index % 3 == 2 else 0 for index in range(6)]
-    transformer(path, "granitehybrid", layer, {"attention.head_count_kv": heads, "attention.scale": HEAD ** -0.5,
-                                               "residual_scale": 1.0, "embedding_scale": 1.0, "logit_scale": 1.0,
-                                               **SSM}, layers=6)
+    """Mamba 2 layers, and attention in every third."""
+    def layer(weights, index):
+        attention(weights) if index % 3 == 2 else mamba2(weights)
+        feed_forward(weights)
+    transformer(path, "granitehybrid", layer, {
+        "attention.head_count_kv": [0, 0, KV_HEADS] * 2, "attention.scale": HEAD ** -0.5, "residual_scale": 1.0,
+        "embedding_scale": 1.0, "logit_scale": 1.0, **SSM}, layers=6)
+
+
+def jamba(path):
+    """Mamba 1 layers, and attention without rotation in every third."""
+    def layer(weights, index):
+        if index % 3 == 2:
+            attention(weights, **FEW)
+        else:
+            mamba1(weights)
+            weights.norm("ssm_dt_norm", width=STATE_HEADS)
+            weights.norm("ssm_b_norm", "ssm_c_norm", width=STATE)
+        feed_forward(weights)
+    transformer(path, "jamba", layer, {**FEW_HEADS, "attention.head_count_kv": [0, 0, 1] * 2, **SSM}, layers=6)
 
 
 def falcon_h1(path):
-    """State space and attention side by side in every layer."""
-    def layer(weights, block, _):
-        state_space(weights, block)
-        attention(weights, block)
-        feed_forward(weights, block)
-        norm = weights.tensors.pop(f"{block}.ffn_norm.weight")
-        weights.tensors[f"{block}.ffn_norm"] = norm  # its name has no ending
+    """Mamba 2 and attention side by side in every layer."""
+    def layer(weights, _):
+        mamba2(weights)
+        attention(weights)
+        feed_forward(weights)
+        weights.tensors[f"{weights.prefix}ffn_norm"] = weights.tensors.pop(f"{weights.prefix}ffn_norm.weight")
     transformer(path, "falcon-h1", layer, SSM)
 
 
-def qwen35(path):
-    """Gated delta layers, attention in every fourth, with M-RoPE in turns."""
-    heads, state = 4, 16
-    inner = heads * state
+def qwen3next(path):
+    """Gated delta and attention, experts beside one that all tokens share."""
+    def layer(weights, index):
+        delta_or_attention(weights, index, ssm_ba=2)
+        experts(weights, norm="post_attention_norm")
+        feed_forward(weights, norm="ffn_gate_inp_shexp", ending="_shexp")  # a gate of a norm's shape
+    transformer(path, "qwen3next", layer, {**SOME_EXPERTS, **DELTA}, layers=4)
 
-    def layer(weights, block, index):
-        if index % 4 == 3:
-            attention(weights, block, queries=2)
-            head_norms(weights, block)
-        else:
-            weights.norm(f"{block}.attn_norm", WIDTH)
-            weights.matrix(f"{block}.attn_qkv", 3 * inner, WIDTH)
-            weights.matrix(f"{block}.attn_gate", inner, WIDTH)
-            weights.matrix(f"{block}.ssm_conv1d", 3 * inner, 4)
-            weights.vector(f"{block}.ssm_dt.bias", heads)
-            weights.vector(f"{block}.ssm_a", heads, mean=-1.0)
-            weights.matrix(f"{block}.ssm_beta", heads, WIDTH)
-            weights.matrix(f"{block}.ssm_alpha", heads, WIDTH)
-            weights.norm(f"{block}.ssm_norm", state)
-            weights.matrix(f"{block}.ssm_out", WIDTH, inner)
-        feed_forward(weights, block, norm="post_attention_norm")
-    transformer(path, "qwen35", layer, {"rope.dimension_sections": [6, 5, 5, 0], "ssm.conv_kernel": 4,
-                                        "ssm.inner_size": inner, "ssm.state_size": state,
-                                        "ssm.time_step_rank": heads, "ssm.group_count": heads}, layers=4)
+
+def qwen35(path):
+    """Gated delta and attention, with M-RoPE in turns."""
+    def layer(weights, index):
+        delta_or_attention(weights, index, ssm_beta=1, ssm_alpha=1)
+        feed_forward(weights, norm="post_attention_norm")
+    transformer(path, "qwen35", layer, {"rope.dimension_sections": [6, 5, 5, 0], **DELTA}, layers=4)
 
 
 def mla(path):
     """Multi-head latent attention: keys and values are views of one latent vector."""
     rank, rotated = 32, 16
 
-    def layer(weights, block, _):
-        weights.norm(f"{block}.attn_norm", WIDTH)
-        weights.norm(f"{block}.attn_q_a_norm", rank)
-        weights.norm(f"{block}.attn_kv_a_norm", rank)
-        weights.matrix(f"{block}.attn_q_a", rank, WIDTH)
-        weights.matrix(f"{block}.attn_q_b", HEADS * (HEAD + rotated), rank)
-        weights.matrix(f"{block}.attn_kv_a_mqa", rank + rotated, WIDTH)
-        weights.matrix(f"{block}.attn_k_b", HEADS, rank, HEAD)
-        weights.matrix(f"{block}.attn_v_b", HEADS, HEAD, rank)
-        weights.matrix(f"{block}.attn_output", WIDTH, HEADS * HEAD)
-        feed_forward(weights, block)
+    def layer(weights, _):
+        weights.norm("attn_norm")
+        weights.norm("attn_q_a_norm", "attn_kv_a_norm", width=rank)
+        weights.matrix(attn_q_a=(rank, WIDTH), attn_q_b=(HEADS * (HEAD + rotated), rank),
+                       attn_kv_a_mqa=(rank + rotated, WIDTH), attn_k_b=(HEADS, rank, HEAD),
+                       attn_v_b=(HEADS, HEAD, rank), attn_output=(WIDTH, HEADS * HEAD))
+        feed_forward(weights)
     transformer(path, "deepseek2", layer, {
         "attention.head_count_kv": 1, "attention.key_length": rank + rotated, "attention.value_length": rank,
         "attention.key_length_mla": HEAD + rotated, "attention.value_length_mla": HEAD, "attention.q_lora_rank": rank,
         "attention.kv_lora_rank": rank, "rope.dimension_count": rotated, "leading_dense_block_count": LAYERS,
-        "expert_feed_forward_length": WIDE, "expert_shared_count": 1, **EXPERT_SETTINGS})
+        "expert_shared_count": 1, **SOME_EXPERTS})
+
+
+def gemma3n(path):
+    """The last layer reads the cache of an earlier one."""
+    layers, streams, narrow, rank = 21, 4, 256, 64  # llama.cpp fixes these: the first twenty keep a cache of their own
+
+    def layer(weights, _):
+        attention(weights)
+        head_norms(weights, mean=0.5)  # logits are not scaled down by the width
+        feed_forward(weights)
+        post_norms(weights)
+        weights.norm("post_norm", "altup_correct_scale", "altup_router_norm", "laurel_post_norm")
+        weights.matrix(inp_gate=(narrow, WIDTH), proj=(WIDTH, narrow), altup_correct_coef=(streams, streams),
+                       altup_predict_coef=(streams * streams, streams), altup_router=(streams, WIDTH),
+                       laurel_l=(rank, WIDTH), laurel_r=(WIDTH, rank))
+    weights = make(path, layer, layers, tied=True)
+    weights.norm("per_layer_proj_norm", width=narrow)
+    weights.matrix(altup_proj=(streams - 1, WIDTH, WIDTH), altup_unembd_proj=(streams - 1, WIDTH, WIDTH),
+                   per_layer_token_embd=(len(TOKENS), narrow * layers), per_layer_model_proj=(narrow * layers, WIDTH))
+    write(path, "gemma3n", {"block_count": layers, "attention.sliding_window": WINDOW}, weights, kind=Q4_0)
 
 
 def mamba(path):
-    """State space layers alone: a state that does not grow."""
-    inner, state, rank = 2 * WIDTH, 16, 4
+    """Mamba 1 layers alone: a state that does not grow."""
+    transformer(path, "mamba", lambda weights, _: mamba1(weights), SSM)
 
-    def layer(weights, block, _):
-        weights.norm(f"{block}.attn_norm", WIDTH)
-        weights.matrix(f"{block}.ssm_in", 2 * inner, WIDTH)
-        weights.matrix(f"{block}.ssm_conv1d", inner, 4)
-        weights.vector(f"{block}.ssm_conv1d.bias", inner)
-        weights.matrix(f"{block}.ssm_x", rank + 2 * state, inner)
-        weights.matrix(f"{block}.ssm_dt", inner, rank)
-        weights.vector(f"{block}.ssm_dt.bias", inner)
-        weights.vector(f"{block}.ssm_a", inner, state, mean=-1.0)
-        weights.vector(f"{block}.ssm_d", inner)
-        weights.matrix(f"{block}.ssm_out", WIDTH, inner)
-    transformer(path, "mamba", layer, {"ssm.conv_kernel": 4, "ssm.inner_size": inner, "ssm.state_size": state,
-                                       "ssm.time_step_rank": rank})
+
+def rwkv7(path):
+    """Linear attention alone: a state that does not grow."""
+    rank = 8
+
+    def layer(weights, _):
+        weights.biased_norm("attn_norm", "attn_norm_2", "time_mix_ln")
+        weights.vector(**{f"time_mix_{part}0.weight": WIDTH for part in "wav"})
+        weights.matrix(**{f"time_mix_{part}1": (rank, WIDTH) for part in "wavg"},
+                       **{f"time_mix_{part}2": (WIDTH, rank) for part in "wavg"},
+                       **{f"time_mix_{part}": (WIDTH, WIDTH) for part in ("key", "value", "receptance", "output")},
+                       channel_mix_key=(WIDE, WIDTH), channel_mix_value=(WIDTH, WIDE))
+        weights.vector(0.5, **{f"time_mix_{part}.weight": WIDTH for part in ("k_k", "k_a", "r_k")},
+                       **{"time_mix_lerp_fused.weight": (6, 1, 1, WIDTH), "channel_mix_lerp_k.weight": (1, 1, WIDTH)})
+    weights = make(path, layer)
+    weights.biased_norm("output_norm", "token_embd_norm")
+    ranks = {f"attention.{part}_lora_rank": rank for part in ("decay", "iclr", "value_residual_mix", "gate")}
+    write(path, "rwkv7", {"attention.head_count": 0, "attention.head_count_kv": 0, "wkv.head_size": HEAD,
+                          "attention.layer_norm_epsilon": 1e-5, **ranks}, weights)
 
 
 def alibi(path):
     """Attention falls off with the distance in positions, which folded cells do not have."""
-    llama_like(path, {"attention.head_count_kv": HEADS, "attention.key_length": WIDTH // HEADS,
-                      "attention.value_length": WIDTH // HEADS, "rope.dimension_count": WIDTH // HEADS},
-               architecture="refact", kv_heads=HEADS, key=WIDTH // HEADS, value=WIDTH // HEADS)
+    llama_like(path, {}, "refact")
 
 
 def encoder(path):
     """Keeps no context."""
-    weights = Weights(path.stem)
-    weights.matrix("token_embd", len(TOKENS), WIDTH)
-    weights.matrix("position_embd", CONTEXT, WIDTH)
-    weights.matrix("token_types", 2, WIDTH)
-    weights.norm("token_embd_norm", WIDTH)
-    weights.vector("token_embd_norm.bias", WIDTH)
-    for index in range(LAYERS):
-        block = f"blk.{index}"
-        attention(weights, block, kv_heads=HEADS, key=WIDTH // HEADS, value=WIDTH // HEADS)
-        del weights.tensors[f"{block}.attn_norm.weight"]
-        for norm in ("attn_output_norm", "layer_output_norm"):
-            weights.norm(f"{block}.{norm}", WIDTH)
-            weights.vector(f"{block}.{norm}.bias", WIDTH)
-        weights.matrix(f"{block}.ffn_up", WIDE, WIDTH)
-        weights.matrix(f"{block}.ffn_down", WIDTH, WIDE)
-    write(path, "bert", {"attention.head_count_kv": HEADS, "attention.key_length": WIDTH // HEADS,
-                         "attention.value_length": WIDTH // HEADS, "attention.layer_norm_epsilon": 1e-5,
+    def layer(weights, _):
+        attention(weights, heads=2, kv_heads=2)
+        del weights.tensors[f"{weights.prefix}attn_norm.weight"]
+        weights.biased_norm("attn_output_norm", "layer_output_norm")
+        weights.matrix(ffn_up=(WIDE, WIDTH), ffn_down=(WIDTH, WIDE))
+    weights = make(path, layer, tied=True)
+    del weights.tensors["output_norm.weight"]
+    weights.biased_norm("token_embd_norm")
+    weights.matrix(position_embd=(CONTEXT, WIDTH), token_types=(2, WIDTH))
+    write(path, "bert", {**FEW_HEADS, "attention.head_count_kv": 2, "attention.layer_norm_epsilon": 1e-5,
                          "attention.causal": False, "pooling_type": 1}, weights)
 
 
-MODELS = [mha, mqa, unequal_widths, qwen2, qwen3, qwen2vl, olmoe, gemma2, gemma3, gpt_oss, granite_hybrid, falcon_h1,
-          qwen35, mla, mamba, alibi, encoder]
+MODELS = [mha, mqa, unequal_widths, all_window, qwen2, qwen3, qwen2vl, qwen3vl, olmoe, gemma2, gemma3, gpt_oss,
+          granite_hybrid, jamba, falcon_h1, qwen3next, qwen35, mla, gemma3n, mamba, rwkv7, alibi, encoder]
 
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])

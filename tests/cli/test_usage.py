@@ -63,7 +63,7 @@ class Usage(CommandTest):
     def test_models_that_cannot_be_compacted_are_refused_with_the_reason(self):
         text = self.text(100)
         cases = {tiny_models.alibi: "ALiBi", tiny_models.encoder: "encoder", tiny_models.mamba: "recurrent",
-                 tiny_models.mla: "MLA"}
+                 tiny_models.mla: "MLA", tiny_models.all_window: "slides"}
         for write, words in cases.items():
             with self.subTest(words):
                 write(self.folder / "tiny.gguf")
