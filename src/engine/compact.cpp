@@ -46,36 +46,28 @@ Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const
     return tap.take();
 }
 
-// The compact sequence: verbatim head, folded region, verbatim tail; other sections as they are.
-SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, const Solution& solution) {
+// The folded cells alone. Their slots hold different tokens in different heads, so each stands where the mean does.
+KvSection folded_cells(const KvSection& full, const Regions& regions, const Solution& solution) {
     std::vector<double> mean_kept(regions.folded, 0.0);
     for (const HeadReport& head : solution.heads) {
         for (size_t i = 0; i < head.kept.size(); ++i)
             mean_kept[i] += head.kept[i] / static_cast<double>(solution.heads.size());
     }
-    const KvSection& full = snapshot.sections.front();
-    KvSection compact{full.streams, full.stream, full.has_extra, {}, {}, {}, full.values_transposed};
-    for (const std::vector<uint32_t>* kept : {&regions.head, &regions.pinned}) {
-        for (const uint32_t cell : *kept)
-            compact.cells.push_back(full.cells[cell]);
-    }
+    KvSection folded = take_cells(full, {});
     for (const uint32_t place : spread_slots(mean_kept, regions.region.size()))
-        compact.cells.push_back(full.cells[regions.region[place]]);
-    for (const uint32_t cell : regions.tail)
-        compact.cells.push_back(full.cells[cell]);
+        folded.cells.push_back(full.cells[regions.region[place]]);
+    folded.keys = solution.keys;
+    folded.values = solution.values;
+    return folded;
+}
 
-    const auto join = [&regions](const CacheTensor& tensor, const CacheTensor* folded) {
-        CacheTensor joined = take_cells(tensor, regions.head);
-        append_cells(joined, take_cells(tensor, regions.pinned));
-        if (folded) append_cells(joined, *folded);
-        append_cells(joined, take_cells(tensor, regions.tail));
-        return joined;
-    };
-    for (size_t layer = 0; layer < full.keys.size(); ++layer) {
-        const bool folds = regions.folded > 0;
-        compact.keys.push_back(join(full.keys[layer], folds ? &solution.keys[layer] : nullptr));
-        compact.values.push_back(join(full.values[layer], folds ? &solution.values[layer] : nullptr));
-    }
+// The compact sequence: verbatim head and pinned cells, folded region, verbatim tail; other sections as they are.
+SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, const Solution& solution) {
+    const KvSection& full = snapshot.sections.front();
+    KvSection compact = take_cells(full, regions.head);
+    append_cells(compact, take_cells(full, regions.pinned));
+    if (regions.folded > 0) append_cells(compact, folded_cells(full, regions, solution));
+    append_cells(compact, take_cells(full, regions.tail));
     SequenceState state{{std::move(compact)}, snapshot.recurrent};
     state.sections.insert(state.sections.end(), snapshot.sections.begin() + 1, snapshot.sections.end());
     return state;

@@ -49,18 +49,12 @@ Divergence compare(const Matrix& full, const Matrix& compact, std::span<const ll
 }
 
 // The same cells in reverse order: what an exact method could be charged with.
-SequenceState in_another_order(const SequenceState& state) {
-    SequenceState other = state;
-    KvSection& section = other.sections.front();
+SequenceState in_another_order(SequenceState state) {
+    KvSection& section = state.sections.front();
     std::vector<uint32_t> order(section.cells.size());
     std::iota(order.rbegin(), order.rend(), 0u);
-    for (size_t i = 0; i < order.size(); ++i)
-        section.cells[i] = state.sections.front().cells[order[i]];
-    for (auto* tensors : {&section.keys, &section.values}) {
-        for (CacheTensor& tensor : *tensors)
-            tensor = take_cells(tensor, order);
-    }
-    return other;
+    section = take_cells(section, order);
+    return state;
 }
 
 } // namespace

@@ -16,26 +16,6 @@ template <class Wanted> std::vector<uint32_t> cells_where(const KvSection& secti
     return cells;
 }
 
-void append_section(KvSection& section, const KvSection& from, const std::vector<uint32_t>& cells) {
-    for (const uint32_t cell : cells)
-        section.cells.push_back(from.cells[cell]);
-    for (size_t layer = 0; layer < section.keys.size(); ++layer) {
-        append_cells(section.keys[layer], take_cells(from.keys[layer], cells));
-        append_cells(section.values[layer], take_cells(from.values[layer], cells));
-    }
-}
-
-KvSection taken(const KvSection& from, const std::vector<uint32_t>& cells) {
-    KvSection section{from.streams, from.stream, from.has_extra, {}, {}, {}, from.values_transposed};
-    for (const uint32_t cell : cells)
-        section.cells.push_back(from.cells[cell]);
-    for (size_t layer = 0; layer < from.keys.size(); ++layer) {
-        section.keys.push_back(take_cells(from.keys[layer], cells));
-        section.values.push_back(take_cells(from.values[layer], cells));
-    }
-    return section;
-}
-
 } // namespace
 
 Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id seq_id,
@@ -70,10 +50,10 @@ Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceStat
     if (cells_where(now, is_old).size() != cells_where(task.snapshot.sections.front(), is_old).size())
         return fail(ErrorCode::internal, "sequence {} changed while it was folded", task.seq_id);
     const KvSection& folded = compact.sections.front();
-    KvSection joined = taken(folded, cells_where(folded, is_old));
+    KvSection joined = take_cells(folded, cells_where(folded, is_old));
     joined.streams = now.streams;
     joined.stream = now.stream;
-    append_section(joined, now, cells_where(now, is_new));
+    append_cells(joined, take_cells(now, cells_where(now, is_new)));
     now = std::move(joined);
     return write_sequence(ctx, task.seq_id, state);
 }

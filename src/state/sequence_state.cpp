@@ -350,12 +350,6 @@ Attempt<void> read_sections(const Input& input, const Cursor& from, SequenceStat
 
 } // namespace
 
-bool is_embedding(const CellMeta& cell) {
-    constexpr size_t kTokenOffset = 8, kNoToken = 0xFF; // LLAMA_TOKEN_NULL is -1
-    return std::all_of(cell.extra.begin() + kTokenOffset, cell.extra.end(),
-                       [](uint8_t byte) { return byte == kNoToken; });
-}
-
 Result<SequenceState> decode_sequence(std::span<const uint8_t> bytes, size_t first_offset) {
     const auto attempt = [&](bool has_extra, SequenceState& state) {
         const Input input{bytes, first_offset, has_extra};

@@ -88,18 +88,6 @@ class LiveSequence : public ::testing::TestWithParam<Setup> {
     SequenceState state_;
 };
 
-KvSection take(const KvSection& section, const std::vector<uint32_t>& order) {
-    KvSection taken = section;
-    for (size_t i = 0; i < order.size(); ++i)
-        taken.cells[i] = section.cells[order[i]];
-    taken.cells.resize(order.size());
-    for (CacheTensor& tensor : taken.keys)
-        tensor = take_cells(tensor, order);
-    for (CacheTensor& tensor : taken.values)
-        tensor = take_cells(tensor, order);
-    return taken;
-}
-
 std::vector<uint32_t> shuffled(size_t count) {
     std::vector<uint32_t> order(count);
     std::iota(order.begin(), order.end(), 0u);
@@ -156,7 +144,7 @@ TEST_P(LiveSequence, SwapsAreTakenAndDecodingGoesOn) {
     EXPECT_EQ(next_logits(), before);
 
     SequenceState permuted = state_;
-    permuted.sections[0] = take(state_.sections[0], shuffled(prompt_));
+    permuted.sections[0] = take_cells(state_.sections[0], shuffled(prompt_));
     status = write_sequence(ctx_.get(), 0, permuted);
     ASSERT_TRUE(status) << status.error().message;
     EXPECT_EQ(encode_sequence(snapshot()), encode_sequence(permuted));
@@ -170,7 +158,7 @@ TEST_P(LiveSequence, SwapsAreTakenAndDecodingGoesOn) {
     for (uint32_t i = 4; i < prompt_; i += 5)
         every_fifth.push_back(i);
     SequenceState thinned = state_;
-    thinned.sections[0] = take(state_.sections[0], every_fifth);
+    thinned.sections[0] = take_cells(state_.sections[0], every_fifth);
     ASSERT_TRUE(write_sequence(ctx_.get(), 0, thinned));
     EXPECT_EQ(encode_sequence(snapshot()), encode_sequence(thinned));
     EXPECT_FALSE(next_logits().empty());
@@ -189,7 +177,7 @@ TEST_P(LiveSequence, RefusedSwapsLeaveNoTrace) {
     while (order.size() <= GetParam().options.n_ctx)
         order.push_back(static_cast<uint32_t>(order.size()) % prompt_);
     too_many.sections[0].cells.resize(order.size());
-    too_many.sections[0] = take(too_many.sections[0], order);
+    too_many.sections[0] = take_cells(too_many.sections[0], order);
     expect_refused_without_a_trace(too_many, "more cells than the context has");
 
     // In the last section: when there are two, the first has been taken already and is put back as well.
@@ -215,7 +203,7 @@ TEST_P(LiveSequence, SlotFilesGoBothWays) {
     EXPECT_EQ(encode_sequence(slot->state), encode_sequence(state_));
     EXPECT_EQ(encode_slot(*slot), *bytes);
 
-    slot->state.sections[0] = take(slot->state.sections[0], shuffled(100));
+    slot->state.sections[0] = take_cells(slot->state.sections[0], shuffled(100));
     ASSERT_TRUE(write_slot_file(path, *slot));
     std::vector<llama_token> tokens(prompt_);
     size_t token_count = 0;
@@ -266,7 +254,7 @@ TEST(LiveSequences, OfASharedCacheDoNotDisturbEachOther) {
     const std::vector<uint8_t> other = testing::raw_state(ctx.get(), 1);
     auto state = read_sequence(ctx.get(), 0);
     ASSERT_TRUE(state) << state.error().message;
-    state->sections[0] = take(state->sections[0], shuffled(20));
+    state->sections[0] = take_cells(state->sections[0], shuffled(20));
     ASSERT_TRUE(write_sequence(ctx.get(), 0, *state));
     EXPECT_EQ(encode_sequence(*read_sequence(ctx.get(), 0)), encode_sequence(*state));
     EXPECT_EQ(testing::raw_state(ctx.get(), 1), other);

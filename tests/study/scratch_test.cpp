@@ -101,14 +101,7 @@ TEST_P(ScratchOn, AGapBeforeThePassageIsNoHindrance) {
     std::vector<uint32_t> kept{0};
     for (uint32_t i = 2; i < section.cells.size(); i += 3) // 149 is the last
         kept.push_back(i);
-    std::vector<CellMeta> cells;
-    for (const uint32_t cell : kept)
-        cells.push_back(section.cells[cell]);
-    section.cells = cells;
-    for (auto* tensors : {&section.keys, &section.values}) {
-        for (CacheTensor& tensor : *tensors)
-            tensor = take_cells(tensor, kept);
-    }
+    section = take_cells(section, kept);
     auto scratch = open(snapshot_);
     ASSERT_TRUE(scratch) << scratch.error().message;
     ASSERT_TRUE(scratch->prefill(passage_, end()));
