@@ -1,7 +1,9 @@
 // Every kind of attention that llama.cpp has, on tiny models of random weights (tiny_models.py): that compaction is
 // exact where it must be. Quality is shown on real models only.
-#include "engine/model_sequence.h"
+#include "architectures/tiny_model.h"
 #include "reference/naive_head.h"
+
+#include <numeric>
 
 namespace kvfold {
 namespace {
@@ -10,21 +12,8 @@ using testing::ContextPtr;
 
 constexpr size_t kTokens = 200;
 
-testing::ModelPtr tiny_model(const std::string& name) {
-    const char* folder = std::getenv("KVFOLD_TINY_MODELS");
-    if (folder) return testing::load_model_file(std::string(folder) + "/" + name + ".gguf");
-    ADD_FAILURE() << "KVFOLD_TINY_MODELS is not set: the folder that tiny_models.py wrote";
-    return nullptr;
-}
-
-// Bytes and letters of the vocabulary, the same on every call.
-std::vector<llama_token> random_tokens(size_t count) {
-    std::mt19937 random(7);
-    std::vector<llama_token> tokens(count);
-    for (llama_token& token : tokens)
-        token = static_cast<llama_token>(3 + random() % 340);
-    return tokens;
-}
+using testing::random_tokens;
+using testing::tiny_model;
 
 class Tiny : public ::testing::TestWithParam<const char*> {
   protected:
@@ -45,7 +34,24 @@ class Tiny : public ::testing::TestWithParam<const char*> {
     std::vector<llama_token> tokens_, next_;
 };
 
-class Compactable : public Tiny {};
+std::vector<uint32_t> all_cells(size_t count) {
+    std::vector<uint32_t> cells(count);
+    std::iota(cells.begin(), cells.end(), 0u);
+    return cells;
+}
+
+class Compactable : public Tiny {
+  protected:
+    // The queries of 64 tokens behind the sequence.
+    Study study_of(const SequenceState& snapshot, const AttentionMap& map) const {
+        QueryTap tap(map.layers, 64);
+        auto scratch = Scratch::open(model_.get(), map, snapshot, {llama_context_default_params(), 1, 256}, &tap, {});
+        EXPECT_TRUE(scratch) << scratch.error().message;
+        const Status read = scratch ? read_passages(*scratch, {{{next_.begin(), next_.begin() + 64}, kTokens}}) : Status{};
+        EXPECT_TRUE(read);
+        return tap.take();
+    }
+};
 
 // Keys, values and queries of all heads, solved as the engine does and looked at in double precision.
 TEST_P(Compactable, BlocksMatchTheOracle) {
@@ -53,11 +59,7 @@ TEST_P(Compactable, BlocksMatchTheOracle) {
     const KvSection& section = snapshot.sections[0];
     const auto map = probe_attention(model_.get(), llama_context_default_params());
     ASSERT_TRUE(map) << map.error().message;
-    QueryTap tap(map->layers, 64);
-    auto scratch = Scratch::open(model_.get(), *map, snapshot, {llama_context_default_params(), 1, 256}, &tap, {});
-    ASSERT_TRUE(scratch) << scratch.error().message;
-    ASSERT_TRUE(read_passages(*scratch, {{{next_.begin(), next_.begin() + 64}, kTokens}}));
-    const Study study = tap.take();
+    const Study study = study_of(snapshot, *map);
     ASSERT_EQ(study.tokens(), 64);
     const auto regions = plan_regions(section, {.ratio = 2}, Method::Keep::fit);
     ASSERT_TRUE(regions) << regions.error().message;
@@ -65,9 +67,7 @@ TEST_P(Compactable, BlocksMatchTheOracle) {
     ASSERT_TRUE(solution) << solution.error().message;
 
     size_t job = 0;
-    std::vector<uint32_t> all(regions->folded);
-    for (uint32_t i = 0; i < all.size(); ++i)
-        all[i] = i;
+    const std::vector<uint32_t> all = all_cells(regions->folded);
     for (size_t i = 0; i < map->layers.size(); ++i) {
         const AttentionLayer& layer = map->layers[i];
         const Index d = layer.key_width, dv = layer.value_width, group = layer.heads / layer.kv_heads;
@@ -94,26 +94,38 @@ TEST_P(Compactable, BlocksMatchTheOracle) {
     }
 }
 
-// Near ratio 1 the block still gives the full cache's logits; with its values negated it does not.
-TEST_P(Compactable, NearRatioOneTheLogitsAreThoseOfTheFullCache) {
+// Every head's cells taken apart, "solved" for as many as there are, rounded and put together: not a bit differs.
+TEST_P(Compactable, AsManyCellsAsThereAreAreTheFullCache) {
     const std::vector<llama_token> probe(next_.begin(), next_.begin() + 8);
     const auto full = testing::forced_logits(ctx_.get(), probe, kTokens);
-    const auto report = compact_sequence(ctx_.get(), 0, testing::request_for(tokens_, 1.006)); // one cell less
-    ASSERT_TRUE(report) << report.error().message;
-    ASSERT_EQ(report->cells_after + 1, report->cells_before);
-    const double kl = testing::mean_kl(full, testing::forced_logits(ctx_.get(), probe, kTokens));
+    const SequenceState snapshot = testing::snapshot_of(ctx_.get());
+    const auto map = probe_attention(model_.get(), llama_context_default_params());
+    ASSERT_TRUE(map) << map.error().message;
+    Regions regions;
+    regions.region = all_cells(kTokens);
+    regions.folded = kTokens;
+    const auto solution = solve_layers(snapshot.sections[0], regions, *map, study_of(snapshot, *map),
+                                       methods::refine.solve, {}, {});
+    ASSERT_TRUE(solution) << solution.error().message;
+    SequenceState compact = snapshot;
+    compact.sections[0].keys = solution->keys;
+    compact.sections[0].values = solution->values;
+    EXPECT_EQ(encode_sequence(compact), encode_sequence(snapshot));
 
-    SequenceState broken = testing::snapshot_of(ctx_.get()); // folded values negated
-    for (CacheTensor& values : broken.sections[0].values) {
-        Matrix rows = to_float(values);
-        rows.middleRows(static_cast<Index>(report->regions.head.size()), report->regions.folded) *= -1;
-        values = from_float(rows, values.type, values.transposed).value();
-    }
-    ASSERT_TRUE(write_sequence(ctx_.get(), 0, broken));
-    const double broken_kl = testing::mean_kl(full, testing::forced_logits(ctx_.get(), probe, kTokens));
-    // Not the noise floor: one cell of 200 is gone. Seen: 0.022 at most.
-    EXPECT_LT(kl, 0.05);
-    EXPECT_GT(broken_kl, 5 * kl);
+    SequenceState reordered = snapshot; // the noise floor
+    const std::vector<uint32_t> cells = all_cells(kTokens);
+    reordered.sections[0] = take_cells(snapshot.sections[0], std::vector<uint32_t>(cells.rbegin(), cells.rend()));
+    const auto kl_of = [&](const SequenceState& state) {
+        EXPECT_TRUE(write_sequence(ctx_.get(), 0, state));
+        return testing::mean_kl(full, testing::forced_logits(ctx_.get(), probe, kTokens));
+    };
+    const double noise = kl_of(reordered) + 1e-6;
+    EXPECT_LE(kl_of(compact), noise);
+    EXPECT_GT(kl_of(testing::with_negated_values(compact, regions)), 10 * noise); // broken twin
+}
+
+TEST_P(Compactable, OneCellLessGivesTheFullLogits) {
+    testing::expect_full_logits_with_one_cell_less(ctx_.get(), tokens_, {next_.begin(), next_.begin() + 8});
 }
 
 TEST_P(Compactable, WindowsRecurrentStateAndPositionsSurviveAndDecodingGoesOn) {
