@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Runs the commands behind docs/results.md and writes it: about 15 minutes on two idle cores.
+"""Runs the commands behind docs/results.md and writes it: about 40 minutes on two idle cores.
 
     make build && eval "$(scripts/setup --print-env)" && export KVFOLD_MODEL_SMOL KVFOLD_MODEL_GEMMA
-    bench/results.py
+    bench/results.py             # every section
+    bench/results.py growth      # one of them; the others stay as they are
 """
 
 import json
@@ -10,6 +11,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXTS = ["bench/texts/prose.txt", "bench/texts/dialogue.txt", "bench/texts/code.txt", "bench/texts/manual.txt",
          "/usr/share/common-licenses/GPL-3"]
+# Few passages of one stand in another: where a text repeats itself, a full cache copies and a compact one cannot.
+LICENCES = ["GPL-3", "GFDL-1.3", "LGPL-2.1", "MPL-1.1", "MPL-2.0", "CC0-1.0", "Artistic", "Apache-2.0"]
 SMOL, GEMMA = "$KVFOLD_MODEL_SMOL", "$KVFOLD_MODEL_GEMMA"
 
 
@@ -97,27 +101,85 @@ def long_context(title, model, context, text):
             f"{report['prefill_s']:.1f} s.\n\n```sh\n{command}\n```\n")
 
 
-def main():
+def equal_bytes(title, model, context, types, ratios, methods):
+    """KL against the full f16 cache: geometric means over the texts of caches that take the same bytes."""
+    reports, command = [], ""
+    for text in TEXTS:
+        command, report = kvfold("eval", "-m", model, "-f", text, "-c", context, "--ratios", ",".join(map(str, ratios)),
+                                 "--methods", ",".join(methods), "--also", ",".join(types))
+        reports.append(report["rows"])
+    rows = []
+    for cells in zip(*reports):
+        first = cells[0]
+        kept = f"{first['cells_before'] / first['cells_after']:.1f}x"
+        rows.append([first["cache"], f"`{first['method']}`" if first["method"] != "full" else "all cells", kept,
+                     f"{first['ratio']:.1f}x", f"{geometric_mean([row['kl'] for row in cells]):.4f}",
+                     f"{sum(row['top1'] for row in cells) / len(cells):.1%}"])
+    rows.sort(key=lambda row: float(row[3][:-1]))
+    header = ["cache", "method", "cells", "bytes", "KL", "top-1"]
+    return (f"## {title}\n\nAgainst the full f16 cache, geometric mean over the five texts. Rows with the same `bytes` cost "
+            f"the same memory.\n\n{table(header, rows)}\nFor each text:\n\n```sh\n{command}\n```\n")
+
+
+def growth(title, model, contexts):
+    """Study and solve by length, at one kept cell in eight."""
+    text = ROOT / "build/licences.txt"
+    folder = pathlib.Path("/usr/share/common-licenses")
+    text.write_text("".join((folder / name).read_text() for name in LICENCES))
+    rows, command = [], ""
+    for context in contexts:
+        command, report = kvfold("eval", "-m", model, "-f", text.relative_to(ROOT), "-c", context, "--ratios", 8,
+                                 "--methods", "keep_last,refine")
+        kl = {row["method"]: row["kl"] for row in report["rows"]}
+        row = report["rows"][-1]
+        thousands = context / 1000
+        rows.append([str(context), f"{report['prefill_s'] / thousands:.2f}", f"{row['study_s'] / thousands:.2f}",
+                     f"{row['solve_s'] / thousands:.2f}", f"{(row['study_s'] + row['solve_s']) / thousands:.2f}",
+                     f"{kl['keep_last']:.4f}", f"{kl['refine']:.4f}", f"{report['noise_floor_kl']:.4f}"])
+    header = ["tokens", "prefill", "study", "solve", "study + solve", "KL `keep_last`", "KL `refine`", "noise floor"]
+    return (f"## {title}\n\nSeconds for each 1000 tokens of context.\n\n{table(header, rows)}\n```sh\n"
+            f"(cd /usr/share/common-licenses && cat {' '.join(LICENCES)}) > build/licences.txt\n{command}\n```\n")
+
+
+FITS = ["keep_last", "select", "solver", "refine"]
+SECTIONS = {
+    "quality": lambda: quality("SmolLM2-135M-Instruct, 2048 tokens, 8x", SMOL, 2048, 8, FITS),
+    "quality_gemma": lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, 8, FITS),
+    "speed": lambda: speed("Speed, SmolLM2-135M-Instruct, 7168 tokens", SMOL, 7168, "1,4,8,16,64"),
+    "long": lambda: long_context("SmolLM2-135M-Instruct, 6144 tokens, 8x, GPL-3", SMOL, 6144, TEXTS[-1]),
+    "equal_bytes": lambda: equal_bytes("Compaction and quantisation, SmolLM2-135M-Instruct, 2048 tokens", SMOL, 2048,
+                                       ["q8_0", "q4_0"], [4, 8, 15.06, 28.44], ["keep_last", "refine"]),
+    "growth": lambda: growth("Gemma 3 270M, 4096 to 30000 tokens, 8x", GEMMA, [4096, 16384, 30000]),
+}
+INTRODUCTION = """# Results
+
+Written by `bench/results.py`; each section names the commit that it was measured at. KL is the mean over the next 256
+tokens of the divergence of the next-token distribution from that of the full cache; the noise floor is the full cache
+with its cells in another order. `keep_last` keeps the first four and the newest cells. The texts are in
+`bench/texts/`; GPL-3 and other licences are the copies in Debian's `/usr/share/common-licenses`.
+"""
+
+
+def write_section(section):
+    """Into docs/results.md, in place of the section of the same title or behind the others."""
+    path = ROOT / "docs/results.md"
+    others = re.split(r"^(?=## )", path.read_text(), flags=re.MULTILINE)[1:]
+    title = section.splitlines()[0]
+    places = [i for i, other in enumerate(others) if other.splitlines()[0] == title]
+    if places:
+        others[places[0]] = section
+    else:
+        others.append(section)
+    path.write_text("\n".join(part.rstrip("\n") + "\n" for part in [INTRODUCTION, *others]))
+
+
+def main(names):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
                             check=True).stdout.strip()
-    fits = ["keep_last", "select", "solver", "refine"]
-    sections = [
-        "# Results\n",
-        f"Written by `bench/results.py` at commit {commit}, {platform.machine()}, {os.cpu_count()} processors. KL is "
-        "the mean over the next 256 tokens of the divergence of the next-token distribution from that of the full "
-        "cache; the noise floor is the full cache with its cells in another order. `keep_last` keeps the first four "
-        "and the newest cells. The texts are in `bench/texts/`; GPL-3 is the copy in Debian's "
-        "`/usr/share/common-licenses`.\n",
-    ]
-    for measure in (
-        lambda: quality("SmolLM2-135M-Instruct, 2048 tokens, 8x", SMOL, 2048, 8, fits),
-        lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, 8, fits),
-        lambda: speed("Speed, SmolLM2-135M-Instruct, 7168 tokens", SMOL, 7168, "1,4,8,16,64"),
-        lambda: long_context("SmolLM2-135M-Instruct, 6144 tokens, 8x, GPL-3", SMOL, 6144, TEXTS[-1]),
-    ):
-        sections.append(measure())
-        (ROOT / "docs/results.md").write_text("\n".join(sections))
+    for name in names or SECTIONS:
+        measured_at = f"Measured at commit {commit}, {platform.machine()}, {os.cpu_count()} processors."
+        write_section(f"{SECTIONS[name]()}\n{measured_at}\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -10,13 +10,13 @@ namespace kvfold::cli {
 namespace {
 
 constexpr size_t kContinuation = 256; // tokens that are teacher-forced
-constexpr uint32_t kSpareCells = 64;
 
 struct EvalOptions {
     ModelOptions model;
     std::string text;
     size_t offset = 0;
     std::vector<double> ratios = {8};
+    std::vector<std::string> also; // cache types
     std::vector<std::string> methods = {"keep_last", "select", "solver", "refine"};
     uint64_t seed = 1;
     JsonTarget json;
@@ -52,8 +52,19 @@ Result<std::vector<const Method*>> chosen_methods(const EvalOptions& options) {
     return methods;
 }
 
+// The cache of the options first, then those of --also.
+std::vector<EvalCache> chosen_caches(const EvalOptions& options) {
+    const ModelOptions& model = options.model;
+    std::string name = model.keys == model.values ? model.keys : model.keys + "/" + model.values;
+    std::vector<EvalCache> caches = {{std::move(name), cache_type(model.keys), cache_type(model.values)}};
+    for (const std::string& type : options.also)
+        caches.push_back({type, cache_type(type), cache_type(type)});
+    return caches;
+}
+
 Table make_table(FILE* out) {
     return Table(out, {{"method", 15, true},
+                       {"cache", 5, true},
                        {"ratio", 5},
                        {"cells", 6},
                        {"KL", 7},
@@ -74,7 +85,7 @@ std::vector<std::string> quality_cells(const Divergence& d) {
 }
 
 void print_row(const Table& table, const EvalRow& row) {
-    std::vector<std::string> cells = {row.method, fmt::format("{:g}x", row.ratio),
+    std::vector<std::string> cells = {row.method, row.cache, fmt::format("{:.3g}x", row.ratio),
                                       std::to_string(row.report.cells_after)};
     for (std::string& cell : quality_cells(row.divergence))
         cells.push_back(std::move(cell));
@@ -84,12 +95,11 @@ void print_row(const Table& table, const EvalRow& row) {
     table.print_row(cells);
 }
 
-void print_noise_floor(const Table& table, const EvalReport& report, size_t context) {
-    std::vector<std::string> cells = {"(noise floor)", "1x", std::to_string(context)};
+void print_noise_floor(const Table& table, const EvalReport& report, const std::string& cache, size_t context) {
+    std::vector<std::string> cells = {"(noise floor)", cache, "1x", std::to_string(context)};
     for (std::string& cell : quality_cells(report.noise_floor))
         cells.push_back(std::move(cell));
-    cells.insert(cells.end(),
-                 {"", "", "", report.rows.empty() ? "" : megabytes(report.rows.front().report.bytes_before)});
+    cells.insert(cells.end(), {"", "", "", megabytes(report.bytes)});
     table.print_row(cells);
 }
 
@@ -97,6 +107,7 @@ Json row_json(const EvalRow& row) {
     const CompactReport& report = row.report;
     const Divergence& d = row.divergence;
     return {{"method", row.method},
+            {"cache", row.cache},
             {"ratio", row.ratio},
             {"cells_before", report.cells_before},
             {"cells_after", report.cells_after},
@@ -138,15 +149,13 @@ Status run_eval(const EvalOptions& options) {
     KVFOLD_TRY(LoadedModel model, open_model(options.model));
     const size_t count = options.model.context + kContinuation;
     KVFOLD_TRY(const std::vector<llama_token> tokens, read_window(model, options, count));
-    model.params.n_ctx = static_cast<uint32_t>(count) + kSpareCells;
-    KVFOLD_TRY(const ContextPtr ctx, new_context(model.model.get(), model.params));
-
     FILE* out = options.json.human();
     ProgressBar bar;
     EvalRequest request;
     request.tokens = tokens;
     request.context = options.model.context;
     request.ratios = options.ratios;
+    request.caches = chosen_caches(options);
     request.methods = methods;
     request.compact.context = model.params;
     request.compact.seed = options.seed;
@@ -158,12 +167,12 @@ Status run_eval(const EvalOptions& options) {
     const Table table = make_table(out);
     table.print_header();
     bar.show("prefill", -1);
-    KVFOLD_TRY(const EvalReport report, evaluate(ctx.get(), request, [&](const EvalRow& row) {
+    KVFOLD_TRY(const EvalReport report, evaluate(model.model.get(), request, [&](const EvalRow& row) {
                    bar.clear();
                    print_row(table, row);
                }));
     bar.clear();
-    print_noise_floor(table, report, options.model.context);
+    print_noise_floor(table, report, request.caches.front().name, options.model.context);
     fmt::print(
         out,
         "\nKL: of the next token against the full cache, in nats, over all and the first 64 tokens. top-1: "
@@ -183,7 +192,8 @@ void add_eval(CLI::App& app, Command& chosen) {
         app.add_subcommand("eval", "Measure how well compact caches predict the text that follows");
     command->footer(
         "Prefills the context, compacts it with each method, predicts the next 256 tokens of the text and\n"
-        "compares with the full cache. keep_last and the noise floor are always among the rows.");
+        "compares with the full cache. keep_last and the noise floor are always among the rows. With --also,\n"
+        "caches of other types are compared with the same full cache, ratios counting bytes.");
     add_model_options(*command, options->model);
     command->add_option("-f,--file", options->text, "a text of at least context + 256 tokens")
         ->required()
@@ -203,6 +213,10 @@ void add_eval(CLI::App& app, Command& chosen) {
         ->check(method_check())
         ->option_text("NAME,...");
     add_cache_type_options(*command, options->model);
+    command->add_option("--also", options->also, "caches of these types too, at the same bytes, for example q8_0,q4_0")
+        ->delimiter(',')
+        ->check(cache_type_check())
+        ->option_text("TYPE,...");
     command->add_option("--seed", options->seed, "seed of the study; default: 1")->option_text("N");
     add_json_option(*command, options->json);
     command->callback([options, &chosen] { chosen = [options] { return run_eval(*options); }; });

@@ -21,16 +21,6 @@ std::string cache_type_names() {
     return names;
 }
 
-CLI::Validator cache_type_check() {
-    const auto check = [](const std::string& name) {
-        const bool known = std::any_of(kCacheTypes.begin(), kCacheTypes.end(),
-                                       [&](ggml_type type) { return name == ggml_type_name(type); });
-        return known ? std::string()
-                     : fmt::format("no cache type '{}'; there are {}", name, cache_type_names());
-    };
-    return {check, "TYPE"};
-}
-
 } // namespace
 
 void add_model_options(CLI::App& command, ModelOptions& options) {
@@ -83,6 +73,16 @@ void add_json_flag(CLI::App& command, JsonTarget& target) {
 ggml_type cache_type(const std::string& name) {
     return *std::find_if(kCacheTypes.begin(), kCacheTypes.end(),
                          [&](ggml_type type) { return name == ggml_type_name(type); });
+}
+
+CLI::Validator cache_type_check() {
+    const auto check = [](const std::string& name) {
+        const bool known = std::any_of(kCacheTypes.begin(), kCacheTypes.end(),
+                                       [&](ggml_type type) { return name == ggml_type_name(type); });
+        return known ? std::string()
+                     : fmt::format("no cache type '{}'; there are {}", name, cache_type_names());
+    };
+    return {check, "TYPE"};
 }
 
 CLI::Validator ratio_check() {

@@ -34,6 +34,7 @@ void add_json_flag(CLI::App& command, JsonTarget& target);
 
 // REQUIRES: a name that the option's check accepted.
 ggml_type cache_type(const std::string& name);
+CLI::Validator cache_type_check();
 
 CLI::Validator ratio_check();
 CLI::Validator method_check();

@@ -17,9 +17,16 @@ struct Divergence {
     double logit_cosine = 0; // mean cosine of the logits; says little: truncation scores 0.95 to 0.99
 };
 
+// A cache to measure. The first of a request is the one that all are compared with.
+struct EvalCache {
+    std::string name; // for the reader
+    ggml_type type_k = GGML_TYPE_F16, type_v = GGML_TYPE_F16;
+};
+
 struct EvalRow {
-    std::string method;
-    double ratio = 0;
+    std::string cache;
+    std::string method; // "full": no compaction, the cost of the cache's type alone
+    double ratio = 0;   // bytes of a cell x cells, of the first cache in full / of this one
     CompactReport report;
     Divergence divergence;
 };
@@ -27,22 +34,25 @@ struct EvalRow {
 struct EvalRequest {
     std::span<const llama_token> tokens; // context, then continuation: REQUIRES context < tokens.size()
     size_t context = 2048;               // tokens that are prefilled and compacted
-    std::vector<double> ratios = {8};
+    std::vector<EvalCache> caches = {{"f16"}};
+    std::vector<double> ratios = {8}; // of bytes against the first cache, so that caches of all types cost the same
     std::vector<const Method*> methods;
-    CompactRequest compact; // method, ratio and tokens are set row by row
+    CompactRequest compact; // method, ratio, tokens, and of `context` sizes and types are set row by row
 };
 
 struct EvalReport {
     size_t continuation = 0; // tokens that were teacher-forced
     double prefill_s = 0;
     Divergence noise_floor; // the same cells in another order: what reading a cache back costs already
+    size_t bytes = 0;       // of the sequence in the first cache, in full
     std::vector<EvalRow> rows;
 };
 
-// Prefills sequence 0 of ctx, then for every method and ratio: compacts, teacher-forces the continuation,
-// compares with the full cache, and puts the full cache back. Memory: two sets of logits, continuation x
-// vocabulary floats each. REQUIRES: ctx with room for all tokens, n_batch >= continuation.
-Result<EvalReport> evaluate(llama_context* ctx, const EvalRequest& request,
+// Prefills a context of each cache's type, then for every ratio and method: compacts, teacher-forces the continuation,
+// compares with the first cache in full, and puts the full cache back. Caches behind the first have a row "full" too.
+// A ratio that a cache's type reaches alone is refused. Memory: one context at a time, two sets of logits, continuation x
+// vocabulary floats each. REQUIRES: caches that are not empty. Fails as compact_sequence.
+Result<EvalReport> evaluate(llama_model* model, const EvalRequest& request,
                             const std::function<void(const EvalRow&)>& on_row = {});
 
 } // namespace kvfold

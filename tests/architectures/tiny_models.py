@@ -389,8 +389,11 @@ def encoder(path):
                          "attention.causal": False, "pooling_type": 1}, weights)
 
 
-MODELS = [mha, mqa, unequal_widths, all_window, qwen2, qwen3, qwen2vl, qwen3vl, olmoe, gemma2, gemma3, gpt_oss,
-          granite_hybrid, jamba, falcon_h1, qwen3next, qwen35, mla, gemma3n, mamba, rwkv7, alibi, encoder]
+COMPACTABLE = [mha, mqa, unequal_widths, qwen2, qwen3, qwen2vl, qwen3vl, olmoe, gemma2, gemma3, gemma3n, gpt_oss,
+               granite_hybrid, jamba, falcon_h1, qwen3next, qwen35]
+REFUSED = [mla, mamba, rwkv7, alibi, encoder, all_window]
+MODELS = COMPACTABLE + REFUSED
+
 
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])

@@ -23,8 +23,6 @@ std::vector<llama_token> prose(const llama_model* model, size_t count) {
 
 TEST(Fidelity, OfTheMethodsIsInTheirOrder) {
     const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
-    const ContextPtr ctx = testing::make_context(model, {.n_ctx = 1088});
-    ASSERT_TRUE(ctx);
     const auto tokens = prose(model.get(), 900 + 128);
     EvalRequest request;
     request.tokens = tokens;
@@ -32,7 +30,9 @@ TEST(Fidelity, OfTheMethodsIsInTheirOrder) {
     request.ratios = {6};
     request.methods = {&methods::refine, &methods::solver, &methods::select, &methods::keep_last};
     request.compact.threads = 1;
-    const auto report = evaluate(ctx.get(), request);
+    request.compact.context.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    request.compact.context.n_threads = request.compact.context.n_threads_batch = 1;
+    const auto report = evaluate(model.get(), request);
     ASSERT_TRUE(report) << report.error().message;
     ASSERT_EQ(report->rows.size(), 4u);
     const auto kl = [&](size_t row) { return report->rows[row].divergence.kl; };

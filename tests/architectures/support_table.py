@@ -1,0 +1,72 @@
+"""The README's support table, written from the results of the architecture tests.
+
+    export KVFOLD_TINY_MODELS=build/tests/architectures/models
+    python3 support_table.py ARCHITECTURES_TEST            # runs the tests, writes the table into the README
+    python3 support_table.py ARCHITECTURES_TEST --check    # fails when the README says something else
+"""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import tiny_models  # knows where gguf is
+import gguf
+
+README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+BEGIN, END = "<!-- support table -->\n", "<!-- end of the support table -->\n"
+SUITES = {"Models/Compactable": "works", "Models/Refused": "refused"}
+
+
+def run_tests(program):
+    """(suite, name of the model) -> whether every test of the suite passed on it."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = pathlib.Path(folder) / "results.json"
+        subprocess.run([program, "--gtest_filter=" + ":".join(f"{suite}.*" for suite in SUITES),
+                        f"--gtest_output=json:{report}"], stdout=subprocess.DEVNULL, check=False)
+        results = json.loads(report.read_text())
+    passed = {}
+    for suite in results["testsuites"]:
+        for test in suite["testsuite"]:
+            key = suite["name"], test["name"].split("/")[1]
+            passed[key] = passed.get(key, True) and test["result"] == "COMPLETED" and "failures" not in test
+    return passed
+
+
+def architecture_of(model):
+    """llama.cpp's name, from the file that the tests used."""
+    reader = gguf.GGUFReader(pathlib.Path(os.environ["KVFOLD_TINY_MODELS"]) / f"{model.__name__}.gguf")
+    return reader.get_field("general.architecture").contents()
+
+
+def make_table(passed):
+    lines = ["| architecture | attention | result | shown by `ctest --preset release -R` |", "| --- | --- | --- | --- |"]
+    for model in tiny_models.MODELS:
+        results = {suite: passed[suite, model.__name__] for suite in SUITES if (suite, model.__name__) in passed}
+        if len(results) != 1:
+            sys.exit(f"{model.__name__}: wanted results of one suite of {list(SUITES)}, found {results}")
+        (suite, good), = results.items()
+        attention = model.__doc__.strip().rstrip(".")
+        verdict = SUITES[suite] if good else "**fails**"
+        lines.append(f"| {architecture_of(model)} | {attention} | {verdict} "
+                     f"| `{suite.split('/')[1]}.*/{model.__name__}$` |")
+    return "\n".join(lines) + "\n"
+
+
+def main(program, check):
+    table = make_table(run_tests(program))
+    text = README.read_text()
+    changed = re.sub(f"(?<={re.escape(BEGIN)}).*(?={re.escape(END)})", lambda _: table, text, flags=re.DOTALL)
+    if BEGIN not in text or END not in text:
+        sys.exit(f"{README.name} lacks {BEGIN.strip()} or {END.strip()}")
+    if not check:
+        README.write_text(changed)
+    elif changed != text:
+        sys.exit(f"{README.name} does not have the table of the test results:\n\n{table}\n"
+                 "run tests/architectures/support_table.py to write it")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], check="--check" in sys.argv[2:])
