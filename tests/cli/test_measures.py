@@ -14,12 +14,26 @@ class Measures(CommandTest):
         self.assertEqual((report["context"], report["continuation"]), (256, 256))
         self.assertEqual({row["method"] for row in report["rows"]}, {"keep_last", "select"})
         for row in report["rows"]:
-            self.assertLessEqual({"method", "ratio", "cells_before", "cells_after", "kl", "kl_first64", "top1", "dnll",
+            self.assertLessEqual({"method", "cache", "ratio", "cells_before", "cells_after", "kl", "kl_first64", "top1", "dnll",
                                   "logit_cosine", "study_s", "solve_s", "swap_s", "bytes_before", "bytes_after"}, set(row))
             self.assertEqual((row["cells_before"], row["cells_after"]), (256, 64))
             self.assertGreaterEqual(row["kl"], 0)
         self.assertIn("(noise floor)", done.stdout)
         self.assertIn("keep_last", done.stdout)
+
+    def test_eval_compares_caches_of_other_types_at_the_same_bytes(self):
+        arguments = ("eval", "-f", TEXTS / "manual.txt", "-c", 256, "--methods", "keep_last", "--also", "q4_0")
+        done = self.with_model(*arguments, "--ratios", 8, "--json", "e.json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = json.loads((self.folder / "e.json").read_text())["rows"]
+        self.assertEqual([(row["cache"], row["method"], row["cells_after"]) for row in rows],
+                         [("f16", "keep_last", 32), ("q4_0", "full", 256), ("q4_0", "keep_last", 114)])
+        f16, full, q4_0 = rows
+        self.assertAlmostEqual(full["ratio"], 16 / 4.5, delta=0.01)
+        self.assertAlmostEqual(q4_0["bytes_after"] / f16["bytes_after"], 1, delta=0.02)
+        self.assertGreater(full["kl"], 0)  # against the f16 cache, not against itself
+        self.assertLess(full["kl"], q4_0["kl"])
+        self.assert_fails(self.with_model(*arguments, "--ratios", 2), 1, "ratio 2", "q4_0", "3.56")
 
     def test_eval_needs_text_enough_behind_the_offset(self):
         done = self.with_model("eval", "-f", TEXTS / "manual.txt", "-c", 256, "--offset", 1_000_000)
