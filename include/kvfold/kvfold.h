@@ -104,7 +104,8 @@ KVFOLD_API kvfold_compact_params kvfold_compact_default_params(void);
  * REQUIRES: tokens[i] is the token at position i, for every position of the sequence up to its last one (also
  *           those that an earlier compaction folded), LLAMA_TOKEN_NULL where no token stands (images, removed
  *           cells); may be NULL for the baselines keep_first and keep_last.
- *           After llama_memory_seq_add or _div: one llama_decode, which is when llama.cpp rotates the keys.
+ *           After llama_memory_seq_add or _div, and after _seq_cp where sequences do not share one cache
+ *           (kv_unified = false): one llama_decode, which is when llama.cpp rotates or copies the keys.
  * Effect:   the sequence has about cells / ratio cells; the context's logits are untouched.
  * report:   filled on success; may be NULL.
  * Failure:  the sequence is what it was. */
