@@ -135,9 +135,11 @@ def growth(title, model, contexts):
         thousands = context / 1000
         rows.append([str(context), f"{report['prefill_s'] / thousands:.2f}", f"{row['study_s'] / thousands:.2f}",
                      f"{row['solve_s'] / thousands:.2f}", f"{(row['study_s'] + row['solve_s']) / thousands:.2f}",
+                     f"{row['bytes_before'] / 1e6:.0f}", f"{row['peak_extra_mb']:.0f}",
                      f"{kl['keep_last']:.4f}", f"{kl['refine']:.4f}", f"{report['noise_floor_kl']:.4f}"])
-    header = ["tokens", "prefill", "study", "solve", "study + solve", "KL `keep_last`", "KL `refine`", "noise floor"]
-    return (f"## {title}\n\nSeconds for each 1000 tokens of context.\n\n{table(header, rows)}\n```sh\n"
+    header = ["tokens", "prefill", "study", "solve", "study + solve", "state, MB", "peak extra memory, MB",
+              "KL `keep_last`", "KL `refine`", "noise floor"]
+    return (f"## {title}\n\nTimes in seconds for each 1000 tokens of context.\n\n{table(header, rows)}\n```sh\n"
             f"(cd /usr/share/common-licenses && cat {' '.join(LICENCES)}) > build/licences.txt\n{command}\n```\n")
 
 

@@ -77,10 +77,6 @@ void print_report(FILE* out, const BenchReport& report) {
                peak_text(report.peak_extra_bytes), report.prefill_s);
 }
 
-Json peak_json(const std::optional<size_t>& bytes) {
-    return bytes ? Json(static_cast<double>(*bytes) / 1e6) : Json(nullptr);
-}
-
 Json row_json(const BenchRow& row) {
     return {{"ratio", row.ratio},
             {"cells", row.cells},
@@ -95,7 +91,7 @@ Json row_json(const BenchRow& row) {
             {"study_s", row.report.study_s},
             {"solve_s", row.report.solve_s},
             {"swap_s", row.report.swap_s},
-            {"peak_extra_mb", peak_json(row.peak_extra_bytes)}};
+            {"peak_extra_mb", megabytes_json(row.peak_extra_bytes)}};
 }
 
 Json to_json(const BenchOptions& options, const LoadedModel& model, const BenchRequest& request,
@@ -125,7 +121,7 @@ Json to_json(const BenchOptions& options, const LoadedModel& model, const BenchR
             {"llama_cpp", KVFOLD_LLAMA_VERSION},
             {"rows", rows},
             {"baseline", baseline},
-            {"peak_extra_mb", peak_json(report.peak_extra_bytes)}};
+            {"peak_extra_mb", megabytes_json(report.peak_extra_bytes)}};
 }
 
 Status run_bench(const BenchOptions& options) {

@@ -120,7 +120,8 @@ Json row_json(const EvalRow& row) {
             {"solve_s", report.solve_s},
             {"swap_s", report.swap_s},
             {"bytes_before", report.bytes_before},
-            {"bytes_after", report.bytes_after}};
+            {"bytes_after", report.bytes_after},
+            {"peak_extra_mb", megabytes_json(row.peak_extra_bytes)}};
 }
 
 Json to_json(const EvalOptions& options, const LoadedModel& model, const EvalReport& report) {

@@ -37,6 +37,10 @@ std::string megabytes(size_t bytes) {
     return mb < 0.1 ? fmt::format("{:.3f} MB", mb) : fmt::format("{:.1f} MB", mb);
 }
 
+Json megabytes_json(const std::optional<size_t>& bytes) {
+    return bytes ? Json(static_cast<double>(*bytes) / 1e6) : Json(nullptr);
+}
+
 std::string shell_word(const std::string& word) {
     const auto is_plain = [](char c) {
         return std::isalnum(static_cast<unsigned char>(c)) ||

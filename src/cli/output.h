@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace kvfold::cli {
@@ -30,6 +31,8 @@ Status check_can_write(const JsonTarget& target);
 
 // "47.2 MB": 10^6 bytes, as disks and downloads count.
 std::string megabytes(size_t bytes);
+// The same as a number, null when it is not known.
+Json megabytes_json(const std::optional<size_t>& bytes);
 
 // The word as a shell wants it.
 std::string shell_word(const std::string& word);

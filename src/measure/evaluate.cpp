@@ -1,6 +1,7 @@
 #include "measure/evaluate.h"
 
 #include "base/timer.h"
+#include "measure/peak_memory.h"
 #include "runtime/context.h"
 #include "state/live_sequence.h"
 
@@ -96,12 +97,14 @@ class Measured {
     Result<Matrix> full_logits() { return logits_of(snapshot_); }
     Result<Matrix> reordered_logits() { return logits_of(in_another_order(snapshot_)); }
 
-    // cells: before / after. Logits of the compact cache, and the report of what was done.
-    Result<Matrix> compact_logits(const Method& method, double cells, CompactReport& report) {
+    // cells: before / after. Logits of the compact cache; what compacting cost goes into the row.
+    Result<Matrix> compact_logits(const Method& method, double cells, EvalRow& row) {
         KVFOLD_CHECK(write_sequence(ctx_.get(), 0, snapshot_));
         compact_.method = &method;
         compact_.budget.ratio = cells;
-        KVFOLD_TRY(report, compact_sequence(ctx_.get(), 0, compact_));
+        const PeakMemory memory;
+        KVFOLD_TRY(row.report, compact_sequence(ctx_.get(), 0, compact_));
+        row.peak_extra_bytes = memory.extra_bytes();
         return teacher_force(ctx_.get(), continuation_, compact_.tokens.size());
     }
 
@@ -151,7 +154,7 @@ Result<EvalReport> evaluate(llama_model* model, const EvalRequest& request,
             CompactReport nothing_done;
             nothing_done.cells_before = nothing_done.cells_after = request.context;
             nothing_done.bytes_before = nothing_done.bytes_after = measured.bytes();
-            add({cache.name, "full", saved, std::move(nothing_done), {}}, logits);
+            add({cache.name, "full", saved, std::move(nothing_done), {}, {}}, logits);
         }
         for (const double ratio : request.ratios) {
             if (ratio < saved)
@@ -159,8 +162,8 @@ Result<EvalReport> evaluate(llama_model* model, const EvalRequest& request,
                             "ratio {:g}: a {} cache takes {:.2f} times fewer bytes uncompacted; give more", ratio,
                             cache.name, saved);
             for (const Method* method : request.methods) {
-                EvalRow row{cache.name, std::string(method->name), ratio, {}, {}};
-                KVFOLD_TRY(const Matrix logits, measured.compact_logits(*method, ratio / saved, row.report));
+                EvalRow row{cache.name, std::string(method->name), ratio, {}, {}, {}};
+                KVFOLD_TRY(const Matrix logits, measured.compact_logits(*method, ratio / saved, row));
                 add(std::move(row), logits);
             }
         }

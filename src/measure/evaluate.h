@@ -28,6 +28,7 @@ struct EvalRow {
     std::string method; // "full": no compaction, the cost of the cache's type alone
     double ratio = 0;   // bytes of a cell x cells, of the first cache in full / of this one
     CompactReport report;
+    std::optional<size_t> peak_extra_bytes; // of the compaction, beyond what was resident before
     Divergence divergence;
 };
 

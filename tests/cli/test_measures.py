@@ -15,7 +15,8 @@ class Measures(CommandTest):
         self.assertEqual({row["method"] for row in report["rows"]}, {"keep_last", "select"})
         for row in report["rows"]:
             self.assertLessEqual({"method", "cache", "ratio", "cells_before", "cells_after", "kl", "kl_first64", "top1", "dnll",
-                                  "logit_cosine", "study_s", "solve_s", "swap_s", "bytes_before", "bytes_after"}, set(row))
+                                  "logit_cosine", "study_s", "solve_s", "swap_s", "bytes_before", "bytes_after",
+                                  "peak_extra_mb"}, set(row))
             self.assertEqual((row["cells_before"], row["cells_after"]), (256, 64))
             self.assertGreaterEqual(row["kl"], 0)
         self.assertIn("(noise floor)", done.stdout)
