@@ -5,6 +5,7 @@
 #include "solve/attention.h"
 #include "solve/bias.h"
 #include "solve/fold.h"
+#include "solve/omp.h"
 #include "solve/select.h"
 #include "solve/values.h"
 
@@ -21,7 +22,8 @@ struct Size {
     Index cells, kept, queries;
     auto operator<=>(const Size&) const = default;
 };
-constexpr Size kSizes[] = {{2048, 188, 2000}, {2048, 188, 4000}, {6144, 700, 2000}};
+constexpr SolvePlan kOmp = {.selection = Selection::omp};
+constexpr Size kSizes[] = {{2048, 188, 2000}, {2048, 256, 2048}, {2048, 188, 4000}, {6144, 700, 2000}};
 
 // A head with the input of every stage at hand.
 struct Stages {
@@ -38,6 +40,9 @@ std::string verify(const HeadProblem& problem, Index kept) {
     const auto selected = solve_head(problem, {.fit_bias = false, .fit_values = false}, {.kept = kept});
     if (!solved) return solved.error().message;
     if (!selected) return selected.error().message;
+    const auto pursued = solve_head(problem, kOmp, {.kept = kept});
+    if (!pursued) return pursued.error().message;
+    if (pursued->output_error > solved->output_error) return "the pursuit does not beat the RMS score";
     const bool better = solved->output_error < 0.9f * selected->output_error &&
                         solved->mass_error < 0.9f * selected->mass_error;
     return better ? "" : "the solver does not beat plain selection";
@@ -88,6 +93,9 @@ void register_all() {
     time_stage("solve_head", [](Stages& s, Index kept) {
         benchmark::DoNotOptimize(solve_head(s.head.problem(), {}, {.kept = kept}));
     });
+    time_stage("solve_head_omp", [](Stages& s, Index kept) {
+        benchmark::DoNotOptimize(solve_head(s.head.problem(), kOmp, {.kept = kept}));
+    });
     time_stage("select_only", [](Stages& s, Index kept) {
         benchmark::DoNotOptimize(solve_head(s.head.problem(), {false, false}, {.kept = kept}));
     });
@@ -95,6 +103,9 @@ void register_all() {
                [](Stages& s, Index) { benchmark::DoNotOptimize(attend_all(s.head.problem())); });
     time_stage("select_cells",
                [](Stages& s, Index kept) { benchmark::DoNotOptimize(select_cells(s.full.score, kept, {})); });
+    time_stage("pursue_cells", [](Stages& s, Index kept) {
+        benchmark::DoNotOptimize(pursue_cells(s.head.problem(), s.full, kept, {}));
+    });
     time_stage("mass_shares", [](Stages& s, Index) {
         benchmark::DoNotOptimize(mass_shares(s.head.problem(), s.keys, s.full.mass));
     });

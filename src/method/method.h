@@ -30,7 +30,8 @@ namespace methods {
 inline const StudyPlan solver_study = {
     .parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.1875f}, {Source::repeat, 0.09375f}}};
 
-extern const Method keep_first, keep_last, select, solver, refine, context_prefill, self_study, generation;
+extern const Method keep_first, keep_last, select, solver, omp, refine, context_prefill, self_study,
+    generation;
 } // namespace methods
 
 // All methods, the best first. The first is the default.

@@ -3,6 +3,7 @@
 #include "solve/attention.h"
 #include "solve/bias.h"
 #include "solve/fold.h"
+#include "solve/omp.h"
 #include "solve/refine.h"
 #include "solve/select.h"
 #include "solve/values.h"
@@ -86,6 +87,12 @@ CompactHead keep_all(const HeadProblem& problem) {
     return head;
 }
 
+std::vector<uint32_t> choose_cells(const HeadProblem& problem, const FullAttention& full, Selection selection,
+                                   const SolveRequest& request) {
+    if (selection == Selection::omp) return pursue_cells(problem, full, request.kept, request.pinned);
+    return select_cells(full.score, request.kept, request.pinned);
+}
+
 float relative_error(const Matrix& actual, const Matrix& wanted) {
     const float error = (actual - wanted).norm();
     return error == 0 ? 0 : error / std::max(wanted.norm(), std::numeric_limits<float>::min());
@@ -110,7 +117,7 @@ Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan
 
     const FullAttention full = attend_all(problem);
     CompactHead head;
-    head.kept = select_cells(full.score, request.kept, request.pinned);
+    head.kept = choose_cells(problem, full, plan.selection, request);
     head.keys = problem.keys(head.kept, Eigen::all);
     head.values = problem.values(head.kept, Eigen::all);
 

@@ -1,0 +1,13 @@
+#include "method/method.h"
+
+namespace kvfold::methods {
+
+// solver on cells that are chosen together and not one by one: cells that say the same stay once.
+const Method omp = {
+    .name = "omp",
+    .advice = "solver with jointly chosen cells",
+    .study = solver_study,
+    .solve = {.selection = Selection::omp},
+};
+
+} // namespace kvfold::methods
