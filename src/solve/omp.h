@@ -34,11 +34,11 @@ inline constexpr Index kPursuitCandidates = 4; // times t: cells that are looked
 // M (n + t + dv), mostly as matrix products, and nothing is ever factored again.
 // Equal gains go to the lower index. Memory: M (n + t + t/16 + dv) floats.
 //
-// Measured (SmolLM2, T 2048, 8x, KL as a share of keep_last's, two texts, no refinement): RMS score 0.43; the
-// mass alone with one weight a cell, w >= 0 and tiny weights dropped, as in arXiv 2602.16284, 0.38; mass and
-// output with one weight a cell and fixed values 0.34; this 0.31. What did not help: half of the cells by RMS
-// score first (0.32), a ridge of 1e-1 (0.36) or 1e-4 (no change), all T cells as candidates (no change for
-// twice the time).
+// Measured on a prototype, not on this code (SmolLM2, T 2048, 8x, KL as a share of keep_last's, two texts, no
+// refinement): RMS score 0.43; the mass alone with one weight a cell, w >= 0 and tiny weights dropped, as in
+// arXiv 2602.16284, 0.38; mass and output with one weight a cell and fixed values 0.34; free values 0.31. What did
+// not help: half of the cells by RMS score first (0.32), a ridge of 1e-1 (0.36); on one text, one run each, a ridge
+// of 1e-4 and all T cells as candidates.
 //
 // Returns [kept] rising indices. REQUIRES: as select_cells; full = attend_all(problem).
 std::vector<uint32_t> pursue_cells(const HeadProblem& problem, const FullAttention& full, Index kept,
