@@ -146,7 +146,7 @@ Result<CompactState> compact_state(llama_model* model, const SequenceState& snap
     CompactReport report;
     const KvSection& section = snapshot.sections.front();
     report.cells_before = section.cells.size();
-    KVFOLD_TRY(report.regions, plan_regions(section, request.budget, request.method->keep));
+    KVFOLD_TRY(report.regions, plan_regions(section, request.budget, request.method->keep, request.seed));
     report.cells_after = report.regions.cells_after();
     if (report.cells_after == report.cells_before)
         return CompactState{snapshot, std::move(report)}; // ratio 1

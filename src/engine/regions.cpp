@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iterator>
 #include <numeric>
+#include <random>
 
 namespace kvfold {
 
@@ -29,9 +30,25 @@ Regions split(const std::vector<uint32_t>& order, size_t head, size_t folded, si
             std::move(pinned)};
 }
 
+// Cells drawn by lot stay verbatim in the place of the folded ones. The region's last cell is never drawn: the region
+// ends where it stands.
+void draw_instead_of_folding(Regions& regions, uint64_t seed) {
+    std::vector<uint32_t> drawn, dropped;
+    std::mt19937_64 rng(seed);
+    size_t candidates = regions.region.size() - 1;
+    for (const uint32_t cell : regions.region) {
+        const bool is_drawn = candidates > 0 && rng() % candidates < regions.folded - drawn.size();
+        (is_drawn ? drawn : dropped).push_back(cell);
+        if (candidates > 0) --candidates;
+    }
+    regions.pinned.insert(regions.pinned.end(), drawn.begin(), drawn.end());
+    regions.region = std::move(dropped);
+    regions.folded = 0;
+}
+
 } // namespace
 
-Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Method::Keep keep) {
+Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Method::Keep keep, uint64_t seed) {
     if (!(budget.ratio >= 1) || !std::isfinite(budget.ratio))
         return fail(ErrorCode::invalid_argument,
                     "ratio {} is below 1; give cells before / cells after, for example 8", budget.ratio);
@@ -67,7 +84,9 @@ Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Met
                     "ratio {} leaves {} of {} cells, no room beside keep_first {} and keep_last "
                     "{}; lower the ratio or keep less",
                     budget.ratio, target, cells, head, tail);
-    return split(order, head, left - tail, tail, std::move(pinned));
+    Regions regions = split(order, head, left - tail, tail, std::move(pinned));
+    if (keep == Method::Keep::random) draw_instead_of_folding(regions, seed);
+    return regions;
 }
 
 std::vector<uint32_t> spread_slots(const std::vector<double>& mean_kept, size_t region_size) {

@@ -8,7 +8,7 @@ std::span<const Method* const> all_methods() {
     static constexpr std::array methods = {
         &methods::refine, &methods::self_study,      &methods::solver,     &methods::omp,
         &methods::select, &methods::context_prefill, &methods::generation, &methods::keep_last,
-        &methods::keep_first};
+        &methods::keep_first, &methods::keep_random};
     return methods;
 }
 

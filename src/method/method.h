@@ -15,6 +15,7 @@ struct Method {
         fit,    // fold the region by study and solve
         newest, // baseline: drop all but the first few and the newest cells
         oldest, // baseline: drop all but the first cells and the newest one
+        random, // baseline: drop all but the first few, the newest and others drawn by lot, the same in all heads
     };
 
     std::string_view name;
@@ -30,7 +31,7 @@ namespace methods {
 inline const StudyPlan solver_study = {
     .parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.1875f}, {Source::repeat, 0.09375f}}};
 
-extern const Method keep_first, keep_last, select, solver, omp, refine, context_prefill, self_study,
+extern const Method keep_first, keep_last, keep_random, select, solver, omp, refine, context_prefill, self_study,
     generation;
 } // namespace methods
 

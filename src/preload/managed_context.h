@@ -3,11 +3,11 @@
 // lock.
 #pragma once
 
+#include "engine/fold_task.h"
+#include "engine/policy.h"
 #include "launch/settings.h"
 #include "preload/batch_log.h"
-#include "preload/fold_task.h"
 #include "preload/journal.h"
-#include "preload/policy.h"
 #include "preload/saved_states.h"
 
 #include <atomic>

@@ -1,7 +1,7 @@
 // Which tokens a saved state holds: programs keep states in memory of their own and put them back later.
 #pragma once
 
-#include "preload/sequence_log.h"
+#include "engine/sequence_log.h"
 
 #include <deque>
 #include <span>

@@ -188,16 +188,18 @@ TEST(Baselines, KeepCellsByteForByteAndNeedNoTokens) {
     ASSERT_TRUE(ctx);
     ASSERT_EQ(testing::decode(ctx.get(), testing::filler_tokens(model.get(), 200), 0), 0);
     const SequenceState before = testing::snapshot_of(ctx.get());
-    for (const Method* method : {&methods::keep_last, &methods::keep_first}) {
+    for (const Method* method : {&methods::keep_last, &methods::keep_first, &methods::keep_random}) {
         ASSERT_TRUE(write_sequence(ctx.get(), 0, before));
         const auto report = compact_sequence(ctx.get(), 0, testing::request_for({}, 5, *method));
         ASSERT_TRUE(report) << report.error().message;
         EXPECT_EQ(report->cells_after, 40u);
         EXPECT_EQ(report->study_tokens, 0);
         EXPECT_TRUE(report->heads.empty());
-        const size_t head = report->regions.head.size();
-        EXPECT_EQ(head_and_tail(before.sections[0], head, 40 - head),
-                  head_and_tail(testing::snapshot_of(ctx.get()).sections[0], head, 40 - head));
+        std::vector<uint32_t> kept = report->regions.head;
+        for (const auto* cells : {&report->regions.pinned, &report->regions.tail})
+            kept.insert(kept.end(), cells->begin(), cells->end());
+        EXPECT_EQ(head_and_tail(take_cells(before.sections[0], kept), 40, 0),
+                  head_and_tail(testing::snapshot_of(ctx.get()).sections[0], 40, 0));
     }
 }
 

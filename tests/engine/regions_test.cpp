@@ -115,7 +115,7 @@ TEST(Regions, OfSenselessBudgetsAreRefused) {
 }
 
 TEST(Regions, OfRatioOneKeepEverything) {
-    for (const Method::Keep keep : {kFit, Method::Keep::newest, Method::Keep::oldest}) {
+    for (const Method::Keep keep : {kFit, Method::Keep::newest, Method::Keep::oldest, Method::Keep::random}) {
         const Regions regions = planned(sequence_of(50), {.ratio = 1}, keep);
         EXPECT_EQ(regions.cells_after(), 50u);
         EXPECT_EQ(regions.folded, 0u);
@@ -156,6 +156,36 @@ TEST(Regions, OfTheBaselinesKeepTheNewestCell) {
     EXPECT_EQ(oldest.head.size(), 49u);
     EXPECT_EQ(oldest.folded, 0u);
     EXPECT_EQ(oldest.tail, std::vector<uint32_t>{399});
+}
+
+TEST(Regions, DrawnByLotKeepHeadAndTailAndAsManyCellsAsAFold) {
+    constexpr auto kRandom = Method::Keep::random;
+    const KvSection section = sequence_of(400);
+    const Regions fold = planned(section, {.ratio = 8}), drawn = planned(section, {.ratio = 8}, kRandom);
+    EXPECT_EQ(drawn.head, fold.head);
+    EXPECT_EQ(drawn.tail, fold.tail);
+    EXPECT_EQ(drawn.folded, 0u);
+    EXPECT_EQ(drawn.pinned.size(), fold.folded);
+    EXPECT_TRUE(std::is_sorted(drawn.pinned.begin(), drawn.pinned.end()));
+    std::vector<uint32_t> both = drawn.region;
+    both.insert(both.end(), drawn.pinned.begin(), drawn.pinned.end());
+    std::sort(both.begin(), both.end());
+    EXPECT_EQ(both, fold.region); // each cell is drawn or dropped
+    EXPECT_EQ(drawn.region.back(), fold.region.back());
+}
+
+TEST(Regions, DrawnByLotAreThoseOfTheSeedAndLieAnywhere) {
+    constexpr auto kRandom = Method::Keep::random;
+    const KvSection section = sequence_of(400);
+    const auto drawn = [&](uint64_t seed) { return plan_regions(section, {.ratio = 8}, kRandom, seed)->pinned; };
+    EXPECT_EQ(drawn(1), drawn(1));
+    EXPECT_NE(drawn(1), drawn(2));
+    double mean = 0; // of 50 draws of 35 cells between 4 and 388: 196 +- 3
+    for (uint64_t seed = 0; seed < 50; ++seed) {
+        for (const uint32_t cell : drawn(seed))
+            mean += cell / (50.0 * static_cast<double>(drawn(seed).size()));
+    }
+    EXPECT_NEAR(mean, 196, 12);
 }
 
 } // namespace

@@ -1,10 +1,10 @@
-// One fold in the background: what it works on, and how its result comes back into a sequence that went on.
+// One fold of a sequence that may go on meanwhile: what it works on, and how its result comes back into a sequence that went on.
 #pragma once
 
 #include "engine/compact.h"
-#include "preload/sequence_log.h"
+#include "engine/sequence_log.h"
 
-namespace kvfold::preload {
+namespace kvfold {
 
 struct FoldTask {
     llama_seq_id seq_id = 0;
@@ -26,4 +26,4 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
 // REQUIRES: cells up to task.last() as they were in the snapshot. On failure the sequence is what it was.
 Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact);
 
-} // namespace kvfold::preload
+} // namespace kvfold

@@ -1,10 +1,10 @@
-#include "preload/fold_task.h"
+#include "engine/fold_task.h"
 
 #include "state/live_sequence.h"
 
 #include <algorithm>
 
-namespace kvfold::preload {
+namespace kvfold {
 
 namespace {
 
@@ -28,7 +28,7 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     KVFOLD_TRY(task->snapshot, read_sequence(ctx, seq_id));
     const KvSection& section = task->snapshot.sections.front();
     KVFOLD_TRY(const Regions regions,
-               plan_regions(section, task->request.budget, task->request.method->keep));
+               plan_regions(section, task->request.budget, task->request.method->keep, task->request.seed));
     if (regions.region.empty())
         return fail(ErrorCode::invalid_argument, "sequence {} has nothing to fold at this ratio", seq_id);
     task->region_size = regions.region.size();
@@ -58,4 +58,4 @@ Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceStat
     return write_sequence(ctx, task.seq_id, state);
 }
 
-} // namespace kvfold::preload
+} // namespace kvfold

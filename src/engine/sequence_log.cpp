@@ -1,9 +1,9 @@
-#include "preload/sequence_log.h"
+#include "engine/sequence_log.h"
 
 #include <algorithm>
 #include <limits>
 
-namespace kvfold::preload {
+namespace kvfold {
 
 namespace {
 
@@ -88,4 +88,4 @@ void SequenceLog::copy(const SequenceLog& from, llama_pos p0, llama_pos p1) {
 
 void SequenceLog::set_fold(const Fold& fold) { fold_ = fold; }
 
-} // namespace kvfold::preload
+} // namespace kvfold

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-namespace kvfold::preload {
+namespace kvfold {
 
 class SequenceLog {
   public:
@@ -52,4 +52,4 @@ class SequenceLog {
     uint32_t holes_ = 0; // positions outside the fold without a cell
 };
 
-} // namespace kvfold::preload
+} // namespace kvfold

@@ -1,8 +1,8 @@
-#include "preload/policy.h"
+#include "engine/policy.h"
 
 #include <algorithm>
 
-namespace kvfold::preload {
+namespace kvfold {
 
 namespace {
 
@@ -65,4 +65,4 @@ Budget whole_budget(const SequenceLog& log, const Policy& policy, double ratio) 
     return budget;
 }
 
-} // namespace kvfold::preload
+} // namespace kvfold

@@ -1,10 +1,10 @@
-#include "preload/sequence_log.h"
+#include "engine/sequence_log.h"
 
 #include <gtest/gtest.h>
 
 #include <numeric>
 
-namespace kvfold::preload {
+namespace kvfold {
 namespace {
 
 SequenceLog log_of(llama_pos count) {
@@ -115,4 +115,4 @@ TEST(SequenceLog, PositionsWithoutGapsAreNoFold) {
 }
 
 } // namespace
-} // namespace kvfold::preload
+} // namespace kvfold

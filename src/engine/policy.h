@@ -2,11 +2,11 @@
 #pragma once
 
 #include "engine/regions.h"
-#include "preload/sequence_log.h"
+#include "engine/sequence_log.h"
 
 #include <optional>
 
-namespace kvfold::preload {
+namespace kvfold {
 
 struct Policy {
     bool automatic = false; // fold by itself at the high-water mark and when cells run out
@@ -35,4 +35,4 @@ size_t newest_kept(const Policy& policy, size_t cells);
 // The budget for folding a whole sequence at a ratio that somebody asked for.
 Budget whole_budget(const SequenceLog& log, const Policy& policy, double ratio);
 
-} // namespace kvfold::preload
+} // namespace kvfold

@@ -1,8 +1,8 @@
-#include "preload/policy.h"
+#include "engine/policy.h"
 
 #include <gtest/gtest.h>
 
-namespace kvfold::preload {
+namespace kvfold {
 namespace {
 
 constexpr size_t kCells = 2048;
@@ -89,4 +89,4 @@ TEST(WholeBudget, LeavesRoomForWhatIsFolded) {
 }
 
 } // namespace
-} // namespace kvfold::preload
+} // namespace kvfold
