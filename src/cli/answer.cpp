@@ -1,6 +1,7 @@
 #include "cli/answer.h"
 
 #include "cli/interrupt.h"
+#include "runtime/chat_turn.h"
 
 namespace kvfold::cli {
 
@@ -21,30 +22,6 @@ SamplerPtr new_sampler(const SampleOptions& options) {
     llama_sampler_chain_add(sampler.get(), llama_sampler_init_temp(options.temperature));
     llama_sampler_chain_add(sampler.get(), llama_sampler_init_dist(options.seed));
     return sampler;
-}
-
-struct Turn {
-    std::string opening; // up to where the answer begins
-    std::string closing; // behind the answer
-    bool one_line;       // without a template only the end of the line tells that an answer is over
-};
-
-// What a template puts behind an answer, found by asking it for a turn with a known answer.
-std::string template_closing(const llama_model* model) {
-    const ChatMessage question{"user", "a"}, reply{"assistant", "b"};
-    const std::string before =
-        apply_chat_template(model, std::array{question}, /*assistant_next=*/true) + reply.content;
-    const std::string whole =
-        apply_chat_template(model, std::array{question, reply}, /*assistant_next=*/false);
-    return whole.starts_with(before) ? whole.substr(before.size()) : "\n";
-}
-
-// Each turn is put into the template by itself: the sequence may hold a document, or turns that were folded.
-Turn make_turn(const llama_model* model, const std::string& question, bool is_first) {
-    const ChatMessage message{"user", question};
-    const std::string opening = apply_chat_template(model, std::array{message}, /*assistant_next=*/true);
-    if (!opening.empty()) return {opening, template_closing(model), false};
-    return {fmt::format("{}Question: {}\nAnswer:", is_first ? "" : "\n\n", question), "\n", true};
 }
 
 // Writes pieces of text, without white space before the first word.
@@ -103,7 +80,7 @@ void add_sample_options(CLI::App& command, SampleOptions& options) {
 Result<Stop> answer(Session& session, const std::string& question, const SampleOptions& options) {
     const llama_model* model = session.model();
     const bool is_first = session.tokens().empty();
-    const Turn turn = make_turn(model, question, is_first);
+    const ChatTurn turn = make_turn(model, question, is_first);
     KVFOLD_CHECK(
         session.append(tokenize(model, turn.opening, /*add_bos=*/is_first, /*special=*/true), Outputs::last));
     KVFOLD_TRY(const Stop stop, stream_answer(session, turn.one_line, options));
