@@ -7,7 +7,6 @@
 """
 
 import json
-import math
 import os
 import pathlib
 import platform
@@ -36,43 +35,34 @@ def kvfold(*arguments):
         return typed, json.loads(out.read_text())
 
 
-def geometric_mean(values):
-    return math.exp(sum(map(math.log, values)) / len(values))
-
-
 def table(header, rows):
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
+def with_texts(texts):
+    return [word for text in texts for word in ("-f", text)]
+
+
 def quality(title, model, context, ratio, methods):
     """KL by text and method, geometric means, and times relative to the prefill."""
-    reports, command = {}, ""
-    for text in TEXTS:
-        command, reports[text] = kvfold("eval", "-m", model, "-f", text, "-c", context, "--ratios", ratio,
-                                        "--methods", ",".join(methods))
-    kl = {m: [row["kl"] for r in reports.values() for row in r["rows"] if row["method"] == m] for m in methods}
-    rows = [[pathlib.Path(text).name] + [f"{kl[m][i]:.4f}" for m in methods] + [f"{r['noise_floor_kl']:.4f}"]
-            for i, (text, r) in enumerate(reports.items())]
-    means = {m: geometric_mean(kl[m]) for m in methods}
-    rows.append(["**geometric mean**"] + [f"**{means[m]:.4f}**" for m in methods] + [""])
+    command, report = kvfold("eval", "-m", model, *with_texts(TEXTS), "-c", context, "--ratios", ratio,
+                             "--methods", ",".join(methods))
+    means = {row["method"]: row for row in report["rows"]}
+    kl = {(run["text"], run["method"]): run["kl"] for run in report["runs"]}
+    rows = [[text] + [f"{kl[text, m]:.4f}" for m in methods] for text in report["texts"]]
+    rows.append(["**geometric mean**"] + [f"**{means[m]['kl_geomean']:.4f}**" for m in methods])
     for base in ("keep_last", "select"):
-        rows.append([f"relative to `{base}`"] + [f"{means[m] / means[base]:.2f}" for m in methods] + [""])
-
-    def over_texts(figure):
-        return [f"{figure(m)}" for m in methods]
-
-    def mean_of(m, value):
-        values = [value(r, row) for r in reports.values() for row in r["rows"] if row["method"] == m]
-        return sum(values) / len(values)
-
-    rows.append(["top-1 agreement"] + over_texts(lambda m: f"{mean_of(m, lambda r, row: row['top1']):.1%}") + [""])
-    rows.append(["solve, seconds"] + over_texts(lambda m: f"{mean_of(m, lambda r, row: row['solve_s']):.1f}") + [""])
-    rows.append(["study + solve / prefill"] + over_texts(
-        lambda m: f"{mean_of(m, lambda r, row: (row['study_s'] + row['solve_s']) / r['prefill_s']):.2f}") + [""])
-    header = ["KL, nats"] + [f"`{m}`" for m in methods] + ["noise floor"]
-    return f"## {title}\n\n{table(header, rows)}\nFor each text:\n\n```sh\n{command}\n```\n"
+        rows.append([f"relative to `{base}`"] +
+                    [f"{means[m]['kl_geomean'] / means[base]['kl_geomean']:.2f}" for m in methods])
+    rows.append(["top-1 agreement"] + [f"{means[m]['top1']:.1%}" for m in methods])
+    rows.append(["solve, seconds"] + [f"{means[m]['solve_s']:.1f}" for m in methods])
+    rows.append(["study + solve / prefill"] +
+                [f"{(means[m]['study_s'] + means[m]['solve_s']) / report['prefill_s']:.2f}" for m in methods])
+    header = ["KL, nats"] + [f"`{m}`" for m in methods]
+    return (f"## {title}\n\n{table(header, rows)}\nNoise floor {report['noise_floor_kl']:.4f}.\n\n"
+            f"```sh\n{command}\n```\n")
 
 
 def speed(title, model, context, ratios):
@@ -103,22 +93,15 @@ def long_context(title, model, context, text):
 
 def equal_bytes(title, model, context, types, ratios, methods):
     """KL against the full f16 cache: geometric means over the texts of caches that take the same bytes."""
-    reports, command = [], ""
-    for text in TEXTS:
-        command, report = kvfold("eval", "-m", model, "-f", text, "-c", context, "--ratios", ",".join(map(str, ratios)),
-                                 "--methods", ",".join(methods), "--also", ",".join(types))
-        reports.append(report["rows"])
-    rows = []
-    for cells in zip(*reports):
-        first = cells[0]
-        kept = f"{first['cells_before'] / first['cells_after']:.1f}x"
-        rows.append([first["cache"], f"`{first['method']}`" if first["method"] != "full" else "all cells", kept,
-                     f"{first['ratio']:.1f}x", f"{geometric_mean([row['kl'] for row in cells]):.4f}",
-                     f"{sum(row['top1'] for row in cells) / len(cells):.1%}"])
-    rows.sort(key=lambda row: float(row[3][:-1]))
+    command, report = kvfold("eval", "-m", model, *with_texts(TEXTS), "-c", context,
+                             "--ratios", ",".join(map(str, ratios)), "--methods", ",".join(methods),
+                             "--also", ",".join(types))
+    rows = [[row["cache"], f"`{row['method']}`" if row["method"] != "full" else "all cells",
+             f"{row['cells_before'] / row['cells_after']:.1f}x", f"{row['ratio']:.1f}x", f"{row['kl_geomean']:.4f}",
+             f"{row['top1']:.1%}"] for row in sorted(report["rows"], key=lambda row: row["ratio"])]
     header = ["cache", "method", "cells", "bytes", "KL", "top-1"]
     return (f"## {title}\n\nAgainst the full f16 cache, geometric mean over the five texts. Rows with the same `bytes` cost "
-            f"the same memory.\n\n{table(header, rows)}\nFor each text:\n\n```sh\n{command}\n```\n")
+            f"the same memory.\n\n{table(header, rows)}\n```sh\n{command}\n```\n")
 
 
 def growth(title, model, contexts):

@@ -1,53 +1,20 @@
 #include "measure/evaluate.h"
 
 #include "base/timer.h"
+#include "measure/forced_answer.h"
 #include "measure/peak_memory.h"
 #include "runtime/context.h"
 #include "state/live_sequence.h"
+#include "study/probe.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 namespace kvfold {
 
 namespace {
 
-// Logits after each token of a continuation: [tokens, vocabulary].
-Result<Matrix> teacher_force(llama_context* ctx, std::span<const llama_token> tokens, size_t first_pos) {
-    KVFOLD_CHECK(decode_tokens(ctx, tokens, static_cast<llama_pos>(first_pos), Outputs::all));
-    const Index vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(ctx)));
-    return Matrix(Eigen::Map<const Matrix>(llama_get_logits(ctx), std::ssize(tokens), vocabulary));
-}
-
-double log_sum_exp(const Eigen::ArrayXd& logits) {
-    const double top = logits.maxCoeff();
-    return top + std::log((logits - top).exp().sum());
-}
-
-// tokens: [rows], the continuation: row i's logits predict token i + 1.
-Divergence compare(const Matrix& full, const Matrix& compact, std::span<const llama_token> tokens) {
-    Divergence sum;
-    const Index rows = full.rows(), early = std::min<Index>(rows, 64);
-    for (Index i = 0; i < rows; ++i) {
-        const Eigen::ArrayXd a = full.row(i).cast<double>(), b = compact.row(i).cast<double>();
-        const double mass_a = log_sum_exp(a), mass_b = log_sum_exp(b);
-        const double kl = ((a - mass_a).exp() * ((a - mass_a) - (b - mass_b))).sum();
-        Index top_a = 0, top_b = 0;
-        a.maxCoeff(&top_a);
-        b.maxCoeff(&top_b);
-        sum.kl += kl / static_cast<double>(rows);
-        if (i < early) sum.kl_first64 += kl / static_cast<double>(early);
-        sum.top1 += (top_a == top_b ? 1.0 : 0.0) / static_cast<double>(rows);
-        sum.logit_cosine +=
-            (a * b).sum() / std::sqrt(a.square().sum() * b.square().sum()) / static_cast<double>(rows);
-        if (i + 1 < rows) {
-            const Index next = tokens[static_cast<size_t>(i + 1)];
-            sum.dnll += ((a[next] - mass_a) - (b[next] - mass_b)) / static_cast<double>(rows - 1);
-        }
-    }
-    return sum;
-}
+using Answers = std::vector<Matrix>; // of all probes of all tasks, in their order: logits [answer, vocabulary]
 
 // The same cells in reverse order: what an exact method could be charged with.
 SequenceState in_another_order(SequenceState state) {
@@ -58,13 +25,29 @@ SequenceState in_another_order(SequenceState state) {
     return state;
 }
 
-size_t bytes_of_a_cell(const KvSection& section) {
+size_t bytes_of_a_cell(const AttentionMap& map, const EvalCache& cache) {
     size_t bytes = 0;
-    for (const auto* tensors : {&section.keys, &section.values}) {
-        for (const CacheTensor& tensor : *tensors)
-            bytes += tensor.row_bytes();
-    }
+    for (const AttentionLayer& layer : map.layers)
+        bytes += ggml_row_size(cache.type_k, layer.kv_heads * layer.key_width) +
+                 ggml_row_size(cache.type_v, layer.kv_heads * layer.value_width);
     return bytes;
+}
+
+// A ratio that leaves no room is refused before anything long happens.
+Status check_ratios(size_t cells, const EvalRequest& request, const std::vector<double>& savings) {
+    KvSection section;
+    for (size_t i = 0; i < cells; ++i)
+        section.cells.push_back({.pos = static_cast<int32_t>(i)});
+    for (const double ratio : request.ratios) {
+        for (const double saved : savings) {
+            for (const Method* method : request.methods) {
+                Budget budget = request.compact.budget;
+                budget.ratio = ratio / saved;
+                KVFOLD_CHECK(plan_regions(section, budget, method->keep));
+            }
+        }
+    }
+    return {};
 }
 
 constexpr uint32_t kSpareCells = 64;
@@ -72,103 +55,175 @@ constexpr uint32_t kSpareCells = 64;
 // One cache, in full and compacted.
 class Measured {
   public:
-    static Result<Measured> prefill(llama_model* model, const EvalRequest& request, const EvalCache& cache) {
-        Measured measured(request);
-        llama_context_params params = request.compact.context;
+    static Result<Measured> prefill(llama_model* model, std::span<const Task> tasks, const EvalCache& cache,
+                                    const CompactRequest& compact) {
+        Measured measured(tasks, compact);
+        size_t longest = 0, answer = 0;
+        for (const Task& task : tasks) {
+            for (const Probe& probe : task.probes) {
+                longest = std::max(longest, probe.prompt.size() + probe.answer.size());
+                answer = std::max(answer, probe.answer.size());
+            }
+        }
+        llama_context_params& params = measured.compact_.context;
         params.type_k = cache.type_k;
         params.type_v = cache.type_v;
-        params.n_ctx = static_cast<uint32_t>(request.tokens.size()) + kSpareCells;
-        params.n_batch = std::max(params.n_batch, static_cast<uint32_t>(measured.continuation_.size()));
-        measured.compact_.context = params;
-        measured.compact_.tokens = request.tokens.first(request.context);
+        params.n_ctx = static_cast<uint32_t>(tasks.front().context.size() + longest) + kSpareCells;
+        params.n_batch = std::max(params.n_batch, static_cast<uint32_t>(answer));
+        measured.compact_.tokens = tasks.front().context;
         KVFOLD_TRY(measured.ctx_, new_context(model, params));
         const Timer timer;
         KVFOLD_CHECK(decode_tokens(measured.ctx_.get(), measured.compact_.tokens, 0, Outputs::none));
         llama_synchronize(measured.ctx_.get());
         measured.prefill_s_ = timer.seconds();
-        KVFOLD_TRY(measured.snapshot_, read_sequence(measured.ctx_.get(), 0));
+        measured.bytes_ = llama_state_seq_get_size(measured.ctx_.get(), 0);
+        KVFOLD_TRY(measured.full_, read_sequence(measured.ctx_.get(), 0));
         return measured;
     }
 
-    double prefill_s() const { return prefill_s_; }
-    size_t bytes_of_a_cell() const { return kvfold::bytes_of_a_cell(snapshot_.sections.front()); }
-    size_t bytes() const { return encode_sequence(snapshot_).size(); }
+    // A row in which nothing is compacted yet.
+    EvalRow row(const EvalCache& cache, std::string_view method, double ratio) const {
+        EvalRow row{.cache = cache.name, .method = std::string(method), .ratio = ratio, .prefill_s = prefill_s_};
+        row.report.cells_before = row.report.cells_after = compact_.tokens.size();
+        row.report.bytes_before = row.report.bytes_after = bytes_;
+        return row;
+    }
 
-    Result<Matrix> full_logits() { return logits_of(snapshot_); }
-    Result<Matrix> reordered_logits() { return logits_of(in_another_order(snapshot_)); }
+    Result<Answers> full_answers() { return answers(full_); }
+    Result<Answers> reordered_answers() { return answers(in_another_order(full_)); }
 
-    // cells: before / after. Logits of the compact cache; what compacting cost goes into the row.
-    Result<Matrix> compact_logits(const Method& method, double cells, EvalRow& row) {
-        KVFOLD_CHECK(write_sequence(ctx_.get(), 0, snapshot_));
+    // cells: before / after. What compacting cost goes into the row.
+    Result<Answers> compact_answers(const Method& method, double cells, EvalRow& row) {
+        KVFOLD_CHECK(write_sequence(ctx_.get(), 0, full_));
         compact_.method = &method;
         compact_.budget.ratio = cells;
         const PeakMemory memory;
         KVFOLD_TRY(row.report, compact_sequence(ctx_.get(), 0, compact_));
         row.peak_extra_bytes = memory.extra_bytes();
-        return teacher_force(ctx_.get(), continuation_, compact_.tokens.size());
+        KVFOLD_TRY(const SequenceState state, read_sequence(ctx_.get(), 0));
+        return answers(state);
     }
 
   private:
-    explicit Measured(const EvalRequest& request)
-        : compact_(request.compact), continuation_(request.tokens.subspan(request.context)) {}
+    Measured(std::span<const Task> tasks, const CompactRequest& compact) : tasks_(tasks), compact_(compact) {}
 
-    Result<Matrix> logits_of(const SequenceState& state) {
-        KVFOLD_CHECK(write_sequence(ctx_.get(), 0, state));
-        return teacher_force(ctx_.get(), continuation_, compact_.tokens.size());
+    // The state is put back for each probe: not every cache can forget tokens.
+    Result<Answers> answers(const SequenceState& state) {
+        Answers all;
+        for (const Task& task : tasks_) {
+            for (const Probe& probe : task.probes) {
+                KVFOLD_CHECK(write_sequence(ctx_.get(), 0, state));
+                KVFOLD_TRY(Matrix logits, forced_answer(ctx_.get(), probe, compact_.tokens.size()));
+                all.push_back(std::move(logits));
+            }
+        }
+        return all;
     }
 
+    std::span<const Task> tasks_;
     CompactRequest compact_;
-    std::span<const llama_token> continuation_;
     ContextPtr ctx_;
-    SequenceState snapshot_;
+    SequenceState full_;
+    size_t bytes_ = 0; // of the sequence in full
     double prefill_s_ = 0;
 };
 
+// The rows of one evaluation, as they come.
+class Rows {
+  public:
+    explicit Rows(std::span<const Task> tasks) : tasks_(tasks) {}
+
+    void compare_with(Answers full) { full_ = std::move(full); }
+
+    void add(const EvalRow& measured, const Answers& answers) {
+        size_t at = 0;
+        for (const Task& task : tasks_) {
+            EvalRow row = measured;
+            row.task = task.name;
+            std::vector<Score> scores;
+            for (const Probe& probe : task.probes) {
+                scores.push_back(score_answer(full_[at], answers[at], probe.answer));
+                if (task.by_depth) row.by_depth.push_back({probe.depth, scores.back()});
+                ++at;
+            }
+            row.score = pool(scores);
+            rows_.push_back(std::move(row));
+        }
+    }
+
+    // Task by task.
+    std::vector<EvalRow> take() {
+        std::stable_sort(rows_.begin(), rows_.end(),
+                         [&](const EvalRow& a, const EvalRow& b) { return place(a) < place(b); });
+        return std::move(rows_);
+    }
+
+  private:
+    std::ptrdiff_t place(const EvalRow& row) const {
+        return std::find_if(tasks_.begin(), tasks_.end(), [&](const Task& task) { return task.name == row.task; }) -
+               tasks_.begin();
+    }
+
+    std::span<const Task> tasks_;
+    Answers full_; // of the first cache
+    std::vector<EvalRow> rows_;
+};
+
+void tell(const EvalRequest& request, std::string_view what) {
+    if (request.step) request.step(what);
+}
+
+Status add_compacted(Measured& measured, const EvalCache& cache, double saved, const EvalRequest& request, Rows& rows) {
+    for (const double ratio : request.ratios) {
+        for (const Method* method : request.methods) {
+            tell(request, fmt::format("{} {} {:g}x", cache.name, method->name, ratio));
+            EvalRow row = measured.row(cache, method->name, ratio);
+            KVFOLD_TRY(const Answers answers, measured.compact_answers(*method, ratio / saved, row));
+            rows.add(row, answers);
+        }
+    }
+    return {};
+}
+
 } // namespace
 
-Result<EvalReport> evaluate(llama_model* model, const EvalRequest& request,
-                            const std::function<void(const EvalRow&)>& on_row) {
-    const auto continuation = request.tokens.subspan(request.context);
-    EvalReport report;
-    report.continuation = continuation.size();
-    Matrix full; // of the first cache
-    size_t full_bytes_of_a_cell = 0;
-    const auto add = [&](EvalRow row, const Matrix& logits) {
-        row.divergence = compare(full, logits, continuation);
-        if (on_row) on_row(row);
-        report.rows.push_back(std::move(row));
-    };
+Result<std::vector<double>> savings_of_types(llama_model* model, const EvalRequest& request) {
+    KVFOLD_TRY(const AttentionMap map, probe_attention(model, request.compact.context));
+    const auto first = static_cast<double>(bytes_of_a_cell(map, request.caches.front()));
+    std::vector<double> savings;
     for (const EvalCache& cache : request.caches) {
-        KVFOLD_TRY(Measured measured, Measured::prefill(model, request, cache));
-        if (&cache == &request.caches.front()) {
-            report.prefill_s = measured.prefill_s();
-            report.bytes = measured.bytes();
-            full_bytes_of_a_cell = measured.bytes_of_a_cell();
-            KVFOLD_TRY(full, measured.full_logits());
-            KVFOLD_TRY(const Matrix reordered, measured.reordered_logits());
-            report.noise_floor = compare(full, reordered, continuation);
-        }
-        const double saved = static_cast<double>(full_bytes_of_a_cell) / static_cast<double>(measured.bytes_of_a_cell());
-        if (&cache != &request.caches.front()) {
-            KVFOLD_TRY(const Matrix logits, measured.full_logits());
-            CompactReport nothing_done;
-            nothing_done.cells_before = nothing_done.cells_after = request.context;
-            nothing_done.bytes_before = nothing_done.bytes_after = measured.bytes();
-            add({cache.name, "full", saved, std::move(nothing_done), {}, {}}, logits);
-        }
+        const double saved = first / static_cast<double>(bytes_of_a_cell(map, cache));
+        savings.push_back(saved);
         for (const double ratio : request.ratios) {
             if (ratio < saved)
                 return fail(ErrorCode::invalid_argument,
                             "ratio {:g}: a {} cache takes {:.2f} times fewer bytes uncompacted; give more", ratio,
                             cache.name, saved);
-            for (const Method* method : request.methods) {
-                EvalRow row{cache.name, std::string(method->name), ratio, {}, {}, {}};
-                KVFOLD_TRY(const Matrix logits, measured.compact_logits(*method, ratio / saved, row));
-                add(std::move(row), logits);
-            }
         }
     }
-    return report;
+    return savings;
+}
+
+Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> tasks, const EvalRequest& request) {
+    KVFOLD_TRY(const std::vector<double> savings, savings_of_types(model, request));
+    KVFOLD_CHECK(check_ratios(tasks.front().context.size(), request, savings));
+
+    Rows rows(tasks);
+    for (size_t i = 0; i < savings.size(); ++i) {
+        const EvalCache& cache = request.caches[i];
+        tell(request, fmt::format("{} prefill", cache.name));
+        KVFOLD_TRY(Measured measured, Measured::prefill(model, tasks, cache, request.compact));
+        KVFOLD_TRY(Answers full, measured.full_answers());
+        if (i == 0) {
+            KVFOLD_TRY(const Answers reordered, measured.reordered_answers());
+            rows.compare_with(std::move(full));
+            rows.add(measured.row(cache, kNoiseFloor, 1), reordered);
+        } else {
+            rows.add(measured.row(cache, kFullCache, savings[i]), full);
+        }
+        KVFOLD_CHECK(add_compacted(measured, cache, savings[i], request, rows));
+    }
+    return rows.take();
 }
 
 } // namespace kvfold

@@ -1,21 +1,13 @@
-// Quality of a compact cache: how far the next-token distributions move from those of the full cache.
+// Quality of compact caches: how far their answers to the probes of tasks are from those of the full cache.
 #pragma once
 
 #include "engine/compact.h"
+#include "measure/score.h"
+#include "measure/task.h"
 
 #include <optional>
-#include <string>
-#include <vector>
 
 namespace kvfold {
-
-struct Divergence {
-    double kl = 0;           // mean KL(full || compact) of the next token, nats
-    double kl_first64 = 0;   // the same over the first 64 tokens
-    double top1 = 0;         // share of tokens whose most likely next token is the same
-    double dnll = 0;         // mean negative log-likelihood of the text: compact - full, nats
-    double logit_cosine = 0; // mean cosine of the logits; says little: truncation scores 0.95 to 0.99
-};
 
 // A cache to measure. The first of a request is the one that all are compared with.
 struct EvalCache {
@@ -23,37 +15,55 @@ struct EvalCache {
     ggml_type type_k = GGML_TYPE_F16, type_v = GGML_TYPE_F16;
 };
 
-struct EvalRow {
-    std::string cache;
-    std::string method; // "full": no compaction, the cost of the cache's type alone
-    double ratio = 0;   // bytes of a cell x cells, of the first cache in full / of this one
-    CompactReport report;
-    std::optional<size_t> peak_extra_bytes; // of the compaction, beyond what was resident before
-    Divergence divergence;
+struct DepthScore {
+    double depth = 0; // 0..1
+    Score score;
 };
 
+// One of the stretches into which a growing conversation is cut; see chat.h.
+struct RoundScore {
+    int round = 1;
+    double cells = 0, cells_full = 0; // when it ends; counts, which summaries average
+    double folds = 0;                 // in it
+    Score speech = {};                // of what the assistant said: kl, top1
+    Score recall = {};                // of what was pinned at the start: nll, exact
+};
+
+struct EvalRow {
+    std::string task = {};
+    std::string cache = {};
+    std::string method = {}; // kFullCache or kNoiseFloor where nothing was compacted
+    double ratio = 1;   // bytes of a cell x cells, of the first cache in full / of this one
+    CompactReport report = {};
+    std::optional<size_t> peak_extra_bytes = {}; // of the compaction, beyond what was resident before
+    double prefill_s = 0;
+    Score score = {};
+    std::vector<DepthScore> by_depth = {}; // probe by probe, of tasks that ask by depth
+    std::vector<RoundScore> rounds = {};   // of the chat task
+};
+
+inline constexpr std::string_view kFullCache = "full";         // the cost of the cache's type alone
+inline constexpr std::string_view kNoiseFloor = "noise floor"; // the first cache with its cells in another order:
+                                                               // what reading a cache back costs already
+
 struct EvalRequest {
-    std::span<const llama_token> tokens; // context, then continuation: REQUIRES context < tokens.size()
-    size_t context = 2048;               // tokens that are prefilled and compacted
     std::vector<EvalCache> caches = {{"f16"}};
     std::vector<double> ratios = {8}; // of bytes against the first cache, so that caches of all types cost the same
     std::vector<const Method*> methods;
     CompactRequest compact; // method, ratio, tokens, and of `context` sizes and types are set row by row
+    std::function<void(std::string_view)> step; // what is done now
 };
 
-struct EvalReport {
-    size_t continuation = 0; // tokens that were teacher-forced
-    double prefill_s = 0;
-    Divergence noise_floor; // the same cells in another order: what reading a cache back costs already
-    size_t bytes = 0;       // of the sequence in the first cache, in full
-    std::vector<EvalRow> rows;
-};
+// How many times fewer bytes a cell takes in each cache of the request than in the first. Fails with
+// invalid_argument when one of them takes fewer than a ratio asks for without being compacted.
+Result<std::vector<double>> savings_of_types(llama_model* model, const EvalRequest& request);
 
-// Prefills a context of each cache's type, then for every ratio and method: compacts, teacher-forces the continuation,
-// compares with the first cache in full, and puts the full cache back. Caches behind the first have a row "full" too.
-// A ratio that a cache's type reaches alone is refused. Memory: one context at a time, two sets of logits, continuation x
-// vocabulary floats each. REQUIRES: caches that are not empty. Fails as compact_sequence.
-Result<EvalReport> evaluate(llama_model* model, const EvalRequest& request,
-                            const std::function<void(const EvalRow&)>& on_row = {});
+// Prefills a context of each cache's type, then for every ratio and method: compacts once, asks all probes of
+// all tasks, compares with the first cache in full, and puts the full cache back. Rows: task by task, the noise
+// floor first; caches behind the first have a row kFullCache too. What cannot work is refused before the prefill.
+// Memory: one context at a time, two sets of logits, answers x vocabulary floats each.
+// REQUIRES: caches; tasks that all have the same context. Fails as compact_sequence.
+Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> tasks,
+                                      const EvalRequest& request);
 
 } // namespace kvfold

@@ -1,0 +1,248 @@
+#include "cli/eval_output.h"
+
+#include "cli/terminal.h"
+
+#include <algorithm>
+
+namespace kvfold::cli {
+
+namespace {
+
+constexpr size_t kStretches = 64; // of the folded region, in which kept cells are counted
+
+bool asks(const EvalRow& row) { return (*std::ranges::find(all_tasks(), row.task, &TaskKind::name))->asks; }
+
+// Columns that not every block has: the spread of several runs, and the share of right answers.
+struct Block {
+    bool has_runs, has_answers;
+};
+
+Table make_table(FILE* out, const Block& block) {
+    std::vector<Table::Column> columns = {
+        {"method", 15, true}, {"cache", 5, true}, {"ratio", 5}, {"cells", 6}, {"KL", 7}};
+    if (block.has_runs) columns.push_back({"min - max", 15});
+    columns.push_back({"top-1", 6});
+    columns.push_back({"dNLL", 7});
+    if (block.has_answers) columns.push_back({"exact", 6});
+    columns.insert(columns.end(), {{"study", 7}, {"solve", 7}});
+    if (!block.has_runs) columns.push_back({"swap", 7});
+    columns.push_back({"state", 9});
+    return {out, columns};
+}
+
+std::string percent(double share) { return fmt::format("{:.1f}%", 100 * share); }
+
+void print_row(const Table& table, const Block& block, const SummaryRow& row) {
+    const EvalRow& mean = row.mean;
+    const bool compacts = mean.method != kNoiseFloor && mean.method != kFullCache;
+    std::vector<std::string> cells = {compacts ? mean.method : "(" + mean.method + ")", mean.cache,
+                                      fmt::format("{:.3g}x", mean.ratio), std::to_string(mean.report.cells_after),
+                                      fmt::format("{:.4f}", mean.score.kl)};
+    if (block.has_runs) cells.push_back(fmt::format("{:.4f} - {:.4f}", row.kl_min, row.kl_max));
+    cells.push_back(percent(mean.score.top1));
+    cells.push_back(fmt::format("{:+.4f}", mean.score.dnll()));
+    if (block.has_answers) cells.push_back(percent(mean.score.exact));
+    std::vector<double> times = {mean.report.study_s, mean.report.solve_s};
+    if (!block.has_runs) times.push_back(mean.report.swap_s);
+    for (const double seconds : times)
+        cells.push_back(compacts ? fmt::format("{:.2f} s", seconds) : "");
+    cells.push_back(megabytes(mean.report.bytes_after));
+    table.print_row(cells);
+}
+
+// A line a cache: one figure of every round.
+template <class Figure>
+void print_rounds(FILE* out, std::span<const SummaryRow> rows, std::string_view title, Figure figure) {
+    std::vector<Table::Column> columns = {{std::string(title), 15, true}, {"cache", 5, true}, {"ratio", 5}};
+    for (const RoundScore& round : rows.front().mean.rounds)
+        columns.push_back({std::to_string(round.round), 5});
+    const Table table(out, columns);
+    table.print_header();
+    for (const SummaryRow& row : rows) {
+        std::vector<std::string> cells = {row.mean.method, row.mean.cache, fmt::format("{:.3g}x", row.mean.ratio)};
+        for (const RoundScore& round : row.mean.rounds)
+            cells.push_back(figure(round));
+        table.print_row(cells);
+    }
+}
+
+// How a growing conversation wears: round by round.
+void print_all_rounds(FILE* out, std::span<const SummaryRow> rows) {
+    const auto kl = [](const RoundScore& round) { return fmt::format("{:.3f}", round.speech.kl); };
+    const auto exact = [](const RoundScore& round) { return fmt::format("{:.0f}%", 100 * round.recall.exact); };
+    const auto cells = [](const RoundScore& round) { return fmt::format("{:.0f}", round.cells); };
+    print_rounds(out, rows, "KL in round", kl);
+    print_rounds(out, rows, "exact", exact);
+    print_rounds(out, rows, "cells", cells);
+    const RoundScore& last = rows.front().mean.rounds.back();
+    fmt::print(out, "The full cache ends with {:.0f} cells. Folds:", last.cells_full);
+    for (const SummaryRow& row : rows) {
+        double folds = 0;
+        for (const RoundScore& round : row.mean.rounds)
+            folds += round.folds;
+        fmt::print(out, " {} {} {:.3g}x {:g}{}", row.mean.method, row.mean.cache, row.mean.ratio, folds,
+                   &row == &rows.back() ? ".\n" : ",");
+    }
+}
+
+void print_block(FILE* out, std::span<const SummaryRow> rows) {
+    const EvalRow& first = rows.front().mean;
+    const Block block{rows.front().runs > 1, asks(first)};
+    const Score& score = first.score;
+    fmt::print(out, "{}", bold(out, first.task));
+    if (block.has_runs) fmt::print(out, ", means of {} runs", rows.front().runs);
+    if (block.has_answers)
+        fmt::print(out, "; the full cache answers {} of {} exactly", percent(score.exact_full), score.answers);
+    fmt::print(out, "\n");
+    const Table table = make_table(out, block);
+    table.print_header();
+    for (const SummaryRow& row : rows)
+        if (row.mean.method != kNoiseFloor) print_row(table, block, row);
+    for (const SummaryRow& row : rows)
+        if (row.mean.method == kNoiseFloor) print_row(table, block, row);
+    if (!first.rounds.empty()) print_all_rounds(out, rows);
+    fmt::print(out, "\n");
+}
+
+Json score_json(const Score& score, bool with_answers) {
+    Json json = {{"kl", score.kl},
+                 {"top1", score.top1},
+                 {"dnll", score.dnll()},
+                 {"nll", score.nll},
+                 {"nll_full", score.nll_full}};
+    if (with_answers) {
+        json["exact"] = score.exact;
+        json["exact_full"] = score.exact_full;
+    }
+    return json;
+}
+
+Json depths_json(const std::vector<DepthScore>& depths) {
+    Json list = Json::array();
+    for (const DepthScore& each : depths)
+        list.push_back({{"depth", each.depth},
+                        {"nll", each.score.nll},
+                        {"nll_full", each.score.nll_full},
+                        {"exact", each.score.exact},
+                        {"exact_full", each.score.exact_full}});
+    return list;
+}
+
+Json rounds_json(const std::vector<RoundScore>& rounds) {
+    Json list = Json::array();
+    for (const RoundScore& each : rounds)
+        list.push_back({{"round", each.round},
+                        {"kl", each.speech.kl},
+                        {"cells", each.cells},
+                        {"cells_full", each.cells_full},
+                        {"folds", each.folds},
+                        {"exact", each.recall.exact},
+                        {"exact_full", each.recall.exact_full},
+                        {"nll", each.recall.nll},
+                        {"nll_full", each.recall.nll_full}});
+    return list;
+}
+
+Json row_json(const EvalRow& row) {
+    const CompactReport& report = row.report;
+    Json json = {{"task", row.task},
+                 {"cache", row.cache},
+                 {"method", row.method},
+                 {"ratio", row.ratio},
+                 {"cells_before", report.cells_before},
+                 {"cells_after", report.cells_after},
+                 {"bytes_before", report.bytes_before},
+                 {"bytes_after", report.bytes_after}};
+    json.update(score_json(row.score, asks(row)));
+    if (!row.by_depth.empty()) json["by_depth"] = depths_json(row.by_depth);
+    if (!row.rounds.empty()) json["rounds"] = rounds_json(row.rounds);
+    json["study_s"] = report.study_s;
+    json["solve_s"] = report.solve_s;
+    json["swap_s"] = report.swap_s;
+    json["peak_extra_mb"] = megabytes_json(row.peak_extra_bytes);
+    return json;
+}
+
+// The heads of one layer together. `heads`: all of one layer, none empty.
+Json layer_json(std::span<const HeadReport> heads, size_t region_size) {
+    const auto count = static_cast<double>(heads.size());
+    double output_error = 0, mass_error = 0;
+    std::vector<double> kept(kStretches, 0.0);
+    for (const HeadReport& head : heads) {
+        output_error += static_cast<double>(head.output_error) / count;
+        mass_error += static_cast<double>(head.mass_error) / count;
+        for (const uint32_t cell : head.kept)
+            kept[cell * kStretches / region_size] += 1 / count;
+    }
+    return {{"layer", heads.front().layer},
+            {"output_error", output_error},
+            {"mass_error", mass_error},
+            {"kept", kept}};
+}
+
+Json layers_json(const CompactReport& report) {
+    Json layers = Json::array();
+    const auto& heads = report.heads;
+    for (auto begin = heads.begin(); begin != heads.end();) {
+        const auto is_another = [&](const HeadReport& head) { return head.layer != begin->layer; };
+        const auto end = std::find_if(begin, heads.end(), is_another);
+        layers.push_back(layer_json({begin, end}, report.regions.region.size()));
+        begin = end;
+    }
+    return layers;
+}
+
+Json run_json(const SuiteRow& run) {
+    Json json = {{"task", run.row.task}};
+    if (!run.text.empty()) {
+        json["text"] = run.text;
+        json["offset"] = run.offset;
+    }
+    json["seed"] = run.seed;
+    json.update(row_json(run.row));
+    json["prefill_s"] = run.row.prefill_s;
+    if (!run.row.report.heads.empty()) json["layers"] = layers_json(run.row.report);
+    return json;
+}
+
+Json summary_json(const SummaryRow& row) {
+    Json json = row_json(row.mean);
+    json["runs"] = row.runs;
+    json["kl_min"] = row.kl_min;
+    json["kl_max"] = row.kl_max;
+    json["kl_geomean"] = row.kl_geomean;
+    return json;
+}
+
+} // namespace
+
+void print_summary(FILE* out, std::span<const SummaryRow> summary) {
+    while (!summary.empty()) {
+        const auto other = std::find_if(summary.begin(), summary.end(), [&](const SummaryRow& row) {
+            return row.mean.task != summary.front().mean.task;
+        });
+        const auto count = static_cast<size_t>(other - summary.begin());
+        print_block(out, summary.first(count));
+        summary = summary.subspan(count);
+    }
+}
+
+Json eval_json(std::span<const SummaryRow> summary, std::span<const SuiteRow> runs) {
+    Json json = {{"noise_floor_kl", nullptr},
+                 {"noise_floors", Json::object()},
+                 {"rows", Json::array()},
+                 {"runs", Json::array()}};
+    for (const SummaryRow& row : summary) {
+        if (row.mean.method != kNoiseFloor) {
+            json["rows"].push_back(summary_json(row));
+            continue;
+        }
+        json["noise_floors"][row.mean.task] = row.mean.score.kl;
+        if (json["noise_floor_kl"].is_null()) json["noise_floor_kl"] = row.mean.score.kl;
+    }
+    for (const SuiteRow& run : runs)
+        if (run.row.method != kNoiseFloor) json["runs"].push_back(run_json(run));
+    return json;
+}
+
+} // namespace kvfold::cli

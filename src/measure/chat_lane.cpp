@@ -1,0 +1,89 @@
+#include "measure/chat_lane.h"
+
+#include "base/timer.h"
+#include "engine/fold_task.h"
+#include "measure/forced_answer.h"
+#include "measure/peak_memory.h"
+#include "state/live_sequence.h"
+
+namespace kvfold {
+
+Result<ChatLane> ChatLane::open(llama_model* model, const EvalCache& cache, const CompactRequest& compact,
+                                size_t cells, size_t spare) {
+    ChatLane lane;
+    lane.model_ = model;
+    lane.compact_ = compact;
+    lane.limit_ = cells;
+    llama_context_params& params = lane.compact_.context;
+    params.type_k = cache.type_k;
+    params.type_v = cache.type_v;
+    params.n_ctx = static_cast<uint32_t>(cells + spare);
+    KVFOLD_TRY(lane.ctx_, new_context(model, params));
+    return lane;
+}
+
+void ChatLane::fold_with(const Method& method, double ratio) {
+    policy_.emplace();
+    policy_->method = compact_.method = &method;
+    policy_->ratio = ratio;
+}
+
+Result<Matrix> ChatLane::say(const Probe& turn) {
+    const size_t count = turn.prompt.size() + turn.answer.size();
+    KVFOLD_CHECK(make_room(count));
+    KVFOLD_TRY(Matrix logits, forced_answer(ctx_.get(), turn, tokens()));
+    const llama_token last = turn.answer.back();
+    const auto end = log_.end() + static_cast<llama_pos>(count);
+    KVFOLD_CHECK(decode_tokens(ctx_.get(), {&last, 1}, end - 1, Outputs::none));
+    for (const auto* part : {&turn.prompt, &turn.answer}) {
+        for (const llama_token token : *part)
+            log_.set(log_.end(), token);
+    }
+    return logits;
+}
+
+Result<std::vector<Matrix>> ChatLane::ask(const std::vector<Probe>& probes) {
+    KVFOLD_TRY(const SequenceState state, read_sequence(ctx_.get(), 0));
+    std::vector<Matrix> answers;
+    for (const Probe& probe : probes) {
+        KVFOLD_TRY(Matrix logits, forced_answer(ctx_.get(), probe, tokens()));
+        answers.push_back(std::move(logits));
+        KVFOLD_CHECK(write_sequence(ctx_.get(), 0, state)); // not every cache can forget tokens
+    }
+    return answers;
+}
+
+// As under `kvfold serve`: folds at the high-water mark, and until `count` more tokens have room.
+Status ChatLane::make_room(size_t count) {
+    if (!policy_) return {};
+    if (static_cast<double>(cells()) >= policy_->high_water * static_cast<double>(limit_)) {
+        if (const auto plan = plan_fold(log_, *policy_, limit_, /*urgent=*/false)) KVFOLD_CHECK(fold(plan->budget));
+    }
+    while (cells() + count > limit_) {
+        const auto plan = plan_fold(log_, *policy_, limit_, /*urgent=*/true);
+        if (!plan)
+            return fail(ErrorCode::invalid_argument,
+                        "chat: {} of {} cells are in use and a turn of {} tokens finds no room; raise -c or the ratio",
+                        cells(), limit_, count);
+        KVFOLD_CHECK(fold(plan->budget));
+    }
+    return {};
+}
+
+Status ChatLane::fold(const Budget& budget) {
+    compact_.budget = budget;
+    const PeakMemory memory;
+    KVFOLD_TRY(const std::unique_ptr<FoldTask> task, prepare_fold(ctx_.get(), 0, compact_, log_));
+    KVFOLD_TRY(const CompactState compact, compact_state(model_, task->snapshot, task->request));
+    const Timer swap;
+    KVFOLD_CHECK(put_in_place(ctx_.get(), *task, compact.state));
+    swap_s_ += swap.seconds();
+    log_.set_fold(task->fold);
+    peak_extra_bytes_ = std::max(peak_extra_bytes_, memory.extra_bytes());
+    study_s_ += compact.report.study_s;
+    solve_s_ += compact.report.solve_s;
+    ++folds_;
+    return {};
+}
+
+} // namespace kvfold

@@ -1,0 +1,55 @@
+#include "measure/chat_script.h"
+
+#include "measure/facts.h"
+#include "runtime/chat_turn.h"
+#include "runtime/model.h"
+
+namespace kvfold {
+
+namespace {
+
+constexpr size_t kPinned = 8;
+constexpr int kSentencesAnAnswer = 3;
+
+void append(std::vector<llama_token>& tokens, const std::vector<llama_token>& more) {
+    tokens.insert(tokens.end(), more.begin(), more.end());
+}
+
+} // namespace
+
+ChatScript::ChatScript(const llama_model* model, uint64_t seed) : model_(model), rng_(seed) {
+    for (const Fact& fact : make_facts(kPinned, rng_)) {
+        statements_.push_back(fact.statement);
+        std::vector<llama_token> prompt = user_says("Complete the sentence: " + fact.question, /*is_first=*/false);
+        append(prompt, words(fact.question));
+        recall_.push_back({std::move(prompt), words(" " + fact.answer)});
+    }
+}
+
+std::vector<llama_token> ChatScript::words(const std::string& text) const {
+    return tokenize(model_, text, /*add_bos=*/false, /*special=*/false);
+}
+
+std::vector<llama_token> ChatScript::user_says(const std::string& text, bool is_first) const {
+    const ChatTurn turn = make_turn(model_, text, is_first);
+    std::vector<llama_token> tokens;
+    if (!is_first) tokens = tokenize(model_, turn.closing, /*add_bos=*/false, /*special=*/true);
+    append(tokens, tokenize(model_, turn.opening, /*add_bos=*/is_first, /*special=*/true));
+    return tokens;
+}
+
+Probe ChatScript::next() {
+    std::string user, assistant;
+    if (turns_ < statements_.size()) {
+        user = "Please remember this: " + statements_[turns_];
+        assistant = "I have noted it and will remember it.";
+    } else {
+        user = filler_sentence(rng_) + " What else happened?";
+        for (int i = 0; i < kSentencesAnAnswer; ++i)
+            assistant += (i == 0 ? "" : " ") + filler_sentence(rng_);
+    }
+    const bool is_first = turns_++ == 0;
+    return {user_says(user, is_first), words(assistant)};
+}
+
+} // namespace kvfold

@@ -1,0 +1,12 @@
+#include "measure/task.h"
+
+#include <array>
+
+namespace kvfold {
+
+std::span<const TaskKind* const> all_tasks() {
+    static constexpr std::array kinds = {&tasks::continuation, &tasks::questions, &tasks::copy, &tasks::chat};
+    return kinds;
+}
+
+} // namespace kvfold
