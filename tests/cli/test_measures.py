@@ -5,22 +5,78 @@ from command import CommandTest, TEXTS
 
 
 class Measures(CommandTest):
-    def test_eval_reports_every_key_and_always_keep_last(self):
-        done = self.with_model("eval", "-f", TEXTS / "manual.txt", "-c", 256, "--methods", "select", "--ratios", "4",
-                               "--json", "e.json")
+    row_keys = {"task", "cache", "method", "ratio", "cells_before", "cells_after", "bytes_before", "bytes_after", "kl", "top1",
+                "dnll", "nll", "nll_full", "study_s", "solve_s", "swap_s", "peak_extra_mb"}
+
+    def eval(self, *arguments):
+        done = self.with_model("eval", *arguments, "--json", "e.json")
         self.assertEqual(done.returncode, 0, done.stderr)
-        report = json.loads((self.folder / "e.json").read_text())
-        self.assertLessEqual({"model", "context", "continuation", "noise_floor_kl", "prefill_s"}, set(report))
-        self.assertEqual((report["context"], report["continuation"]), (256, 256))
-        self.assertEqual({row["method"] for row in report["rows"]}, {"keep_last", "select"})
-        for row in report["rows"]:
-            self.assertLessEqual({"method", "cache", "ratio", "cells_before", "cells_after", "kl", "kl_first64", "top1", "dnll",
-                                  "logit_cosine", "study_s", "solve_s", "swap_s", "bytes_before", "bytes_after",
-                                  "peak_extra_mb"}, set(row))
-            self.assertEqual((row["cells_before"], row["cells_after"]), (256, 64))
+        for line in done.stdout.splitlines():
+            self.assertLessEqual(len(line), 120, line)
+        return done.stdout, json.loads((self.folder / "e.json").read_text())
+
+    def test_eval_reports_every_key_and_always_keep_last(self):
+        shown, report = self.eval("-f", TEXTS / "manual.txt", "-c", 256, "--methods", "select", "--ratios", "4")
+        self.assertLessEqual({"model", "texts", "context", "seeds", "threads", "noise_floor_kl", "prefill_s", "runs"}, set(report))
+        self.assertEqual((report["context"], report["texts"]), (256, ["manual.txt"]))
+        self.assertEqual([row["method"] for row in report["rows"]], ["keep_last", "select"])
+        for row, run in zip(report["rows"], report["runs"], strict=True):
+            self.assertLessEqual(self.row_keys | {"runs", "kl_min", "kl_max", "kl_geomean"}, set(row))
+            self.assertLessEqual(self.row_keys | {"text", "offset", "seed"}, set(run))
+            self.assertEqual((row["task"], row["cells_before"], row["cells_after"]), ("continuation", 256, 64))
+            self.assertEqual((row["runs"], row["kl"], row["kl_min"]), (1, run["kl"], run["kl"]))
             self.assertGreaterEqual(row["kl"], 0)
-        self.assertIn("(noise floor)", done.stdout)
-        self.assertIn("keep_last", done.stdout)
+            self.assertNotIn("exact", row)
+            self.assertEqual("layers" in run, run["method"] == "select")
+        layers = report["runs"][1]["layers"]
+        self.assertEqual([layer["layer"] for layer in layers], list(range(30)))
+        self.assertAlmostEqual(sum(layers[0]["kept"]), 64 - 4 - 15)  # without head and tail
+        self.assertEqual(len(layers[0]["kept"]), 64)
+        self.assertIn("(noise floor)", shown)
+        self.assertIn("keep_last", shown)
+
+    def test_eval_runs_several_tasks_texts_and_seeds(self):
+        shown, report = self.eval("--tasks", "continuation,copy,questions", "-f", TEXTS / "manual.txt", "-f", TEXTS / "code.txt",
+                                  "-c", 384, "--methods", "keep_random", "--seeds", "1,2", "--ratios", "4")
+        self.assertEqual([(row["task"], row["method"], row["runs"]) for row in report["rows"]],
+                         [(task, method, runs) for task, runs in (("continuation", 4), ("copy", 4), ("questions", 2))
+                          for method in ("keep_last", "keep_random")])
+        self.assertEqual(len(report["runs"]), 20)
+        for row in report["rows"]:
+            self.assertLessEqual(row["kl_min"], row["kl_geomean"])
+            self.assertLessEqual(row["kl_geomean"], row["kl_max"])
+            self.assertEqual("exact" in row and "exact_full" in row, row["task"] != "continuation")
+            self.assertEqual("by_depth" in row, row["task"] == "questions")
+        depths = report["rows"][-1]["by_depth"]
+        self.assertEqual([depth["depth"] for depth in depths], [(i + 0.5) / 3 for i in range(3)])
+        self.assertLessEqual({"nll", "nll_full", "exact", "exact_full"}, set(depths[0]))
+        for words in ("means of 4 runs", "means of 2 runs", "the full cache answers"):
+            self.assertIn(words, shown)
+
+    def test_eval_folds_a_chat_again_and_again(self):
+        shown, report = self.eval("--tasks", "chat", "-c", 768, "--methods", "keep_last")
+        row, = report["rows"]
+        self.assertEqual((row["task"], row["method"]), ("chat", "keep_last"))
+        self.assertEqual([each["round"] for each in row["rounds"]], list(range(1, 13)))
+        for each in row["rounds"]:
+            self.assertLessEqual({"kl", "cells", "cells_full", "folds", "exact", "exact_full", "nll", "nll_full"}, set(each))
+            self.assertLessEqual(each["cells"], 192)
+        self.assertGreaterEqual(sum(each["folds"] for each in row["rounds"]), 10)
+        self.assertIn("KL in round", shown)
+
+    def test_eval_says_what_to_do(self):
+        manual = ("-f", TEXTS / "manual.txt")
+        cases = {
+            ("--tasks", "copy"): "copy reads a text; give one with -f",
+            ("--tasks", "questions", "-c", 100): "raise -c 100",
+            ("--tasks", "chat", "-c", 300): "raise -c 300",
+            (*manual, "-c", 256, "--ratios", "100"): "ratio 100",
+            (*manual, "-c", 256, "--offset", 1_000_000): "offset 1000000",
+            ("--tasks", "continuation,chat", *manual, "-c", 8000): "lower -c",
+        }
+        for arguments, words in cases.items():
+            with self.subTest(arguments=arguments):
+                self.assert_fails(self.with_model("eval", *arguments), 1, words)
 
     def test_eval_compares_caches_of_other_types_at_the_same_bytes(self):
         arguments = ("eval", "-f", TEXTS / "manual.txt", "-c", 256, "--methods", "keep_last", "--also", "q4_0")
@@ -35,10 +91,6 @@ class Measures(CommandTest):
         self.assertGreater(full["kl"], 0)  # against the f16 cache, not against itself
         self.assertLess(full["kl"], q4_0["kl"])
         self.assert_fails(self.with_model(*arguments, "--ratios", 2), 1, "ratio 2", "q4_0", "3.56")
-
-    def test_eval_needs_text_enough_behind_the_offset(self):
-        done = self.with_model("eval", "-f", TEXTS / "manual.txt", "-c", 256, "--offset", 1_000_000)
-        self.assert_fails(done, 1, "--offset 1000000")
 
     def test_bench_reports_every_key(self):
         done = self.with_model("bench", "-c", 256, "--ratios", "1,4", "--rounds", 1, "--method", "select", "--json")

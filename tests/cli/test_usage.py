@@ -39,6 +39,7 @@ class Usage(CommandTest):
             (*compact, "-ctk", "q3"): "no cache type 'q3'",
             (*compact, "--keep-first", "0"): "keep-first",
             ("eval", "-m", "model", "-f", "text", "--methods", "solver,best"): "no method 'best'",
+            ("eval", "-m", "model", "--tasks", "copy,paste"): "no task 'paste'",
         }
         for arguments, words in cases.items():
             with self.subTest(arguments=arguments):

@@ -24,25 +24,26 @@ std::vector<llama_token> prose(const llama_model* model, size_t count) {
 TEST(Fidelity, OfTheMethodsIsInTheirOrder) {
     const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
     const auto tokens = prose(model.get(), 900 + 128);
+    Task task{"prose", {tokens.begin(), tokens.begin() + 900}, {}};
+    task.probes.push_back({{tokens[900]}, {tokens.begin() + 901, tokens.end()}});
     EvalRequest request;
-    request.tokens = tokens;
-    request.context = 900;
     request.ratios = {6};
     request.methods = {&methods::refine, &methods::solver, &methods::select, &methods::keep_last};
     request.compact.threads = 1;
     request.compact.context.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     request.compact.context.n_threads = request.compact.context.n_threads_batch = 1;
-    const auto report = evaluate(model.get(), request);
-    ASSERT_TRUE(report) << report.error().message;
-    ASSERT_EQ(report->rows.size(), 4u);
-    const auto kl = [&](size_t row) { return report->rows[row].divergence.kl; };
+    const auto rows = evaluate(model.get(), {&task, 1}, request);
+    ASSERT_TRUE(rows) << rows.error().message;
+    ASSERT_EQ(rows->size(), 5u);
+    EXPECT_EQ(rows->at(0).method, kNoiseFloor);
+    EXPECT_LT(rows->at(0).score.kl, 0.01);
+    const auto score = [&](size_t method) { return rows->at(1 + method).score; };
     // Measured: refine 0.031, solver 0.040, select 0.073, keep_last 0.129, noise 0.003.
-    EXPECT_LT(report->noise_floor.kl, 0.01);
-    EXPECT_LT(kl(0), 0.7 * kl(2));
-    EXPECT_LT(kl(1), 0.8 * kl(2));
-    EXPECT_LT(kl(0), 0.5 * kl(3));
-    EXPECT_GT(report->rows[0].divergence.top1, report->rows[3].divergence.top1);
-    EXPECT_LT(report->rows[0].divergence.dnll, report->rows[3].divergence.dnll);
+    EXPECT_LT(score(0).kl, 0.7 * score(2).kl);
+    EXPECT_LT(score(1).kl, 0.8 * score(2).kl);
+    EXPECT_LT(score(0).kl, 0.5 * score(3).kl);
+    EXPECT_GT(score(0).top1, score(3).top1);
+    EXPECT_LT(score(0).dnll(), score(3).dnll());
 }
 
 class NearRatioOne : public ::testing::TestWithParam<const char*> {};

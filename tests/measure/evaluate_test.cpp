@@ -1,0 +1,105 @@
+// Evaluation on a real model: what must come out whatever the figures are.
+#include "measure/model_text.h"
+
+namespace kvfold {
+namespace {
+
+class Evaluate : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        model_ = testing::load_model("KVFOLD_MODEL_SMOL");
+        text_ = testing::filler_tokens(model_.get(), 700);
+    }
+
+    testing::ModelPtr model_;
+    std::vector<llama_token> text_;
+};
+
+TEST_F(Evaluate, AFullCacheIsAtTheNoiseFloorAndATruncatedOneIsNot) {
+    const Task both[] = {testing::task_of(tasks::continuation, model_.get(), text_, 400),
+                          testing::task_of(tasks::copy, model_.get(), text_, 400)};
+    EvalRequest request = testing::request_with({&methods::keep_first}, 8);
+    request.ratios = {1, 8};
+    const auto rows = evaluate(model_.get(), both, request);
+    ASSERT_TRUE(rows) << rows.error().message;
+    ASSERT_EQ(rows->size(), 6u);
+    for (const size_t first : {0u, 3u}) {
+        const EvalRow &noise = (*rows)[first], &full = (*rows)[first + 1], &truncated = (*rows)[first + 2];
+        EXPECT_EQ(noise.task, both[first / 3].name);
+        EXPECT_EQ(noise.method, kNoiseFloor);
+        EXPECT_EQ(full.score.kl, 0) << "ratio 1 is the same cache";
+        EXPECT_EQ(full.score.exact, full.score.exact_full);
+        EXPECT_GT(noise.score.kl, 0);
+        EXPECT_LT(noise.score.kl, 0.02);
+        EXPECT_GT(truncated.score.kl, 10 * noise.score.kl); // broken twin: most of the cells are gone
+        EXPECT_EQ(truncated.report.cells_after, 50u);
+    }
+}
+
+TEST_F(Evaluate, ProbesDoNotSeeEachOther) {
+    Task task = testing::task_of(tasks::copy, model_.get(), text_, 400);
+    const EvalRequest request = testing::request_with({&methods::keep_last}, 4);
+    const auto nll_of_last = [&](const Task& asked) {
+        const auto rows = evaluate(model_.get(), {&asked, 1}, request);
+        EXPECT_TRUE(rows) << rows.error().message;
+        return rows ? rows->back().by_depth.back().score.nll : 0;
+    };
+    task.by_depth = true;
+    Task alone = task;
+    alone.probes = {task.probes.back()};
+    EXPECT_EQ(nll_of_last(task), nll_of_last(alone));
+    Task twice = alone; // broken twin: the passage stands in the prompt as well
+    const auto& answer = alone.probes[0].answer;
+    twice.probes[0].prompt.insert(twice.probes[0].prompt.begin(), answer.begin(), answer.end());
+    EXPECT_NE(nll_of_last(twice), nll_of_last(alone));
+}
+
+TEST_F(Evaluate, WhatCannotBeReachedIsRefusedBeforeThePrefill) {
+    const Task task = testing::task_of(tasks::continuation, model_.get(), text_, 400);
+    const auto refusal = [&](EvalRequest request) {
+        bool prefilled = false;
+        request.step = [&](std::string_view) { prefilled = true; };
+        const auto rows = evaluate(model_.get(), {&task, 1}, request);
+        EXPECT_FALSE(prefilled);
+        return rows ? "not refused" : rows.error().message;
+    };
+    EXPECT_NE(refusal(testing::request_with({&methods::select}, 100)).find("ratio 100"), std::string::npos);
+    EvalRequest also = testing::request_with({&methods::select}, 2);
+    also.caches.push_back({"q4_0", GGML_TYPE_Q4_0, GGML_TYPE_Q4_0});
+    EXPECT_NE(refusal(also).find("ratio 2: a q4_0 cache takes 3.56 times"), std::string::npos);
+}
+
+TEST_F(Evaluate, ASuiteRunsEveryTaskOnEveryTextOffsetAndSeed) {
+    SuiteRequest suite;
+    suite.kinds = {&tasks::questions, &tasks::continuation, &tasks::copy};
+    suite.texts = {{"a", text_}, {"b", text_}};
+    suite.offsets = {0, 10};
+    suite.seeds = {1, 2};
+    suite.context = 400;
+    suite.eval = testing::request_with({&methods::keep_random}, 4);
+    const auto runs = run_suite(model_.get(), suite);
+    ASSERT_TRUE(runs) << runs.error().message;
+    size_t continuations = 0, questions = 0;
+    double offset_0 = 0, offset_10 = 0, seed_2 = 0;
+    for (const SuiteRow& run : *runs) {
+        if (run.row.method == kNoiseFloor) continue;
+        continuations += run.row.task == "continuation";
+        questions += run.row.task == "questions";
+        if (run.row.task != "continuation" || run.text != "a") continue;
+        (run.seed == 2 ? seed_2 : run.offset == 0 ? offset_0 : offset_10) = run.row.score.kl;
+    }
+    EXPECT_EQ(continuations, 8u);
+    EXPECT_EQ(questions, 2u);
+    EXPECT_NE(offset_0, offset_10);
+    EXPECT_NE(offset_10, seed_2); // the same window, other cells drawn
+    EXPECT_EQ(summarize(*runs).size(), 6u);
+
+    suite.offsets = {0, 100};
+    const auto refused = run_suite(model_.get(), suite);
+    ASSERT_FALSE(refused);
+    const std::string& why = refused.error().message;
+    EXPECT_NE(why.find("a: has 600 tokens behind offset 100, but 657 are needed"), std::string::npos) << why;
+}
+
+} // namespace
+} // namespace kvfold
