@@ -1,42 +1,10 @@
-'use strict';
-// Charts: each draws itself anew into `box`, at the width that the box has. Text only ever goes in as text.
+// The dashboard's charts: each draws itself anew into `box`, at the width that the box has.
 
-const THIN = '\u202f', TIMES = '\u00d7', DASH = '\u2013', ARROW = '\u2192';
-
-function grouped(number) { // 12345 -> 12 345
-  const text = String(Math.round(Number(number) || 0));
-  return text.replace(/\B(?=(\d{3})+$)/g, THIN);
-}
-function fixed(number, digits) { return (Number(number) || 0).toFixed(digits); }
-function percent(share) { return fixed(100 * share, share < 0.0995 && share > 0 ? 1 : 0) + '%'; }
 function clock(seconds) { // 75 -> 1:15
   const whole = Math.max(0, Math.floor(Number(seconds) || 0));
   const two = (n) => String(n).padStart(2, '0');
   const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
   return (hours ? hours + ':' + two(minutes) : minutes) + ':' + two(whole % 60);
-}
-
-function draw(parent, name, attributes, text) {
-  const node = document.createElementNS('http://www.w3.org/2000/svg', name);
-  for (const key in attributes) node.setAttribute(key, attributes[key]);
-  if (text !== undefined) node.textContent = text;
-  parent.append(node);
-  return node;
-}
-function canvas(box, height, what) {
-  const width = Math.max(240, box.clientWidth);
-  box.replaceChildren();
-  const svg = draw(box, 'svg', {viewBox: `0 0 ${width} ${height}`, height, role: 'img', 'aria-label': what});
-  return {svg, width, height};
-}
-
-// Round steps that cut [0, most] in about `wanted` parts.
-function steps(most, wanted) {
-  const rough = Math.max(most, 1e-9) / wanted, power = Math.pow(10, Math.floor(Math.log10(rough)));
-  const step = [1, 2, 2.5, 5, 10].find((m) => m * power >= rough) * power;
-  const marks = [];
-  for (let i = 0; i * step < most + step * 0.999; ++i) marks.push(i * step);
-  return marks;
 }
 function clockSteps(from, to, wanted) {
   const step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400]
@@ -45,8 +13,6 @@ function clockSteps(from, to, wanted) {
   for (let t = Math.ceil(from / step) * step; t <= to; t += step) marks.push(t);
   return marks;
 }
-
-const tickText = (value) => Number.isInteger(value) ? grouped(value) : fixed(value, 1);
 
 // Runs of samples that have a value: a missing one leaves a gap.
 function runs(samples, key) {
@@ -98,38 +64,18 @@ function lineChart(box, what, samples, lines, marks) {
   }
 }
 
-// layers: a list a layer of the share of each bin's positions that it kept.
-function heatMap(box, kept) {
-  const layers = kept.layers, bins = Math.max(1, ...layers.map((l) => l.length));
-  const left = 46, right = 12, top = 4, bottom = 64;
-  const rowHeight = Math.max(5, Math.min(14, 210 / layers.length));
-  const {svg, width, height} = canvas(box, top + bottom + rowHeight * layers.length, 'Share kept, by layer and position');
-  const map = height - bottom, cell = (width - left - right) / bins;
-  const most = steps(Math.max(0.01, ...layers.flat()), 1).at(-1), peak = Math.min(1, most);
+// kept: {from, to, layers: a list a layer of the share of each bin's positions that it kept}.
+function keptMap(box, kept) {
+  const bins = Math.max(1, ...kept.layers.map((shares) => shares.length));
+  const peak = Math.min(1, steps(Math.max(0.01, ...kept.layers.flat()), 1).at(-1));
   const position = (bin) => Math.round(kept.from + (kept.to - kept.from) * bin / bins);
-
-  draw(svg, 'rect', {class: 'ground', x: left, y: top, width: width - left - right, height: map - top});
-  layers.forEach((layer, row) => layer.forEach((share, bin) => {
-    const rect = draw(svg, 'rect', {class: 'cell', x: (left + bin * cell).toFixed(2), y: (top + row * rowHeight).toFixed(2),
-      width: Math.max(1, cell - 0.5).toFixed(2), height: (rowHeight - 0.5).toFixed(2), 'fill-opacity': Math.min(1, share / peak).toFixed(3)});
-    draw(rect, 'title', {}, `layer ${row}, positions ${position(bin)} to ${position(bin + 1)}: ${percent(share)} kept`);
-  }));
-
-  const every = steps(layers.length - 1, Math.max(1, Math.min(6, layers.length - 1))).map(Math.round);
-  for (const row of new Set(every))
-    if (row < layers.length) draw(svg, 'text', {x: left - 8, y: top + (row + 0.5) * rowHeight + 4, 'text-anchor': 'end'}, row);
-  draw(svg, 'text', {x: 11, y: (top + map) / 2, 'text-anchor': 'middle', transform: `rotate(-90 11 ${(top + map) / 2})`}, 'layer');
-  for (let i = 0; i <= 4; ++i)
-    draw(svg, 'text', {x: left + i * (width - left - right) / 4, y: map + 17, 'text-anchor': i === 0 ? 'start' : i === 4 ? 'end' : 'middle'}, grouped(position(bins * i / 4)));
-  draw(svg, 'text', {x: left + (width - left - right) / 2, y: map + 34, 'text-anchor': 'middle'}, 'position');
-
-  const scale = 120, scaleLeft = width - right - scale - 38;
-  draw(svg, 'text', {x: scaleLeft - 30, y: height - 4, 'text-anchor': 'end'}, 'share kept');
-  draw(svg, 'text', {x: scaleLeft - 8, y: height - 4, 'text-anchor': 'end'}, '0');
-  draw(svg, 'rect', {class: 'ground', x: scaleLeft, y: height - 14, width: scale, height: 10});
-  for (let i = 0; i < 12; ++i)
-    draw(svg, 'rect', {class: 'shade', fill: 'var(--live)', x: scaleLeft + i * scale / 12, y: height - 14, width: scale / 12, height: 10, 'fill-opacity': (i + 0.5) / 12});
-  draw(svg, 'text', {x: width - right, y: height - 4, 'text-anchor': 'end'}, percent(peak));
+  heatMap(box, {
+    what: 'Share kept, by layer and position', peak,
+    rows: kept.layers.map((values, name) => ({name, values})),
+    tip: (row, bin, share) => `layer ${row.name}, positions ${position(bin)} to ${position(bin + 1)}: ${percent(share)} kept`,
+    ticks: [0, 1, 2, 3, 4].map((i) => grouped(position(bins * i / 4))),
+    axis: 'position', scale: 'share kept', most: percent(peak),
+  });
 }
 
 // Decode speed before and after each fold: two dots and a rod.
@@ -149,6 +95,6 @@ function gainChart(box, folds) {
     draw(svg, 'line', {class: 'rod', x1: x(before), x2: x(after), y1: y, y2: y});
     draw(svg, 'circle', {class: 'hollow', cx: x(before), cy: y, r: 4.5});
     draw(svg, 'circle', {class: 'end gain live', cx: x(after), cy: y, r: 6});
-    draw(svg, 'text', {class: 'strong', x: width, y: y + 4, 'text-anchor': 'end'}, (change < 0 ? '\u2212' : '+') + Math.abs(change) + '%');
+    draw(svg, 'text', {class: 'strong', x: width, y: y + 4, 'text-anchor': 'end'}, (change < 0 ? MINUS : '+') + Math.abs(change) + '%');
   });
 }

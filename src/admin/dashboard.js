@@ -3,16 +3,6 @@ const METHODS = ['refine', 'self_study', 'solver', 'omp', 'select', 'context_pre
                  'keep_first'];
 const PERIOD_MS = 1000, MOST_FOLDS = 12, MOST_GAINS = 6;
 
-const by = (id) => document.getElementById(id);
-const show = (id, visible) => { by(id).hidden = !visible; };
-function make(parent, name, kind, text) {
-  const node = document.createElement(name);
-  if (kind) node.className = kind;
-  if (text !== undefined) node.textContent = text;
-  parent.append(node);
-  return node;
-}
-
 // --- the server ---
 
 function request(path, options) {
@@ -228,7 +218,7 @@ function showKept() {
   show('no-kept', kept === null);
   by('kept-where').textContent = kept ? `slot ${kept.id_slot}, positions ${grouped(kept.from)} to ${grouped(kept.to)}` : '';
   const now = JSON.stringify([kept, by('kept').clientWidth]);
-  if (kept && now !== drawnKept) heatMap(by('kept'), kept); // thousands of cells: not every second
+  if (kept && now !== drawnKept) keptMap(by('kept'), kept); // thousands of cells: not every second
   drawnKept = now;
 }
 

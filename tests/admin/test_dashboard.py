@@ -1,23 +1,14 @@
 """The dashboard in headless Chromium, on the simulated cache of admin_demo.
 
 KVFOLD_SCREENSHOTS=FOLDER keeps the pictures."""
-import os
-import pathlib
 import subprocess
 import unittest
 
 import png
-from browser import Browser, Page
+from browser import Browser, Page, keep_picture, needed
 
 LOADED = "!document.getElementById('all').hidden"
 COUNT = "document.querySelectorAll('%s').length"
-
-
-def needed(name):
-    value = os.environ.get(name)
-    if not value:
-        raise RuntimeError(f"{name} is not set; run this through ctest -L dashboard")
-    return value
 
 
 class Dashboard(unittest.TestCase):
@@ -54,9 +45,7 @@ class Dashboard(unittest.TestCase):
 
     def picture(self, page, name):
         data = page.screenshot()
-        folder = os.environ.get("KVFOLD_SCREENSHOTS")
-        if folder:
-            (pathlib.Path(folder) / f"{name}.png").write_bytes(data)
+        keep_picture(data, name)
         return data
 
     def test_a_lively_cache_fills_the_page(self):

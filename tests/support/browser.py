@@ -2,6 +2,7 @@
 import base64
 import json
 import os
+import pathlib
 import select
 import shutil
 import subprocess
@@ -10,6 +11,20 @@ import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE_S = 60
+
+
+def needed(name):
+    value = os.environ.get(name)
+    if not value:
+        raise RuntimeError(f"{name} is not set; run this through ctest -L page")
+    return value
+
+
+def keep_picture(data, name):
+    """Into the folder KVFOLD_SCREENSHOTS, if it is set."""
+    folder = os.environ.get("KVFOLD_SCREENSHOTS")
+    if folder:
+        (pathlib.Path(folder) / f"{name}.png").write_bytes(data)
 
 
 def find_chromium():
@@ -96,6 +111,7 @@ class Page:
         return self.browser.call(method, self.session, **parameters)
 
     def size(self, width, height):
+        self.width, self.height = width, height
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def open(self, url):
@@ -128,8 +144,10 @@ class Page:
                 found.append(parameters["entry"]["text"])
         return found
 
-    def screenshot(self):
-        """The whole page as PNG."""
+    def screenshot(self, clip=None):
+        """PNG of the whole page, or of {x, y, width, height} of it. The window becomes as tall as the page:
+        captureBeyondViewport would make it one pixel wide for a moment, and charts be drawn anew."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        return base64.b64decode(self.call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)["data"])
+        self.size(self.width, max(self.height, size["height"]))
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1, **(clip or {})}
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png", clip=clip)["data"])
