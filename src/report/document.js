@@ -75,6 +75,15 @@ function qualityByRatio(report, rows, naming) {
   };
 }
 
+// With a single ratio there are no lines to draw: the methods below each other, the worst first.
+function qualityAtOneRatio(report, rows, naming) {
+  return {
+    what: 'KL divergence of each method', x: {name: 'KL, nats', scale: logScale}, levels: noiseFloor(report, rows),
+    rows: [...rows].sort((a, b) => b.kl - a.kl).map((row) => ({name: `${naming.name(row)} ${ratioText(row.ratio)}`, style: naming.style(row),
+      value: number(row.kl), low: row.kl_min, high: row.kl_max, tip: klWords(row, naming.name(row))})),
+  };
+}
+
 function qualityByTime(report, rows, naming) {
   const folded = grouping(rows.filter((row) => row.method !== 'full'), naming);
   const time = (row) => (number(row.study_s) || 0) + (number(row.solve_s) || 0);
@@ -164,6 +173,10 @@ function plotTable(plot) {
     rows: places.map((place) => [figureText(place), ...plot.series.map((one) => value(one, place))])};
 }
 
+function dotTable(dots) {
+  return {head: ['method', dots.x.name, 'least', 'most'], rows: dots.rows.map((row) => [row.name, nats(row.value), nats(row.low), nats(row.high)])};
+}
+
 // Eighths of the region: 64 columns say less.
 function keptTable({layers}) {
   const eighth = (kept, i) => kept.slice(i * kept.length / 8, (i + 1) * kept.length / 8).reduce((sum, cells) => sum + cells, 0);
@@ -181,11 +194,11 @@ const COLUMNS = [
   ['task', (row) => row.task, true], ['method', (row) => row.method, true], ['cache', (row) => row.cache, true],
   ['ratio', (row) => ratioText(row.ratio)], ['cells', (row) => grouped(row.cells_after)], ['state', (row) => megabytes(row.bytes_after)],
   ['KL', (row) => nats(row.kl)],
-  ['KL, least ' + DASH + ' most', (row) => row.runs > 1 ? `${nats(row.kl_min)} ${DASH} ${nats(row.kl_max)}` : DASH],
-  ['KL, geometric', (row) => nats(row.kl_geomean)], ['top-1', (row) => share(row.top1)], ['\u0394NLL', (row) => signed(row.dnll)],
+  ['KL range', (row) => row.runs > 1 ? `${nats(row.kl_min)} ${DASH} ${nats(row.kl_max)}` : DASH],
+  ['KL geomean', (row) => nats(row.kl_geomean)], ['top-1', (row) => share(row.top1)], ['\u0394NLL', (row) => signed(row.dnll)],
   ['exact', (row) => share(row.exact)], ['exact, full cache', (row) => share(row.exact_full)],
   ['study', (row) => seconds(row.study_s)], ['solve', (row) => seconds(row.solve_s)], ['swap', (row) => seconds(row.swap_s)],
-  ['extra memory', (row) => number(row.peak_extra_mb) === null ? DASH : fixed(row.peak_extra_mb, 0) + ' MB'],
+  ['memory', (row) => number(row.peak_extra_mb) === null ? DASH : fixed(row.peak_extra_mb, 0) + ' MB'],
   ['runs', (row) => row.runs ? String(row.runs) : DASH],
 ];
 function rowTable(rows) {

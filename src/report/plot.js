@@ -205,3 +205,28 @@ function drawPlot(box, plot) {
     .map((point) => ({x: x.at(point.x) + aside(i), y: y.at(point.y)})));
   nearLabels(svg, area, notes.sort((a, b) => Number(b.must) - Number(a.must)), lines.flatMap(covered));
 }
+
+// What is known of each at one point only: a row each, its value along the bottom.
+// dots: {what, x: {name, scale}, levels: [{name, value}] of x, rows: [{name, style, value, low, high, tip}]}
+function drawDots(box, dots) {
+  const step = 26, rows = dots.rows.filter((row) => row.value !== null), levels = dots.levels || [];
+  const {svg, width, height} = canvas(box, rows.length * step + 62, dots.what);
+  const area = {left: Math.max(...rows.map((row) => widthOf(row.name))) + 14, right: width - 14, top: 20, bottom: height - 40};
+  const x = dots.x.scale([...rows.flatMap((row) => [row.value, row.low, row.high]), ...levels.map((level) => level.value)]
+    .filter(Number.isFinite), area.left + 12, area.right - 12);
+  for (const {value, text} of x.ticks) {
+    draw(svg, 'line', {class: 'grid', x1: x.at(value), x2: x.at(value), y1: area.top, y2: area.bottom});
+    draw(svg, 'text', {x: x.at(value), y: area.bottom + 17, 'text-anchor': 'middle'}, text);
+  }
+  draw(svg, 'text', {x: (area.left + area.right) / 2, y: area.bottom + 33, 'text-anchor': 'middle'}, dots.x.name);
+  for (const {name, value} of levels) {
+    draw(svg, 'line', {class: 'level', x1: x.at(value), x2: x.at(value), y1: area.top, y2: area.bottom});
+    draw(svg, 'text', {x: x.at(value), y: area.top - 6, 'text-anchor': x.at(value) < area.left + 40 ? 'start' : 'middle'}, name);
+  }
+  rows.forEach((row, i) => {
+    const y = area.top + (i + 0.5) * step;
+    draw(svg, 'text', {class: 'label hue-' + row.style.hue, x: 0, y: y + 4}, row.name);
+    if (row.low < row.high) draw(svg, 'line', {class: 'spread hue-' + row.style.hue, x1: x.at(row.low), x2: x.at(row.high), y1: y, y2: y});
+    marker(svg, row.style, x.at(row.value), y, 4.5, row.tip);
+  });
+}

@@ -68,6 +68,10 @@ function plotFigure(parent, title, plot) {
     figure(parent, title, (chart) => drawPlot(chart, plot), plotTable(plot));
 }
 
+function dotFigure(parent, title, dots) {
+  if (dots.rows.some((row) => row.value !== null)) figure(parent, title, (chart) => drawDots(chart, dots), dotTable(dots));
+}
+
 // A part of the page with the figures that `fill` puts into it; without any it does not appear.
 function part(title, words, fill) {
   const section = make(by('figures'), 'section', 'part');
@@ -85,22 +89,26 @@ function showFigures() {
   drawings = [];
   by('figures').replaceChildren();
   const shown = rows.filter(isShown), detailed = shown.filter(atRatio), ratio = ratioText(chosen.ratio);
-  const perTask = (plot) => (grid) => {
+  const oneRatio = distinct(shown.filter((row) => row.method !== 'full').map((row) => row.ratio)).length === 1;
+  const quality = (grid, title, own) => oneRatio ? dotFigure(grid, title, qualityAtOneRatio(report, own, naming))
+    : plotFigure(grid, title, qualityByRatio(report, own, naming));
+  const time = (grid, title, own) => plotFigure(grid, title, qualityByTime(report, own, naming));
+  const perTask = (add) => (grid) => {
     for (const task of tasks) {
       const own = shown.filter((row) => row.task === task);
-      if (own.length) plotFigure(grid, task, plot(report, own, naming));
+      if (own.length) add(grid, task, own);
     }
   };
   const kl = 'KL divergence of the next token from the full cache: the mean over the runs, and the spread from least to most. The noise ' +
-    'floor is the full cache with its cells in another order.', time = 'What study and solve cost together, for every method and ratio.';
+    'floor is the full cache with its cells in another order.', cost = 'What study and solve cost together, for every method and ratio.';
   if (tasks.length === 1 && shown.length) {
     part('Quality', kl, (grid) => {
-      plotFigure(grid, 'KL against ratio', qualityByRatio(report, shown, naming));
-      plotFigure(grid, 'KL against time', qualityByTime(report, shown, naming));
+      quality(grid, oneRatio ? 'KL' : 'KL against ratio', shown);
+      time(grid, 'KL against time', shown);
     });
   } else {
-    part('Quality against ratio', kl, perTask(qualityByRatio));
-    part('Quality against time', time, perTask(qualityByTime));
+    part(oneRatio ? 'Quality' : 'Quality against ratio', kl, perTask(quality));
+    part('Quality against time', cost, perTask(time));
   }
   part('Questions', `Answers to questions about the context, by where the answer stands in it, at ${ratio}.`, (grid) => {
     plotFigure(grid, 'Exact answers by depth', exactByDepth(detailed, naming));

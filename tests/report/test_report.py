@@ -125,7 +125,8 @@ class Report(unittest.TestCase):
         rows = [{key: value for key, value in row.items() if key not in ("by_depth", "rounds", "exact", "exact_full")}
                 for row in self.document["rows"] if row["task"] == "continuation" and row["ratio"] == 8]
         page = self.page({**self.document, "rows": rows, "runs": []})
-        self.assertEqual([chart["title"] for chart in page.value(CHARTS)], ["KL against ratio", "KL against time"])
+        self.assertEqual([chart["title"] for chart in page.value(CHARTS)], ["KL", "KL against time"])
+        self.assertEqual([chart["marks"] for chart in page.value(CHARTS)], [6, 6 * 2])  # points, then each with a line of length 0
         self.assertTrue(page.value("document.getElementById('ratio-choice').hidden"))
         self.assertNotIn("exact", self.text(page, "#rows"))
         keep_picture(page.screenshot(), "report-one-ratio")
