@@ -1,7 +1,9 @@
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/eval_output.h"
 #include "cli/interrupt.h"
 #include "cli/session.h"
+#include "report/report.h"
 
 #include <algorithm>
 #include <memory>
@@ -20,6 +22,8 @@ struct EvalOptions {
     std::vector<std::string> methods = {"keep_last", "select", "solver", "refine"};
     std::vector<uint64_t> seeds = {1};
     JsonTarget json;
+    std::string html; // a file; empty = none
+    std::string command;
 };
 
 Result<std::vector<const Method*>> chosen_methods(const EvalOptions& options) {
@@ -104,6 +108,7 @@ Json describe(const EvalOptions& options, const LoadedModel& model, double prefi
     for (const std::string& path : options.texts)
         texts.push_back(file_name(path));
     return {{"model", model.name},
+            {"command", options.command},
             {"texts", texts},
             {"offsets", options.offsets},
             {"seeds", options.seeds},
@@ -126,6 +131,7 @@ void print_legend(FILE* out, double prefill_s) {
 
 Status run_eval(const EvalOptions& options) {
     KVFOLD_CHECK(check_can_write(options.json));
+    if (!options.html.empty()) KVFOLD_CHECK(check_can_write(options.html));
     KVFOLD_TRY(LoadedModel model, open_model(options.model));
     KVFOLD_TRY(SuiteRequest request, make_request(model, options));
     ProgressBar bar;
@@ -148,6 +154,7 @@ Status run_eval(const EvalOptions& options) {
     print_legend(out, prefill_s);
     Json json = describe(options, model, prefill_s);
     json.update(eval_json(summary, rows));
+    if (!options.html.empty()) KVFOLD_CHECK(write_file(options.html, render_report(json)));
     return write_json(options.json, json);
 }
 
@@ -201,7 +208,12 @@ void add_eval(CLI::App& app, Command& chosen) {
         ->delimiter(',')
         ->option_text("N,...");
     add_json_option(*command, options->json);
-    command->callback([options, &chosen] { chosen = [options] { return run_eval(*options); }; });
+    command->add_option("--html", options->html, "write a report with charts to FILE, one file that opens in any browser")
+        ->option_text("FILE");
+    command->callback([options, command, &chosen] {
+        options->command = command_line(*command);
+        chosen = [options] { return run_eval(*options); };
+    });
 }
 
 } // namespace kvfold::cli

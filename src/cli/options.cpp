@@ -85,6 +85,26 @@ CLI::Validator cache_type_check() {
     return {check, "TYPE"};
 }
 
+std::string command_line(const CLI::App& command) {
+    std::string line = "kvfold " + command.get_name();
+    for (const CLI::Option* option : command.get_options()) {
+        const std::string name = option->get_name();
+        if (option->empty() || name == "--json" || name == "--html") continue;
+        const char delimiter = option->get_delimiter();
+        std::string joined;
+        for (const std::string& given : option->results()) {
+            std::error_code ignored;
+            const std::string value = std::filesystem::exists(given, ignored) ? file_name(given) : given;
+            if (joined.empty() || delimiter == '\0')
+                joined += fmt::format(" {} {}", name, shell_word(value));
+            else
+                joined += delimiter + shell_word(value);
+        }
+        line += joined;
+    }
+    return line;
+}
+
 CLI::Validator ratio_check() {
     const auto check = [](const std::string& text) {
         double ratio = 0;

@@ -1,5 +1,7 @@
 """eval and bench: the shape of what they report, never how fast or how good."""
 import json
+import pathlib
+import re
 
 from command import CommandTest, TEXTS
 
@@ -34,6 +36,19 @@ class Measures(CommandTest):
         self.assertEqual(len(layers[0]["kept"]), 64)
         self.assertIn("(noise floor)", shown)
         self.assertIn("keep_last", shown)
+
+    def test_eval_writes_its_document_as_a_report_too(self):
+        (self.folder / "texts").mkdir()
+        (self.folder / "texts" / "a text.txt").write_text((TEXTS / "manual.txt").read_text())
+        arguments = ("-f", "texts/a text.txt", "-c", 256, "--methods", "keep_first,select", "--ratios", "4")
+        _, document = self.eval(*arguments, "--html", "report.html")
+        html = (self.folder / "report.html").read_text()
+        self.assertEqual(json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script', html)[1]), document)
+        name = pathlib.Path(self.smol).name
+        self.assertEqual(document["command"], f"kvfold eval --model {name} --threads 1 --file 'a text.txt' --ctx-size 256 "
+                                              "--ratios 4 --methods keep_first,select")
+        done = self.with_model("eval", *arguments, "--html", "nowhere/report.html")
+        self.assert_fails(done, 1, "nowhere", "create it first")
 
     def test_eval_runs_several_tasks_texts_and_seeds(self):
         shown, report = self.eval("--tasks", "continuation,copy,questions", "-f", TEXTS / "manual.txt", "-f", TEXTS / "code.txt",
