@@ -1,6 +1,7 @@
 #include "engine/compact.h"
 
 #include "base/timer.h"
+#include "runtime/model.h"
 #include "state/live_sequence.h"
 #include "study/self_study.h"
 
@@ -106,8 +107,9 @@ Result<Study> study_region(llama_model* model, const AttentionMap& map, const Se
     Study study;
     std::vector<Passage> drafts;
     if (plan.reads_text()) {
+        const Pieces pieces = [model](llama_token token) { return detokenize(model, {&token, 1}); };
         const CanGoBack can = map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
-        const auto passages = plan_passages(plan, request.tokens, cells_to_study(regions), can, rng);
+        const auto passages = plan_passages(plan, request.tokens, cells_to_study(regions), can, pieces, rng);
         KVFOLD_TRY(study, read_in_scratch(model, map, snapshot, passages, request));
         if (plan.draft_share == 0) return study;
         KVFOLD_TRY(const SequenceState compact, first_compact_cache(map, snapshot, study, regions, request));

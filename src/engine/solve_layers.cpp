@@ -96,7 +96,7 @@ Result<Solution> solve_layers(const KvSection& section, const Regions& regions, 
         const Index d = layer.key_width, dv = layer.value_width;
         const Matrix k = head_to_float(keys, regions.region, head * d, d);
         const Matrix v = head_to_float(section.values[index], regions.region, head * dv, dv);
-        const Matrix q = stack_queries(study.layers[index].rows, layer, head, limits.max_queries);
+        const Matrix q = stack_queries(study.layers[index].rows, layer, head, plan.max_queries);
         const auto round = [&keys](MutableMatrixView rows) { round_rows(rows, keys.type); };
         return found.add(i,
                          solve_head({k, v, q, layer.scale, layer.softcap}, plan, {regions.folded, {}, round}),

@@ -24,9 +24,6 @@ struct Solution {
 
 struct SolveLimits {
     int threads = 1;
-    // Rows of the query matrix of one KV head: n. More queries of the same kind did not help, and the cost of
-    // every stage grows with n.
-    Index max_queries = 2048;
 };
 
 // Memory beside the result: a thread holds one head, (T + t) (d + dv) + n (T_block + 3 t + d + dv) floats, the normal

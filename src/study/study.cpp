@@ -17,7 +17,7 @@ std::vector<llama_token> text_of(TokenSpan context) {
 } // namespace
 
 std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, size_t cells, CanGoBack can,
-                                   std::mt19937_64& rng) {
+                                   const Pieces& pieces, std::mt19937_64& rng) {
     const std::vector<llama_token> text = text_of(context);
     const auto behind = static_cast<llama_pos>(context.size());
     const auto passages_of = [&](Source source, size_t count) -> std::vector<Passage> {
@@ -34,6 +34,8 @@ std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, siz
             return pseudo_passages(text, behind, count, rng);
         case Source::repeat:
             return repeat_passages(text, behind, count, rng);
+        case Source::recite:
+            return recite_passages(text, pieces, behind, count, rng);
         case Source::prefill:
             return prefill_passages(context);
         }

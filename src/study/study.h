@@ -8,7 +8,7 @@
 
 namespace kvfold {
 
-enum class Source : uint8_t { tail, pseudo, repeat, prefill };
+enum class Source : uint8_t { tail, pseudo, repeat, recite, prefill };
 
 // What to study, as shares of what is to be folded: of the whole context at first, of what is new when the
 // rest is folded already.
@@ -39,9 +39,9 @@ enum class CanGoBack : bool { no, yes };
 
 // The passages of all parts of a plan, drafts excepted, for a fold of `cells` cells. Seeded: the same seed
 // gives the same passages. Where the model cannot go back, the newest tokens (`tail`) are read again behind the
-// sequence instead of where they stand. REQUIRES: two tokens of text in the context.
+// sequence instead of where they stand. pieces: what tokens say, for Source::recite. REQUIRES: two tokens of text in the context.
 std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, size_t cells, CanGoBack can,
-                                   std::mt19937_64& rng);
+                                   const Pieces& pieces, std::mt19937_64& rng);
 
 // Tokens in all passages: rows the tap must have room for.
 Index count_tokens(const std::vector<Passage>& passages);

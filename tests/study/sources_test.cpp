@@ -41,6 +41,9 @@ std::vector<Passage> random_passages(Source source, TokenSpan context, size_t co
                                     : repeat_passages(context, behind, count, rng);
 }
 
+// For plans that do not recite.
+const Pieces no_pieces = [](llama_token) { return std::string(); };
+
 TEST(TailPassages, AreTheNewestTokensWhereTheyStand) {
     const Tokens context = counting(500);
     const auto passages = tail_passages(context, 60);
@@ -65,6 +68,88 @@ TEST(TailPassages, GoBackNoFurtherThanText) {
     EXPECT_EQ(passages[0].tokens.size(), 29u);
     context.back() = LLAMA_TOKEN_NULL;
     EXPECT_TRUE(tail_passages(context, 60).empty());
+}
+
+// Words of a vocabulary without a model. Digits are tokens of their own, as in many models.
+const std::vector<std::string> kWords = {"0",     "1",    "2",     "3",      "4",    " the", " sea",  " was", " grey",
+                                         " code", " of",  " Orla", " Venn",  " is",  ".",    " 3",    " wind", "\n",
+                                         " rose", " and", " fell", " again", " Then"};
+
+llama_token word(const std::string& text) {
+    return static_cast<llama_token>(std::find(kWords.begin(), kWords.end(), text) - kWords.begin());
+}
+
+Tokens sentence(std::initializer_list<const char*> words) {
+    Tokens tokens;
+    for (const char* text : words)
+        tokens.push_back(word(text));
+    return tokens;
+}
+
+const Pieces kPieces = [](llama_token token) { return kWords[static_cast<size_t>(token)]; };
+const Tokens kFiller = sentence({" Then", " the", " sea", " was", " grey", " and", " the", " wind", " rose", " again", "."});
+const Tokens kFact = sentence({" the", " code", " of", " Orla", " is", " 3", ".", "2", "."}); // "3.2" is one number
+
+// Filler with the fact after 13 of 40 sentences.
+Tokens text_with_fact() {
+    Tokens text;
+    for (int i = 0; i < 40; ++i) {
+        if (i == 13) text.insert(text.end(), kFact.begin(), kFact.end());
+        text.insert(text.end(), kFiller.begin(), kFiller.end());
+    }
+    return text;
+}
+
+bool holds_fact(const std::vector<Passage>& passages) {
+    return std::any_of(passages.begin(), passages.end(), [](const Passage& passage) {
+        return std::search(passage.tokens.begin(), passage.tokens.end(), kFact.begin(), kFact.end()) !=
+               passage.tokens.end();
+    });
+}
+
+TEST(RecitePassages, RestateTheSentenceOfNumbersAndNamesWhole) {
+    const Tokens text = text_with_fact();
+    std::mt19937_64 rng(1);
+    const auto passages = recite_passages(text, kPieces, static_cast<llama_pos>(text.size()), kFact.size(), rng);
+    ASSERT_EQ(passages.size(), 1u);
+    EXPECT_EQ(passages[0].first_pos, static_cast<llama_pos>(text.size()));
+    EXPECT_EQ(passages[0].tokens, kFact);
+}
+
+// The broken twin: without knowing what the tokens say there are no sentences.
+TEST(RecitePassages, CutTheFactApartWhenTheTextOfTheTokensIsNotKnown) {
+    const Tokens text = text_with_fact();
+    std::mt19937_64 rng(1);
+    EXPECT_FALSE(holds_fact(recite_passages(text, no_pieces, 1000, kFact.size(), rng)));
+}
+
+TEST(RecitePassages, TakeWholeSpansUntilTheCountIsReached) {
+    const Tokens text = text_with_fact();
+    std::mt19937_64 rng(1);
+    for (const size_t count : {1u, 30u, 300u, 5000u}) {
+        const auto passages = recite_passages(text, kPieces, 1000, count, rng);
+        EXPECT_TRUE(holds_fact(passages)) << count;
+        const auto tokens = static_cast<size_t>(count_tokens(passages));
+        EXPECT_GE(tokens, std::min(count, text.size()));
+        EXPECT_LT(tokens, count + kFiller.size());
+        for (const Passage& passage : passages)
+            EXPECT_LE(passage.tokens.size(), kLongestPassage);
+    }
+}
+
+TEST(RecitePassages, StandInAnotherOrderThanInTheText) {
+    Tokens text; // every line is its own number
+    for (llama_token line = 0; line < 100; ++line)
+        text.insert(text.end(), {line % 5, line / 5 % 5, line / 25, word("\n")});
+    std::mt19937_64 rng(1), same(1), other(2);
+    const auto passages = recite_passages(text, kPieces, 1000, text.size(), rng);
+    Tokens recited;
+    for (const Passage& passage : passages)
+        recited.insert(recited.end(), passage.tokens.begin(), passage.tokens.end());
+    EXPECT_NE(recited, text);
+    EXPECT_TRUE(std::is_permutation(recited.begin(), recited.end(), text.begin(), text.end()));
+    EXPECT_TRUE(is_same(passages, recite_passages(text, kPieces, 1000, text.size(), same)));
+    EXPECT_FALSE(is_same(passages, recite_passages(text, kPieces, 1000, text.size(), other)));
 }
 
 TEST(PrefillPassages, AreTheWholeContextFromItsStart) {
@@ -199,11 +284,11 @@ TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
 
     const Tokens context = text_like(800);
     std::mt19937_64 rng(1), same(1), other(2);
-    const auto passages = plan_passages(plan, context, context.size(), CanGoBack::yes, rng);
+    const auto passages = plan_passages(plan, context, context.size(), CanGoBack::yes, no_pieces, rng);
     EXPECT_EQ(count_tokens(passages), 300);
     EXPECT_EQ(passages.front().tokens.size(), 100u);
-    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, context.size(), CanGoBack::yes, same)));
-    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, context.size(), CanGoBack::yes, other)));
+    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, context.size(), CanGoBack::yes, no_pieces, same)));
+    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, context.size(), CanGoBack::yes, no_pieces, other)));
 }
 
 TEST(Studies, AreAppendedRowByRow) {
@@ -222,7 +307,7 @@ TEST(Passages, LeaveOutPositionsWithoutText) {
     std::mt19937_64 rng(5);
     const StudyPlan plan{
         .parts = {{Source::tail, 0.2f}, {Source::pseudo, 0.2f}, {Source::repeat, 0.2f}}};
-    for (const Passage& passage : plan_passages(plan, context, 700, CanGoBack::yes, rng)) {
+    for (const Passage& passage : plan_passages(plan, context, 700, CanGoBack::yes, no_pieces, rng)) {
         EXPECT_EQ(std::count(passage.tokens.begin(), passage.tokens.end(), LLAMA_TOKEN_NULL), 0);
         const auto end = passage.first_pos + static_cast<llama_pos>(passage.tokens.size());
         EXPECT_TRUE(passage.first_pos == 700 || end == 700) << passage.first_pos;
@@ -234,7 +319,7 @@ TEST(Passages, StandBehindTheSequenceWhereTheModelCannotGoBack) {
     const StudyPlan plan{.parts = {{Source::tail, 0.1f}, {Source::repeat, 0.1f}}};
     for (const CanGoBack can : {CanGoBack::no, CanGoBack::yes}) {
         std::mt19937_64 rng(5);
-        const auto passages = plan_passages(plan, context, context.size(), can, rng);
+        const auto passages = plan_passages(plan, context, context.size(), can, no_pieces, rng);
         EXPECT_EQ(passages.front().tokens, Tokens(context.end() - 70, context.end()));
         EXPECT_EQ(passages.front().first_pos, can == CanGoBack::no ? 700 : 630);
         EXPECT_EQ(passages.back().first_pos, 700);
