@@ -1,5 +1,6 @@
 #include "solve/refine.h"
 
+#include "solve/loss.h"
 #include "solve/values.h"
 
 #include <algorithm>
@@ -12,7 +13,6 @@
 namespace kvfold {
 namespace {
 
-constexpr float kMassWeight = 0.3f; // mu
 constexpr Index kBatch = 256;
 // What the first step may change a typical logit by. In units of the keys instead, the same rate was right
 // for one model and too large for another, whose keys are longer and whose queries are shorter.
@@ -25,10 +25,8 @@ class Batches {
   public:
     Batches(const HeadProblem& problem, const FullAttention& full)
         : problem_(problem), full_(full), order_(static_cast<size_t>(problem.queries.rows())),
-          next_(order_.size()) {
+          next_(order_.size()), mean_square_(mean_square(full.output)) {
         std::iota(order_.begin(), order_.end(), Index{0});
-        const float square = full.output.squaredNorm() / static_cast<float>(full.output.rows());
-        mean_square_ = std::max(square, std::numeric_limits<float>::min());
     }
 
     RefineBatch draw() {
@@ -37,8 +35,6 @@ class Batches {
             row = next();
         return of_rows(rows);
     }
-
-    float mean_square() const { return mean_square_; } // of a row of Y, over all queries
 
   private:
     Index next() {
@@ -93,19 +89,12 @@ struct Fit {
     double loss = 0; // L over all queries
 };
 
-double loss_over_all(const FullAttention& full, const CompactAttention& compact, const Matrix& values,
-                     float mean_square) {
-    const Matrix error = compact.probabilities * values - full.output;
-    const double mass = (compact.mass - full.mass).squaredNorm();
-    return (error.squaredNorm() / mean_square + kMassWeight * mass) / static_cast<double>(full.mass.size());
-}
-
 // values: V_sel in. One pass over the queries serves the fit and its loss.
-Result<Fit> fit_all(const HeadProblem& problem, const FullAttention& full, const Matrix& keys, Matrix values,
-                    float mean_square) {
+Result<Fit> fit_all(const HeadProblem& problem, const FullAttention& full, const Matrix& keys,
+                    Matrix values) {
     const CompactAttention compact = attend_compact(problem, keys);
     KVFOLD_CHECK(fit_values(compact.probabilities, full.output, values));
-    const double loss = loss_over_all(full, compact, values, mean_square);
+    const double loss = matching_loss(full, compact, values);
     return Fit{std::move(values), loss};
 }
 
@@ -151,7 +140,7 @@ RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matri
 Status refine_keys(const HeadProblem& problem, const FullAttention& full, const Matrix& values, int steps,
                    Matrix& keys) {
     Batches batches(problem, full);
-    KVFOLD_TRY(const Fit fit, fit_all(problem, full, keys, values, batches.mean_square()));
+    KVFOLD_TRY(const Fit fit, fit_all(problem, full, keys, values));
     const double before = fit.loss;
     const float query = std::sqrt(problem.queries.squaredNorm() / static_cast<float>(problem.queries.rows()));
     const float rate = kRate / std::max(problem.scale * query, std::numeric_limits<float>::min());
@@ -165,8 +154,7 @@ Status refine_keys(const HeadProblem& problem, const FullAttention& full, const 
     if (!refined.allFinite()) return {};
     // With the values of the first keys: those that solve_head fits next can only be better. Fitting them
     // anew between the steps cost as much as ten steps and gained 1 %.
-    const double after =
-        loss_over_all(full, attend_compact(problem, refined), fit.values, batches.mean_square());
+    const double after = matching_loss(full, attend_compact(problem, refined), fit.values);
     if (after < before) keys = std::move(refined);
     return {};
 }

@@ -57,6 +57,7 @@ struct CompactHead {
     float fold_residual = 0;    // RMS of scale * q.g - 1 over the queries; 0 when no bias was folded
     float output_error = 0;     // ||X V' - Y|| / ||Y|| over the reference queries
     float mass_error = 0;       // RMS of (log-sum-exp after - before) over the reference queries
+    uint32_t neutral = 0;       // rows among the t that no query sees (neutral.h); solve_head makes none
 };
 
 // REQUIRES: shapes that agree. Fails with invalid_argument on empty or disagreeing shapes, t or pinned
