@@ -35,6 +35,15 @@ Result<Session> read_input(const LoadedModel& model, const CompactOptions& optio
     return session;
 }
 
+// Nothing, unless heads have budgets of their own.
+std::string logical_note(const CompactReport& report) {
+    if (report.logical_cells == static_cast<double>(report.cells_after)) return "";
+    const auto before = static_cast<double>(report.cells_before);
+    return fmt::format(" ({:.2f}x fewer; a head sees {:.1f} of them on average, {:.2f}x fewer)",
+                       before / static_cast<double>(report.cells_after), report.logical_cells,
+                       before / report.logical_cells);
+}
+
 void print_summary(const CompactOptions& options, const LoadedModel& model, const Session& session,
                    const CompactReport& report, double prefill_s) {
     FILE* out = options.json.human();
@@ -45,7 +54,7 @@ void print_summary(const CompactOptions& options, const LoadedModel& model, cons
     line("tokens", tokens > model.trained_context()
                        ? fmt::format("{} (the model was trained for {})", tokens, model.trained_context())
                        : std::to_string(tokens));
-    line("cells", fmt::format("{} -> {}", report.cells_before, report.cells_after));
+    line("cells", fmt::format("{} -> {}{}", report.cells_before, report.cells_after, logical_note(report)));
     line("state", fmt::format("{} -> {}", megabytes(report.bytes_before), megabytes(report.bytes_after)));
     line("time", fmt::format("{}study {:.1f} s, solve {:.1f} s, swap {:.2f} s",
                              options.slot.empty() ? fmt::format("prefill {:.1f} s, ", prefill_s) : "",
@@ -70,6 +79,7 @@ Json to_json(const CompactOptions& options, const LoadedModel& model, const Sess
             {"tokens", session.tokens().size()},
             {"cells_before", report.cells_before},
             {"cells_after", report.cells_after},
+            {"logical_cells", report.logical_cells},
             {"bytes_before", report.bytes_before},
             {"bytes_after", report.bytes_after},
             {"prefill_s", options.slot.empty() ? Json(prefill_s) : Json(nullptr)},

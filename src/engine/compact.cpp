@@ -1,9 +1,12 @@
 #include "engine/compact.h"
 
 #include "base/timer.h"
-#include "runtime/model.h"
+#include "engine/join_cells.h"
+#include "engine/nonuniform.h"
+#include "engine/on_policy.h"
+#include "engine/sequential.h"
+#include "engine/study_region.h"
 #include "state/live_sequence.h"
-#include "study/self_study.h"
 
 #include <algorithm>
 
@@ -34,111 +37,39 @@ Status check_tokens(std::span<const llama_token> tokens, const KvSection& sectio
     return {};
 }
 
-// The tail is not folded, but asks and is asked like what is.
-size_t cells_to_study(const Regions& regions) { return regions.region.size() + regions.tail.size(); }
-
-// Reads passages in a scratch context that holds `snapshot`, and returns their queries.
-Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
-                              const std::vector<Passage>& passages, const CompactRequest& request) {
-    QueryTap tap(map.layers, count_tokens(passages));
-    const ScratchParams params{request.context, request.threads, /*extra_cells=*/kLongestPassage};
-    KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, snapshot, params, &tap, request.progress));
-    KVFOLD_CHECK(read_passages(scratch, passages));
-    return tap.take();
-}
-
-// The folded cells alone. Their slots hold different tokens in different heads, so each stands where the mean does.
-KvSection folded_cells(const KvSection& full, const Regions& regions, const Solution& solution) {
-    std::vector<double> mean_kept(regions.folded, 0.0);
-    for (const HeadReport& head : solution.heads) {
-        for (size_t i = 0; i < head.kept.size(); ++i)
-            mean_kept[i] += head.kept[i] / static_cast<double>(solution.heads.size());
-    }
-    KvSection folded = take_cells(full, {});
-    for (const uint32_t place : spread_slots(mean_kept, regions.region.size()))
-        folded.cells.push_back(full.cells[regions.region[place]]);
-    folded.keys = solution.keys;
-    folded.values = solution.values;
-    return folded;
-}
-
-// The compact sequence: verbatim head and pinned cells, folded region, verbatim tail; other sections as they are.
-SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, const Solution& solution) {
-    const KvSection& full = snapshot.sections.front();
-    KvSection compact = take_cells(full, regions.head);
-    append_cells(compact, take_cells(full, regions.pinned));
-    if (regions.folded > 0) append_cells(compact, folded_cells(full, regions, solution));
-    append_cells(compact, take_cells(full, regions.tail));
-    SequenceState state{{std::move(compact)}, snapshot.recurrent};
-    state.sections.insert(state.sections.end(), snapshot.sections.begin() + 1, snapshot.sections.end());
-    return state;
-}
-
-// The compact cache that the queries so far give, without what only polishes it.
-Result<SequenceState> first_compact_cache(const AttentionMap& map, const SequenceState& snapshot,
-                                          const Study& study, const Regions& regions,
-                                          const CompactRequest& request) {
-    SolvePlan quick = request.method->solve;
-    quick.refine_steps = 0;
-    KVFOLD_TRY(const Solution solution, solve_layers(snapshot.sections.front(), regions, map, study, quick,
-                                                     {request.threads}, request.progress));
-    return join_cells(snapshot, regions, solution);
-}
-
-// Self-study: the model writes what is then read against the full cache. Decoding is ten times dearer than
-// prefilling and dearer still on a full cache, so it writes on `cache`, a first compact one when there is
-// one.
-Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap& map,
-                                          const SequenceState& cache, const Regions& regions,
-                                          const CompactRequest& request, std::mt19937_64& rng) {
-    const ScratchParams params{request.context, request.threads, /*extra_cells=*/kLongestPassage};
-    KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, cache, params, nullptr, request.progress));
-    const StudyPlan& plan = request.method->study;
-    const llama_token newest = request.tokens.empty() ? LLAMA_TOKEN_NULL : request.tokens.back();
-    return draft_passages(scratch, model, newest, plan.tokens_for(plan.draft_share, cells_to_study(regions)),
-                          rng);
-}
-
-// The queries of all sources of the method.
-Result<Study> study_region(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
-                           const Regions& regions, const CompactRequest& request) {
-    const StudyPlan& plan = request.method->study;
-    std::mt19937_64 rng(request.seed);
-    Study study;
-    std::vector<Passage> drafts;
-    if (plan.reads_text()) {
-        const Pieces pieces = [model](llama_token token) { return detokenize(model, {&token, 1}); };
-        const CanGoBack can = map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
-        const auto passages = plan_passages(plan, request.tokens, cells_to_study(regions), can, pieces, rng);
-        KVFOLD_TRY(study, read_in_scratch(model, map, snapshot, passages, request));
-        if (plan.draft_share == 0) return study;
-        KVFOLD_TRY(const SequenceState compact, first_compact_cache(map, snapshot, study, regions, request));
-        KVFOLD_TRY(drafts, write_drafts(model, map, compact, regions, request, rng));
-    } else {
-        KVFOLD_TRY(drafts, write_drafts(model, map, snapshot, regions, request, rng));
-    }
-    KVFOLD_TRY(Study drafted, read_in_scratch(model, map, snapshot, drafts, request));
-    if (!plan.reads_text()) return drafted;
-    append_study(study, drafted);
-    return study;
-}
-
-// Study and solve for the methods that fit.
+// Study and solve for the methods that fit. Budgets of their own change report.regions.folded.
 Result<Solution> fit_region(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                             const CompactRequest& request, CompactReport& report) {
     const Method& method = *request.method;
     const KvSection& section = snapshot.sections.front();
     KVFOLD_CHECK(check_tokens(request.tokens, section, method));
+    if (method.policy == Method::Policy::sequential)
+        return fit_sequentially(model, map, snapshot, request, report);
+
     const Timer study_timer;
     KVFOLD_TRY(const Study study, study_region(model, map, snapshot, report.regions, request));
     report.study_s = study_timer.seconds();
     report.study_tokens = study.tokens();
 
     const Timer solve_timer;
-    KVFOLD_TRY(Solution solution, solve_layers(section, report.regions, map, study, method.solve,
-                                               {request.threads}, request.progress));
+    const SolveLimits limits{request.threads};
+    KVFOLD_TRY(Solution solution, method.own_budgets
+                                      ? solve_nonuniform(section, report.regions, map, study, method.solve,
+                                                         limits, request.progress)
+                                      : solve_layers(section, report.regions, map, study, method.solve,
+                                                     limits, request.progress));
     report.solve_s = solve_timer.seconds();
+    if (method.policy == Method::Policy::refit)
+        return refit_on_policy(model, map, snapshot, study, solution, request, report);
     return solution;
+}
+
+// Cells that a head sees, on average.
+double logical_cells(const CompactReport& report) {
+    double neutral = 0;
+    for (const HeadReport& head : report.heads)
+        neutral += static_cast<double>(head.neutral) / static_cast<double>(report.heads.size());
+    return static_cast<double>(report.cells_after) - neutral;
 }
 
 } // namespace
@@ -150,6 +81,7 @@ Result<CompactState> compact_state(llama_model* model, const SequenceState& snap
     report.cells_before = section.cells.size();
     KVFOLD_TRY(report.regions, plan_regions(section, request.budget, request.method->keep, request.seed));
     report.cells_after = report.regions.cells_after();
+    report.logical_cells = static_cast<double>(report.cells_after);
     if (report.cells_after == report.cells_before)
         return CompactState{snapshot, std::move(report)}; // ratio 1
 
@@ -160,6 +92,8 @@ Result<CompactState> compact_state(llama_model* model, const SequenceState& snap
     }
     SequenceState state = join_cells(snapshot, report.regions, solution);
     report.heads = std::move(solution.heads);
+    report.cells_after = report.regions.cells_after();
+    report.logical_cells = logical_cells(report);
     return CompactState{std::move(state), std::move(report)};
 }
 

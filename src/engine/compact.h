@@ -23,11 +23,14 @@ struct CompactRequest {
 
 struct CompactReport {
     size_t cells_before = 0, cells_after = 0;
+    double logical_cells = 0; // that a head sees, on average; cells_after unless heads have budgets of their own
     size_t bytes_before = 0, bytes_after = 0; // of the sequence state
     Regions regions;
     Index study_tokens = 0; // whose queries were used; n before thinning
     double snapshot_s = 0, study_s = 0, solve_s = 0, swap_s = 0;
     std::vector<HeadReport> heads; // empty for baselines
+    Index heads_refitted = 0;      // by on-policy queries (on_policy.h)
+    Index heads_left_full = 0;     // in the scratch context of a study by layers (sequential.h)
 };
 
 struct CompactState {

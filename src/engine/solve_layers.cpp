@@ -3,26 +3,11 @@
 #include "engine/parallel.h"
 
 #include <mutex>
+#include <numeric>
 
 namespace kvfold {
 
 namespace {
-
-// The queries of one KV head: the rows of its query heads stacked, thinned evenly to at most max_rows.
-// Each query head takes other tokens, so that all of them are seen by some head.
-Matrix stack_queries(const Matrix& rows, const AttentionLayer& layer, Index kv_head, Index max_rows) {
-    const Index group = layer.heads / layer.kv_heads, d = layer.key_width, tokens = rows.rows();
-    const Index each = std::min(tokens, std::max<Index>(1, max_rows / group));
-    Matrix queries(group * each, d);
-    for (Index member = 0; member < group; ++member) {
-        const Index shift = member * tokens / (each * group); // less than the distance between two tokens
-        for (Index i = 0; i < each; ++i) {
-            const Index token = std::min(tokens - 1, i * tokens / each + shift);
-            queries.row(member * each + i) = rows.row(token).segment((kv_head * group + member) * d, d);
-        }
-    }
-    return queries;
-}
 
 struct Job {
     size_t layer; // index into AttentionMap::layers
@@ -84,8 +69,48 @@ Result<CacheTensor> join_heads(std::span<const CompactHead> heads, const CacheTe
 
 } // namespace
 
+// The rows of the query heads are stacked, and each takes other tokens, so that all of them are seen by some
+// head.
+Matrix queries_of_head(const Study& study, const AttentionMap& map, size_t index, Index kv_head,
+                       Index max_rows) {
+    const AttentionLayer& layer = map.layers[index];
+    const Matrix& rows = study.layers[index].rows;
+    const Index group = layer.heads / layer.kv_heads, d = layer.key_width, tokens = rows.rows();
+    const Index each = std::min(tokens, std::max<Index>(1, max_rows / group));
+    Matrix queries(group * each, d);
+    for (Index member = 0; member < group; ++member) {
+        const Index shift = member * tokens / (each * group); // less than the distance between two tokens
+        for (Index i = 0; i < each; ++i) {
+            const Index token = std::min(tokens - 1, i * tokens / each + shift);
+            queries.row(member * each + i) = rows.row(token).segment((kv_head * group + member) * d, d);
+        }
+    }
+    return queries;
+}
+
+CompactHead take_head(const Solution& solution, const AttentionMap& map, size_t layer, size_t index) {
+    const HeadReport& report = solution.heads[index];
+    const Index d = map.layers[layer].key_width, dv = map.layers[layer].value_width;
+    std::vector<uint32_t> slots(report.kept.size());
+    std::iota(slots.begin(), slots.end(), 0u);
+    return {.kept = report.kept,
+            .keys = head_to_float(solution.keys[layer], slots, report.head * d, d),
+            .values = head_to_float(solution.values[layer], slots, report.head * dv, dv),
+            .fold_residual = report.fold_residual,
+            .output_error = report.output_error,
+            .mass_error = report.mass_error,
+            .neutral = report.neutral};
+}
+
 Result<Solution> solve_layers(const KvSection& section, const Regions& regions, const AttentionMap& map,
                               const Study& study, const SolvePlan& plan, const SolveLimits& limits,
+                              const ProgressFn& progress) {
+    const auto solve = [&plan](const HeadTask& task) { return solve_head(task.problem, plan, task.request); };
+    return solve_layers(section, regions, map, study, solve, limits, progress);
+}
+
+Result<Solution> solve_layers(const KvSection& section, const Regions& regions, const AttentionMap& map,
+                              const Study& study, const HeadSolver& solve, const SolveLimits& limits,
                               const ProgressFn& progress) {
     const std::vector<Job> jobs = list_jobs(map);
     Collector found(jobs.size(), progress);
@@ -96,11 +121,10 @@ Result<Solution> solve_layers(const KvSection& section, const Regions& regions, 
         const Index d = layer.key_width, dv = layer.value_width;
         const Matrix k = head_to_float(keys, regions.region, head * d, d);
         const Matrix v = head_to_float(section.values[index], regions.region, head * dv, dv);
-        const Matrix q = stack_queries(study.layers[index].rows, layer, head, plan.max_queries);
+        const Matrix q = queries_of_head(study, map, index, head, limits.max_queries);
         const auto round = [&keys](MutableMatrixView rows) { round_rows(rows, keys.type); };
-        return found.add(i,
-                         solve_head({k, v, q, layer.scale, layer.softcap}, plan, {regions.folded, {}, round}),
-                         layer, head);
+        const HeadProblem problem{k, v, q, layer.scale, layer.softcap};
+        return found.add(i, solve({index, head, i, problem, {regions.folded, {}, round}}), layer, head);
     });
     KVFOLD_CHECK(std::move(found.status));
 
@@ -118,7 +142,7 @@ Result<Solution> solve_layers(const KvSection& section, const Regions& regions, 
         CompactHead& head = found.heads[job];
         solution.heads.push_back({map.layers[jobs[job].layer].layer, static_cast<int>(jobs[job].head),
                                   head.fold_residual, head.output_error, head.mass_error,
-                                  std::move(head.kept)});
+                                  head.neutral, std::move(head.kept)});
     }
     return solution;
 }

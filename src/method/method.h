@@ -18,11 +18,20 @@ struct Method {
         random, // baseline: drop all but the first few, the newest and others drawn by lot, the same in all heads
     };
 
+    // What stands in the scratch context when the model is asked.
+    enum class Policy : uint8_t {
+        full,       // the full cache
+        refit,      // the full cache, then the compact one, and what is solved is fitted again
+        sequential, // group after group of layers, those before it compact
+    };
+
     std::string_view name;
     std::string_view advice; // one line: when to take it
     Keep keep = Keep::fit;
     StudyPlan study = {};
     SolvePlan solve = {};
+    Policy policy = Policy::full;
+    bool own_budgets = false; // each layer and KV head has as many cells as its error asks for
 };
 
 namespace methods {
@@ -31,8 +40,8 @@ namespace methods {
 inline const StudyPlan solver_study = {
     .parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.1875f}, {Source::repeat, 0.09375f}}};
 
-extern const Method keep_first, keep_last, keep_random, select, solver, omp, refine, context_prefill, self_study,
-    generation;
+extern const Method keep_first, keep_last, keep_random, select, solver, omp, refine, on_policy,
+    sequential_on_policy, nonuniform, context_prefill, self_study, generation;
 } // namespace methods
 
 // All methods, the best first. The first is the default.

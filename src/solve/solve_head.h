@@ -36,8 +36,6 @@ struct SolvePlan {
     bool fit_values = true; // correct the kept values so that the attention output stays
     int refine_steps = 0;   // gradient steps on the keys between folding and rounding; 0 = none
     Selection selection = Selection::rms;
-    // Rows of the query matrix of one KV head, n at most: the cost of every stage grows with n.
-    Index max_queries = 2048;
 };
 
 // Brings rows of keys to the precision of the cache, in place: rows [*, d]. Values are fitted to keys

@@ -33,6 +33,15 @@ TEST(Methods, ThatFitHaveSomethingToStudy) {
     }
 }
 
+// Drafts are written on a compact cache, and neither there is one layer by layer, nor a fit of them twice.
+TEST(Methods, ThatAreAskedOnPolicyReadTextAndDraftNothing) {
+    for (const Method* method : all_methods()) {
+        if (method->policy == Method::Policy::full) continue;
+        EXPECT_TRUE(method->study.reads_text()) << method->name;
+        EXPECT_EQ(method->study.draft_share, 0) << method->name;
+    }
+}
+
 TEST(Methods, ThatDoNotExistAreRefusedWithThoseThatDo) {
     for (const std::string name : {"", "selec", "SELECT", "select "}) {
         const auto found = find_method(name);

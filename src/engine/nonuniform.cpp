@@ -1,0 +1,77 @@
+#include "engine/nonuniform.h"
+
+#include "solve/allocate.h"
+#include "solve/loss.h"
+#include "solve/neutral.h"
+
+#include <algorithm>
+
+namespace kvfold {
+
+namespace {
+
+// t/4, t/2, t and 2t, each once and no more than there are cells.
+std::vector<Index> points_around(Index budget, Index cells) {
+    std::vector<Index> points = {budget / 4, budget / 2, budget, 2 * budget};
+    for (Index& point : points)
+        point = std::clamp<Index>(point, 1, cells);
+    points.erase(std::unique(points.begin(), points.end()), points.end());
+    return points;
+}
+
+// [heads][points]
+Result<std::vector<std::vector<double>>>
+measure_errors(const KvSection& section, Regions regions, const AttentionMap& map, const Study& study,
+               SolvePlan plan, std::span<const Index> points, const SolveLimits& limits,
+               const ProgressFn& progress) {
+    plan.refine_steps = 0; // it lowers all points of a curve
+    std::vector<std::vector<double>> errors;
+    for (const Index point : points) {
+        regions.folded = static_cast<uint32_t>(point);
+        KVFOLD_TRY(const Solution solution,
+                   solve_layers(section, regions, map, study, plan, limits, progress));
+        errors.resize(solution.heads.size());
+        for (size_t head = 0; head < errors.size(); ++head) {
+            const double output = solution.heads[head].output_error, mass = solution.heads[head].mass_error;
+            errors[head].push_back(output * output + kMassWeight * mass * mass);
+        }
+    }
+    return errors;
+}
+
+std::vector<uint32_t> evenly_spread(Index rows, Index slots) {
+    std::vector<uint32_t> places;
+    for (Index row = 1; row <= rows; ++row)
+        places.push_back(static_cast<uint32_t>(row * slots / rows - 1));
+    return places;
+}
+
+// `budget` of the slots that the task asks for, the others neutral.
+Result<CompactHead> solve_in_slots(const HeadTask& task, const SolvePlan& plan, Index budget) {
+    SolveRequest smaller = task.request;
+    smaller.kept = budget;
+    KVFOLD_TRY(CompactHead head, solve_head(task.problem, plan, smaller));
+    const Index slots = task.request.kept;
+    if (budget == slots) return head;
+    const Vector mass = attend_compact(task.problem, head.keys).mass;
+    KVFOLD_TRY(const std::optional<Vector> neutral, neutral_key(task.problem, mass, task.request.round_keys));
+    if (!neutral) return solve_head(task.problem, plan, task.request);
+    return spread_head(head, *neutral, evenly_spread(budget, slots), slots);
+}
+
+} // namespace
+
+Result<Solution> solve_nonuniform(const KvSection& section, Regions& regions, const AttentionMap& map,
+                                  const Study& study, const SolvePlan& plan, const SolveLimits& limits,
+                                  const ProgressFn& progress) {
+    const auto points = points_around(regions.folded, std::ssize(regions.region));
+    KVFOLD_TRY(const auto errors,
+               measure_errors(section, regions, map, study, plan, points, limits, progress));
+    const auto total = static_cast<Index>(regions.folded) * std::ssize(errors);
+    const std::vector<Index> budgets = allocate_cells(points, errors, total);
+    regions.folded = static_cast<uint32_t>(*std::max_element(budgets.begin(), budgets.end()));
+    const auto solve = [&](const HeadTask& task) { return solve_in_slots(task, plan, budgets[task.index]); };
+    return solve_layers(section, regions, map, study, solve, limits, progress);
+}
+
+} // namespace kvfold

@@ -1,0 +1,72 @@
+#include "engine/study_region.h"
+
+#include "engine/join_cells.h"
+#include "runtime/model.h"
+#include "study/self_study.h"
+
+namespace kvfold {
+
+namespace {
+
+// The compact cache that the queries so far give, without what only polishes it.
+Result<SequenceState> first_compact_cache(const AttentionMap& map, const SequenceState& snapshot,
+                                          const Study& study, const Regions& regions,
+                                          const CompactRequest& request) {
+    SolvePlan quick = request.method->solve;
+    quick.refine_steps = 0;
+    KVFOLD_TRY(const Solution solution, solve_layers(snapshot.sections.front(), regions, map, study, quick,
+                                                     {request.threads}, request.progress));
+    return join_cells(snapshot, regions, solution);
+}
+
+// Self-study: the model writes what is then read against the full cache. Decoding is ten times dearer than
+// prefilling and dearer still on a full cache, so it writes on `cache`, a first compact one when there is
+// one.
+Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap& map,
+                                          const SequenceState& cache, const Regions& regions,
+                                          const CompactRequest& request, std::mt19937_64& rng) {
+    const ScratchParams params{request.context, request.threads, /*extra_cells=*/kLongestPassage};
+    KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, cache, params, nullptr, request.progress));
+    const StudyPlan& plan = request.method->study;
+    const llama_token newest = request.tokens.empty() ? LLAMA_TOKEN_NULL : request.tokens.back();
+    return draft_passages(scratch, model, newest, plan.tokens_for(plan.draft_share, cells_to_study(regions)),
+                          rng);
+}
+
+} // namespace
+
+size_t cells_to_study(const Regions& regions) { return regions.region.size() + regions.tail.size(); }
+
+Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& cache,
+                              const std::vector<Passage>& passages, const CompactRequest& request) {
+    QueryTap tap(map.layers, count_tokens(passages));
+    const ScratchParams params{request.context, request.threads, /*extra_cells=*/kLongestPassage};
+    KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, cache, params, &tap, request.progress));
+    KVFOLD_CHECK(read_passages(scratch, passages));
+    return tap.take();
+}
+
+Result<Study> study_region(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
+                           const Regions& regions, const CompactRequest& request) {
+    const StudyPlan& plan = request.method->study;
+    std::mt19937_64 rng(request.seed);
+    Study study;
+    std::vector<Passage> drafts;
+    if (plan.reads_text()) {
+        const Pieces pieces = [model](llama_token token) { return detokenize(model, {&token, 1}); };
+        const CanGoBack can = map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
+        const auto passages = plan_passages(plan, request.tokens, cells_to_study(regions), can, pieces, rng);
+        KVFOLD_TRY(study, read_in_scratch(model, map, snapshot, passages, request));
+        if (plan.draft_share == 0) return study;
+        KVFOLD_TRY(const SequenceState compact, first_compact_cache(map, snapshot, study, regions, request));
+        KVFOLD_TRY(drafts, write_drafts(model, map, compact, regions, request, rng));
+    } else {
+        KVFOLD_TRY(drafts, write_drafts(model, map, snapshot, regions, request, rng));
+    }
+    KVFOLD_TRY(Study drafted, read_in_scratch(model, map, snapshot, drafts, request));
+    if (!plan.reads_text()) return drafted;
+    append_study(study, drafted);
+    return study;
+}
+
+} // namespace kvfold

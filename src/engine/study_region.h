@@ -1,0 +1,21 @@
+// Study: the reference queries of a region, asked in scratch contexts.
+#pragma once
+
+#include "engine/compact.h"
+#include "study/probe.h"
+
+namespace kvfold {
+
+// The queries of all sources of request.method, drafts included, asked of the full cache.
+// Fails as Scratch::open and read_passages do.
+Result<Study> study_region(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
+                           const Regions& regions, const CompactRequest& request);
+
+// Cells whose share a source's tokens are: the tail is not folded, but asks and is asked like what is.
+size_t cells_to_study(const Regions& regions);
+
+// Reads passages in a scratch context that holds `cache`, and returns their queries.
+Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& cache,
+                              const std::vector<Passage>& passages, const CompactRequest& request);
+
+} // namespace kvfold

@@ -1,0 +1,16 @@
+#include "method/method.h"
+
+namespace kvfold::methods {
+
+// refine with budgets by measured error. All heads share the cells of llama.cpp's cache, so the largest
+// budget is what it takes.
+const Method nonuniform = {
+    .name = "nonuniform",
+    .advice = "refine with as many cells a head as its error asks for; for comparison: the cache takes the "
+              "largest budget",
+    .study = solver_study,
+    .solve = {.refine_steps = 36},
+    .own_budgets = true,
+};
+
+} // namespace kvfold::methods
