@@ -1,7 +1,10 @@
 #include "base/timer.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "engine/chunks.h"
+#include "measure/peak_memory.h"
 
+#include <limits>
 #include <memory>
 
 namespace kvfold::cli {
@@ -17,6 +20,13 @@ struct CompactOptions {
     JsonTarget json;
 };
 
+struct Compacted {
+    Session session;
+    CompactReport report;
+    double prefill_s = 0;
+    std::optional<size_t> peak_extra_bytes; // of all that happened, beside the model
+};
+
 Result<Session> read_input(const LoadedModel& model, const CompactOptions& options, ProgressBar& bar) {
     if (!options.slot.empty()) {
         KVFOLD_TRY(SlotFile slot, read_slot_for(model, options.slot));
@@ -27,8 +37,9 @@ Result<Session> read_input(const LoadedModel& model, const CompactOptions& optio
     const uint32_t cells = options.model.context != 0 ? options.model.context : needed;
     if (needed > cells)
         return fail(ErrorCode::invalid_argument,
-                    "{}: has {} tokens, more than -c {}; raise -c or leave it out", options.text, needed,
-                    cells);
+                    "{}: has {} tokens, more than -c {}; raise -c, leave it out, or take --method chunked, which folds "
+                    "while it reads",
+                    options.text, needed, cells);
     KVFOLD_TRY(Session session, Session::open(model, cells));
     KVFOLD_CHECK(session.append(tokens, Outputs::none, &bar));
     llama_synchronize(session.context());
@@ -44,8 +55,34 @@ std::string logical_note(const CompactReport& report) {
                        before / report.logical_cells);
 }
 
-void print_summary(const CompactOptions& options, const LoadedModel& model, const Session& session,
-                   const CompactReport& report, double prefill_s) {
+// The whole input first, then a fold of it.
+Result<Compacted> read_and_fold(const LoadedModel& model, const Method& method, const CompactOptions& options) {
+    ProgressBar bar;
+    const PeakMemory memory;
+    const Timer prefill;
+    KVFOLD_TRY(Session session, read_input(model, options, bar));
+    const double prefill_s = prefill.seconds();
+    KVFOLD_TRY(CompactReport report, session.compact(method, options.budget, options.seed, bar));
+    return Compacted{std::move(session), std::move(report), prefill_s, memory.extra_bytes()};
+}
+
+// A text, folded while it is read. Without -c the context has the cells that whole chunks need.
+Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& method, const CompactOptions& options) {
+    KVFOLD_TRY(const std::vector<llama_token> tokens, read_text(model, options.text));
+    const size_t room = options.model.context != 0 ? options.model.context : std::numeric_limits<uint32_t>::max();
+    KVFOLD_TRY(const ReadingPlan plan, plan_reading(tokens.size(), options.budget, method.chunk, room));
+    const size_t cells = options.model.context != 0 ? options.model.context : plan.cells;
+    ProgressBar bar;
+    const PeakMemory memory;
+    const Timer all;
+    KVFOLD_TRY(Session session, Session::open(model, static_cast<uint32_t>(cells)));
+    KVFOLD_TRY(CompactReport report, session.read_in_chunks(tokens, method, options.budget, options.seed, bar));
+    const double prefill_s = all.seconds() - report.snapshot_s - report.study_s - report.solve_s - report.swap_s;
+    return Compacted{std::move(session), std::move(report), prefill_s, memory.extra_bytes()};
+}
+
+void print_summary(const CompactOptions& options, const LoadedModel& model, const Compacted& done) {
+    const auto& [session, report, prefill_s, peak] = done;
     FILE* out = options.json.human();
     const size_t tokens = session.tokens().size();
     const auto line = [out](std::string_view name, const std::string& text) {
@@ -71,8 +108,8 @@ void print_summary(const CompactOptions& options, const LoadedModel& model, cons
                shell_word(options.model.path), shell_word(folder), file_name(file));
 }
 
-Json to_json(const CompactOptions& options, const LoadedModel& model, const Session& session,
-             const CompactReport& report, double prefill_s) {
+Json to_json(const CompactOptions& options, const LoadedModel& model, const Compacted& done) {
+    const auto& [session, report, prefill_s, peak] = done;
     return {{"model", model.name},
             {"method", options.method},
             {"ratio", options.budget.ratio},
@@ -88,6 +125,7 @@ Json to_json(const CompactOptions& options, const LoadedModel& model, const Sess
             {"study_tokens", report.study_tokens},
             {"solve_s", report.solve_s},
             {"swap_s", report.swap_s},
+            {"peak_extra_mb", megabytes_json(peak)},
             {"seed", options.seed},
             {"threads", model.threads()},
             {"out", file_name(options.out)}};
@@ -98,14 +136,12 @@ Status run_compact(const CompactOptions& options) {
     KVFOLD_CHECK(check_can_write(std::filesystem::path(options.out)));
     KVFOLD_CHECK(check_can_write(options.json));
     KVFOLD_TRY(const LoadedModel model, open_model(options.model));
-    ProgressBar bar;
-    const Timer prefill;
-    KVFOLD_TRY(Session session, read_input(model, options, bar));
-    const double prefill_s = prefill.seconds();
-    KVFOLD_TRY(const CompactReport report, session.compact(*method, options.budget, options.seed, bar));
-    KVFOLD_CHECK(session.save(options.out));
-    print_summary(options, model, session, report, prefill_s);
-    return write_json(options.json, to_json(options, model, session, report, prefill_s));
+    const bool in_chunks = method->chunk > 0 && !options.text.empty();
+    KVFOLD_TRY(const Compacted done, in_chunks ? fold_while_reading(model, *method, options)
+                                               : read_and_fold(model, *method, options));
+    KVFOLD_CHECK(done.session.save(options.out));
+    print_summary(options, model, done);
+    return write_json(options.json, to_json(options, model, done));
 }
 
 } // namespace
@@ -116,7 +152,8 @@ void add_compact(CLI::App& app, Command& chosen) {
         app.add_subcommand("compact", "Read a text or a saved state, compact it, save a slot file");
     command->footer(
         "OUT is a slot file as llama-server and llama_state_seq_save_file write it; it appears complete\n"
-        "or not at all. With --session cache types come from the state.");
+        "or not at all. With --session cache types come from the state. The method chunked folds a text while it\n"
+        "is read: a text may be longer than the context, whose cells hold what it becomes and a chunk.");
     add_model_options(*command, options->model);
     CLI::Option* text = command->add_option("-f,--file", options->text, "a text to read");
     CLI::Option* slot =

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "cli/interrupt.h"
+#include "engine/chunked.h"
 #include "state/live_sequence.h"
 
 #include <algorithm>
@@ -150,6 +151,13 @@ Status Session::append(std::span<const llama_token> tokens, Outputs outputs, Pro
         return fail(ErrorCode::invalid_argument,
                     "{} more tokens do not fit into a context of {} cells, {} of them in use", tokens.size(),
                     llama_n_ctx(ctx_.get()), cells_);
+    KVFOLD_CHECK(decode(tokens, outputs, bar));
+    cells_ += tokens.size();
+    return {};
+}
+
+// Behind the tokens that are there, and remembers them.
+Status Session::decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar) {
     for (size_t done = 0; done < tokens.size(); done += kBatch) {
         if (bar) bar->show("prefill", static_cast<double>(done) / static_cast<double>(tokens.size()));
         const auto chunk = tokens.subspan(done, std::min<size_t>(kBatch, tokens.size() - done));
@@ -163,12 +171,11 @@ Status Session::append(std::span<const llama_token> tokens, Outputs outputs, Pro
         }
     }
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-    cells_ += tokens.size();
     return {};
 }
 
-Result<CompactReport> Session::compact(const Method& method, const Budget& budget, uint64_t seed,
-                                       ProgressBar& bar) {
+CompactRequest Session::request_for(const Method& method, const Budget& budget, uint64_t seed,
+                                ProgressBar& bar) const {
     CompactRequest request;
     request.method = &method;
     request.budget = budget;
@@ -177,7 +184,23 @@ Result<CompactReport> Session::compact(const Method& method, const Budget& budge
     request.seed = seed;
     request.threads = model_->threads();
     request.progress = bar.for_compaction();
-    Result<CompactReport> report = compact_sequence(ctx_.get(), 0, request);
+    return request;
+}
+
+Result<CompactReport> Session::compact(const Method& method, const Budget& budget, uint64_t seed,
+                                       ProgressBar& bar) {
+    Result<CompactReport> report = compact_sequence(ctx_.get(), 0, request_for(method, budget, seed, bar));
+    bar.clear();
+    if (report) cells_ = report->cells_after;
+    return report;
+}
+
+Result<CompactReport> Session::read_in_chunks(std::span<const llama_token> tokens, const Method& method,
+                                              const Budget& budget, uint64_t seed, ProgressBar& bar) {
+    CompactRequest whole = request_for(method, budget, seed, bar);
+    whole.tokens = tokens;
+    const auto append = [&](TokenSpan more) { return decode(more, Outputs::none, &bar); };
+    Result<CompactReport> report = kvfold::read_in_chunks(ctx_.get(), 0, whole, append);
     bar.clear();
     if (report) cells_ = report->cells_after;
     return report;

@@ -49,11 +49,20 @@ class Session {
     // Appends tokens and decodes them. On failure the sequence is what it was where the model allows it.
     Status append(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar = nullptr);
 
+    // Reads a text that may be longer than the context, and folds it on the way (engine/chunked.h). After a failure
+    // the session is of no more use.
+    // REQUIRES: an empty session.
+    Result<CompactReport> read_in_chunks(std::span<const llama_token> tokens, const Method& method,
+                                         const Budget& budget, uint64_t seed, ProgressBar& bar);
+
     Result<CompactReport> compact(const Method& method, const Budget& budget, uint64_t seed,
                                   ProgressBar& bar);
     Status save(const std::string& path) const;
 
   private:
+    Status decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar);
+    CompactRequest request_for(const Method& method, const Budget& budget, uint64_t seed, ProgressBar& bar) const;
+
     const LoadedModel* model_ = nullptr;
     llama_context_params params_ = {};
     ContextPtr ctx_;

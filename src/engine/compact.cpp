@@ -1,6 +1,7 @@
 #include "engine/compact.h"
 
 #include "base/timer.h"
+#include "engine/chunked.h"
 #include "engine/join_cells.h"
 #include "engine/nonuniform.h"
 #include "engine/on_policy.h"
@@ -84,6 +85,7 @@ Result<CompactState> compact_state(llama_model* model, const SequenceState& snap
     report.logical_cells = static_cast<double>(report.cells_after);
     if (report.cells_after == report.cells_before)
         return CompactState{snapshot, std::move(report)}; // ratio 1
+    if (request.method->chunk > 0) return compact_chunks(model, snapshot, report.regions, request);
 
     Solution solution;
     if (report.regions.folded > 0) {

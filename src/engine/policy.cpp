@@ -10,14 +10,6 @@ constexpr double kMostFolded = 0.75; // of the high-water mark: beyond it old fo
 constexpr double kRefold = 2;        // by this much
 constexpr size_t kLeastGain = 64, kLeastUrgentGain = 16; // cells
 
-Budget budget_for(size_t before, size_t after, size_t head, size_t tail) {
-    Budget budget;
-    budget.ratio = static_cast<double>(before) / static_cast<double>(after);
-    budget.keep_first = static_cast<int>(head);
-    budget.keep_last = static_cast<int>(tail);
-    return budget;
-}
-
 } // namespace
 
 size_t newest_kept(const Policy& policy, size_t cells) {
@@ -41,7 +33,7 @@ std::optional<FoldPlan> plan_fold(const SequenceLog& log, const Policy& policy, 
     const double most = kMostFolded * policy.high_water * static_cast<double>(cells);
     const bool fits = folded == 0 || static_cast<double>(newer) <= most;
     if (fits && newer + least_gain <= before)
-        return FoldPlan{budget_for(before, newer, head + folded, tail), before, newer};
+        return FoldPlan{exact_budget(before, newer, head + folded, tail), before, newer};
 
     // Old folds are folded again when they fill the room, or when nothing else frees cells that are needed
     // now.
@@ -49,7 +41,7 @@ std::optional<FoldPlan> plan_fold(const SequenceLog& log, const Policy& policy, 
     const auto all = static_cast<size_t>(static_cast<double>(folded + fresh_after) / kRefold);
     const size_t whole = head + std::max<size_t>(2, all) + tail;
     if (whole + least_gain > before) return std::nullopt;
-    return FoldPlan{budget_for(before, whole, head, tail), before, whole};
+    return FoldPlan{exact_budget(before, whole, head, tail), before, whole};
 }
 
 Budget whole_budget(const SequenceLog& log, const Policy& policy, double ratio) {

@@ -48,6 +48,11 @@ void draw_instead_of_folding(Regions& regions, uint64_t seed) {
 
 } // namespace
 
+Budget exact_budget(size_t before, size_t after, size_t keep_first, size_t keep_last) {
+    return {static_cast<double>(before) / static_cast<double>(after), static_cast<int>(keep_first),
+            static_cast<int>(keep_last)};
+}
+
 Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Method::Keep keep, uint64_t seed) {
     if (!(budget.ratio >= 1) || !std::isfinite(budget.ratio))
         return fail(ErrorCode::invalid_argument,

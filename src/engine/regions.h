@@ -16,6 +16,10 @@ struct Budget {
     int keep_last = -1; // cells of the tail; -1 = 64, or a quarter of what is left when that is less
 };
 
+// The budget that makes exactly `after` cells of `before`. What is new of a sequence is folded with a head that
+// holds the cells of earlier folds too: folding them again would wear them down.
+Budget exact_budget(size_t before, size_t after, size_t keep_first, size_t keep_last);
+
 struct Regions {
     std::vector<uint32_t> head, region, tail; // indices into the section's cells, by rising position
     uint32_t folded = 0;                      // t: cells that the region becomes; 0 = dropped

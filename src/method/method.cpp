@@ -6,11 +6,11 @@ namespace kvfold {
 
 std::span<const Method* const> all_methods() {
     static constexpr std::array methods = {
-        &methods::refine,     &methods::self_study,           &methods::solver,
-        &methods::omp,        &methods::on_policy,            &methods::sequential_on_policy,
-        &methods::nonuniform, &methods::select,               &methods::context_prefill,
-        &methods::generation, &methods::keep_last,            &methods::keep_first,
-        &methods::keep_random};
+        &methods::refine,     &methods::self_study, &methods::solver,
+        &methods::omp,        &methods::on_policy,  &methods::sequential_on_policy,
+        &methods::nonuniform, &methods::select,     &methods::context_prefill,
+        &methods::generation, &methods::chunked,    &methods::keep_last,
+        &methods::keep_first, &methods::keep_random};
     return methods;
 }
 

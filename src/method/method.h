@@ -32,6 +32,7 @@ struct Method {
     SolvePlan solve = {};
     Policy policy = Policy::full;
     bool own_budgets = false; // each layer and KV head has as many cells as its error asks for
+    size_t chunk = 0; // cells that are folded at a time; 0 = all at once (engine/chunked.h)
 };
 
 namespace methods {
@@ -40,8 +41,10 @@ namespace methods {
 inline const StudyPlan solver_study = {
     .parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.1875f}, {Source::repeat, 0.09375f}}};
 
+constexpr size_t kDefaultChunk = 1024; // as much as a study of a few hundred tokens can ask about
+
 extern const Method keep_first, keep_last, keep_random, select, solver, omp, refine, on_policy,
-    sequential_on_policy, nonuniform, context_prefill, self_study, generation;
+    sequential_on_policy, nonuniform, context_prefill, self_study, generation, chunked;
 } // namespace methods
 
 // All methods, the best first. The first is the default.
