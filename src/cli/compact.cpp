@@ -1,7 +1,7 @@
 #include "base/timer.h"
 #include "cli/commands.h"
 #include "cli/session.h"
-#include "engine/chunks.h"
+#include "engine/chunked.h"
 #include "measure/peak_memory.h"
 
 #include <limits>
@@ -37,8 +37,8 @@ Result<Session> read_input(const LoadedModel& model, const CompactOptions& optio
     const uint32_t cells = options.model.context != 0 ? options.model.context : needed;
     if (needed > cells)
         return fail(ErrorCode::invalid_argument,
-                    "{}: has {} tokens, more than -c {}; raise -c, leave it out, or take --method chunked, which folds "
-                    "while it reads",
+                    "{}: has {} tokens, more than -c {}; raise -c, leave it out, or take --method chunked, "
+                    "which folds while it reads",
                     options.text, needed, cells);
     KVFOLD_TRY(Session session, Session::open(model, cells));
     KVFOLD_CHECK(session.append(tokens, Outputs::none, &bar));
@@ -56,7 +56,8 @@ std::string logical_note(const CompactReport& report) {
 }
 
 // The whole input first, then a fold of it.
-Result<Compacted> read_and_fold(const LoadedModel& model, const Method& method, const CompactOptions& options) {
+Result<Compacted> read_and_fold(const LoadedModel& model, const Method& method,
+                                const CompactOptions& options) {
     ProgressBar bar;
     const PeakMemory memory;
     const Timer prefill;
@@ -67,16 +68,22 @@ Result<Compacted> read_and_fold(const LoadedModel& model, const Method& method, 
 }
 
 // A text, folded while it is read. Without -c the context has the cells that whole chunks need.
-Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& method, const CompactOptions& options) {
+Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& method,
+                                     const CompactOptions& options) {
     KVFOLD_TRY(const std::vector<llama_token> tokens, read_text(model, options.text));
-    const size_t room = options.model.context != 0 ? options.model.context : std::numeric_limits<uint32_t>::max();
-    KVFOLD_TRY(const ReadingPlan plan, plan_reading(tokens.size(), options.budget, method.chunk, room));
-    const size_t cells = options.model.context != 0 ? options.model.context : plan.cells;
+    size_t cells = options.model.context;
+    if (cells == 0) {
+        constexpr size_t kAnyRoom = std::numeric_limits<uint32_t>::max();
+        KVFOLD_TRY(const ReadingPlan plan, plan_reading(tokens.size(), options.budget, method.chunk, kAnyRoom));
+        const size_t window = window_cells(model.model.get(), model.params.n_ubatch);
+        cells = std::max(plan.cells, std::min(tokens.size(), window));
+    }
     ProgressBar bar;
     const PeakMemory memory;
     const Timer all;
     KVFOLD_TRY(Session session, Session::open(model, static_cast<uint32_t>(cells)));
-    KVFOLD_TRY(CompactReport report, session.read_in_chunks(tokens, method, options.budget, options.seed, bar));
+    KVFOLD_TRY(CompactReport report,
+               session.read_in_chunks(tokens, method, options.budget, options.seed, bar));
     const double prefill_s = all.seconds() - report.snapshot_s - report.study_s - report.solve_s - report.swap_s;
     return Compacted{std::move(session), std::move(report), prefill_s, memory.extra_bytes()};
 }

@@ -49,9 +49,8 @@ class Session {
     // Appends tokens and decodes them. On failure the sequence is what it was where the model allows it.
     Status append(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar = nullptr);
 
-    // Reads a text that may be longer than the context, and folds it on the way (engine/chunked.h). After a failure
-    // the session is of no more use.
-    // REQUIRES: an empty session.
+    // Reads a text that may be longer than the context, and folds it on the way (engine/chunked.h).
+    // REQUIRES: an empty session. After a failure the session is of no more use.
     Result<CompactReport> read_in_chunks(std::span<const llama_token> tokens, const Method& method,
                                          const Budget& budget, uint64_t seed, ProgressBar& bar);
 

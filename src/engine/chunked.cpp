@@ -14,7 +14,8 @@ namespace {
 std::vector<llama_token> text_to_study(TokenSpan tokens, const Chunk& chunk, size_t newest) {
     std::vector<llama_token> text(tokens.begin(), tokens.end());
     for (size_t pos = 0; pos < text.size(); ++pos) {
-        const bool in_chunk = pos >= static_cast<size_t>(chunk.text_begin) && pos < static_cast<size_t>(chunk.text_end);
+        const auto at = static_cast<llama_pos>(pos);
+        const bool in_chunk = at >= chunk.text_begin && at < chunk.text_end;
         if (!in_chunk && pos + newest < text.size()) text[pos] = LLAMA_TOKEN_NULL;
     }
     return text;
@@ -56,7 +57,8 @@ Result<CompactReport> fold_chunks(const std::vector<Chunk>& chunks, const Region
         step.method = &at_once;
         step.budget = chunks[i].budget;
         step.progress = [&](Stage stage, float done) {
-            return goes_on(request.progress, stage, (static_cast<float>(i) + done) / static_cast<float>(chunks.size()));
+            return goes_on(request.progress, stage,
+                           (static_cast<float>(i) + done) / static_cast<float>(chunks.size()));
         };
         KVFOLD_TRY(const CompactReport done, fold(chunks[i], step));
         add_costs(report, done);
@@ -91,6 +93,21 @@ Status put_back(llama_context* ctx, llama_seq_id seq_id, const std::optional<Seq
     return fail(ErrorCode::llama, "llama.cpp could not empty sequence {}", seq_id);
 }
 
+Status check_reading(llama_context* ctx, llama_seq_id seq_id, const CompactRequest& request) {
+    if (request.method->chunk == 0)
+        return fail(ErrorCode::invalid_argument,
+                    "method {} folds a whole sequence; chunked folds while a text is read", request.method->name);
+    if (llama_memory_seq_pos_max(llama_get_memory(ctx), seq_id) >= 0)
+        return fail(ErrorCode::invalid_argument,
+                    "sequence {} holds something: a text is read into an empty one", seq_id);
+    const size_t window = window_cells(llama_get_model(ctx), llama_n_ubatch(ctx));
+    if (std::min(request.tokens.size(), window) > llama_n_ctx_seq(ctx))
+        return fail(ErrorCode::invalid_argument,
+                    "a context of {} cells is too small for the model's sliding window, which takes {}; give more",
+                    llama_n_ctx_seq(ctx), window);
+    return {};
+}
+
 } // namespace
 
 Result<CompactState> compact_chunks(llama_model* model, const SequenceState& snapshot, const Regions& regions,
@@ -119,15 +136,16 @@ Result<CompactState> compact_chunks(llama_model* model, const SequenceState& sna
     return CompactState{std::move(state), std::move(report)};
 }
 
+size_t window_cells(const llama_model* model, uint32_t n_ubatch) {
+    const auto window = static_cast<size_t>(std::max(llama_model_n_swa(model), 0));
+    return window == 0 ? 0 : window + n_ubatch;
+}
+
 Result<CompactReport> read_in_chunks(llama_context* ctx, llama_seq_id seq_id, const CompactRequest& request,
                                      const AppendFn& append) {
-    if (request.method->chunk == 0)
-        return fail(ErrorCode::invalid_argument, "method {} folds a whole sequence; chunked folds while a text is read",
-                    request.method->name);
-    if (llama_memory_seq_pos_max(llama_get_memory(ctx), seq_id) >= 0)
-        return fail(ErrorCode::invalid_argument, "sequence {} holds something: a text is read into an empty one", seq_id);
-    KVFOLD_TRY(const ReadingPlan plan, plan_reading(request.tokens.size(), request.budget, request.method->chunk,
-                                                    llama_n_ctx_seq(ctx)));
+    KVFOLD_CHECK(check_reading(ctx, seq_id, request));
+    KVFOLD_TRY(const ReadingPlan plan, plan_reading(request.tokens.size(), request.budget,
+                                                    request.method->chunk, llama_n_ctx_seq(ctx)));
     const size_t tail = plan.regions.tail.size();
     std::vector<llama_token> text;
     std::optional<SequenceState> finished; // what the last chunk left

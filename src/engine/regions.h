@@ -16,8 +16,8 @@ struct Budget {
     int keep_last = -1; // cells of the tail; -1 = 64, or a quarter of what is left when that is less
 };
 
-// The budget that makes exactly `after` cells of `before`. What is new of a sequence is folded with a head that
-// holds the cells of earlier folds too: folding them again would wear them down.
+// The budget that makes exactly `after` cells of `before`. What is new of a sequence is folded with a head
+// that holds the cells of earlier folds too: folding them again would wear them down.
 Budget exact_budget(size_t before, size_t after, size_t keep_first, size_t keep_last);
 
 struct Regions {

@@ -71,6 +71,26 @@ class SlotFiles(CommandTest):
         self.assert_fails(self.with_model("compact", "-f", text, "-o", "a.kv", "-c", 256), 1, "-c 256")
         self.assertEqual(list(self.files()), [text])
 
+    def test_chunked_folds_a_text_longer_than_the_context_while_it_is_read(self):
+        text = self.text(4000)
+        out = self.compact("-f", text, "-o", "a.kv", "-c", 512, "--method", "chunked", "--json", "a.json")
+        self.assertIn("kvfold ask", out)
+        report = json.loads((self.folder / "a.json").read_text())
+        self.assertGreater(report["tokens"], 512)
+        self.assertEqual(report["cells_before"], report["tokens"])
+        self.assertAlmostEqual(report["cells_before"] / report["cells_after"], 8, delta=0.2)
+        state = self.inspect("a.kv")
+        self.assertEqual((state["tokens"], state["cells"]), (report["tokens"], report["cells_after"]))
+        self.assertEqual(state["sections"][0]["positions"]["last"], report["tokens"] - 1)
+        answer = self.with_model("ask", "-s", "a.kv", "-p", "What is this about?", "-n", 4)
+        self.assertEqual(answer.returncode, 0, answer.stderr)
+
+    def test_chunked_without_room_for_a_chunk_is_refused(self):
+        text = self.text(4000)
+        self.assert_fails(self.with_model("compact", "-f", text, "-o", "a.kv", "-c", 128, "--method", "chunked"), 1,
+                          "too small")
+        self.assertEqual(list(self.files()), [text])
+
     def test_texts_that_are_none(self):
         (self.folder / "empty").write_bytes(b"")
         (self.folder / "binary").write_bytes(b"a\0b")

@@ -20,7 +20,7 @@ class Usage(CommandTest):
     def test_methods_as_json_have_one_default(self):
         methods = json.loads(self.succeed("methods", "--json"))
         self.assertLessEqual({"select", "solver", "omp", "on_policy", "sequential_on_policy", "nonuniform",
-                              "context_prefill", "self_study", "keep_last", "keep_first", "keep_random"},
+                              "context_prefill", "self_study", "chunked", "keep_last", "keep_first", "keep_random"},
                              {method["name"] for method in methods})
         self.assertEqual(sum(method["default"] for method in methods), 1)
         self.assertTrue(all(method["advice"] for method in methods))

@@ -56,7 +56,8 @@ class Package(unittest.TestCase):
         lines = run(build / "consumer", environment=plain_environment()).splitlines()
         self.assertEqual(lines[0], f"kvfold {version}")
         self.assertLessEqual({"select", "solver", "omp", "on_policy", "sequential_on_policy", "nonuniform",
-                              "context_prefill", "self_study", "keep_last", "keep_first"}, set(lines[1:]))
+                              "context_prefill", "self_study", "chunked", "keep_last", "keep_first", "keep_random"},
+                             set(lines[1:]))
         self.assertEqual(len(lines), len(set(lines)))
 
     def test_a_version_that_does_not_fit_is_refused(self):
