@@ -1,6 +1,5 @@
 // How near the compact cache is to the full one, on a real text. Margins are far wider than what was
 // measured; docs/results.md has the real figures.
-#include "base/file.h"
 #include "engine/model_sequence.h"
 #include "measure/evaluate.h"
 
@@ -9,21 +8,9 @@ namespace {
 
 using testing::ContextPtr;
 
-std::vector<llama_token> prose(const llama_model* model, size_t count) {
-    const std::filesystem::path path =
-        std::filesystem::path(__FILE__).parent_path() / "../../bench/texts/prose.txt";
-    const auto bytes = read_file(path);
-    EXPECT_TRUE(bytes) << bytes.error().message;
-    if (!bytes) return {};
-    auto tokens = testing::tokenize(model, std::string(bytes->begin(), bytes->end()));
-    EXPECT_GE(tokens.size(), count);
-    tokens.resize(count);
-    return tokens;
-}
-
 TEST(Fidelity, OfTheMethodsIsInTheirOrder) {
     const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
-    const auto tokens = prose(model.get(), 900 + 128);
+    const auto tokens = testing::prose(model.get(), 900 + 128);
     Task task{"prose", {tokens.begin(), tokens.begin() + 900}, {}};
     task.probes.push_back({{tokens[900]}, {tokens.begin() + 901, tokens.end()}});
     EvalRequest request;
@@ -52,7 +39,7 @@ TEST_P(NearRatioOne, IsNearTheNoiseFloor) {
     const testing::ModelPtr model = testing::load_model(GetParam());
     const ContextPtr ctx = testing::make_context(model, {.n_ctx = 768});
     ASSERT_TRUE(ctx);
-    auto tokens = prose(model.get(), 400 + 24);
+    auto tokens = testing::prose(model.get(), 400 + 24);
     const std::vector<llama_token> next(tokens.end() - 24, tokens.end());
     tokens.resize(400);
     ASSERT_EQ(testing::decode(ctx.get(), tokens, 0), 0);

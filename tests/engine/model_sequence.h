@@ -1,6 +1,7 @@
 // A sequence of a real model to compact, and how far one set of logits is from another.
 #pragma once
 
+#include "base/file.h"
 #include "engine/compact.h"
 #include "state/live_sequence.h"
 #include "support/divergence.h"
@@ -24,6 +25,19 @@ inline CompactRequest request_for(const std::vector<llama_token>& tokens, double
     request.tokens = tokens;
     request.threads = 1;
     return request;
+}
+
+// The first tokens of a real text.
+inline std::vector<llama_token> prose(const llama_model* model, size_t count) {
+    const std::filesystem::path path =
+        std::filesystem::path(__FILE__).parent_path() / "../../bench/texts/prose.txt";
+    const auto bytes = read_file(path);
+    EXPECT_TRUE(bytes) << bytes.error().message;
+    if (!bytes) return {};
+    auto tokens = tokenize(model, std::string(bytes->begin(), bytes->end()));
+    EXPECT_GE(tokens.size(), count);
+    tokens.resize(count);
+    return tokens;
 }
 
 using LogitRows = std::vector<std::vector<float>>;
