@@ -24,7 +24,7 @@ std::vector<llama_token> text_to_study(TokenSpan tokens, const Chunk& chunk, siz
 // Adds the heads of a chunk that begins at cell `begin` of the region and is `share` of it.
 void add_heads(std::vector<HeadReport>& sum, const std::vector<HeadReport>& heads, size_t begin, double share) {
     for (size_t i = sum.size(); i < heads.size(); ++i)
-        sum.push_back({heads[i].layer, heads[i].head, 0, 0, 0, {}});
+        sum.push_back({.layer = heads[i].layer, .head = heads[i].head, .kept = {}});
     for (size_t i = 0; i < heads.size(); ++i) { // none when a ratio near 1 leaves the chunk as it is
         for (const auto figure : {&HeadReport::fold_residual, &HeadReport::output_error, &HeadReport::mass_error})
             sum[i].*figure += static_cast<float>(share) * heads[i].*figure;

@@ -45,13 +45,12 @@ struct Reading {
 
 // Passages behind the sequence are read again. The newest tokens are not: folded cells that mean more than
 // they do stand among them and would be cut off.
-Reading plan_reading(const AttentionMap& map, const CompactRequest& request, const Regions& regions) {
+Reading plan_reading(const llama_model* model, const AttentionMap& map, const CompactRequest& request,
+                     const Regions& regions) {
     std::mt19937_64 rng(request.seed); // the passages of study_region
-    const auto can = map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
     const auto end = static_cast<llama_pos>(request.tokens.size());
     Reading reading;
-    for (Passage& passage :
-         plan_passages(request.method->study, request.tokens, cells_to_study(regions), can, rng)) {
+    for (Passage& passage : passages_of_text(model, map, regions, request, rng)) {
         const bool stays = passage.first_pos < end;
         reading.off_policy.insert(reading.off_policy.end(), passage.tokens.size(), stays);
         if (!stays) reading.again.push_back(std::move(passage));
@@ -87,7 +86,7 @@ Result<Solution> refit_on_policy(llama_model* model, const AttentionMap& map, co
                                  const CompactRequest& request, CompactReport& report) {
     const Timer study_timer;
     const SequenceState compact = join_cells(snapshot, report.regions, first);
-    const Reading reading = plan_reading(map, request, report.regions);
+    const Reading reading = plan_reading(model, map, request, report.regions);
     KVFOLD_TRY(const Study on_policy, read_in_scratch(model, map, compact, reading.again, request));
     report.study_s += study_timer.seconds();
     report.study_tokens += on_policy.tokens();

@@ -8,6 +8,9 @@ namespace kvfold {
 
 namespace {
 
+// Cells whose share a source's tokens are: the tail is not folded, but asks and is asked like what is.
+size_t cells_to_study(const Regions& regions) { return regions.region.size() + regions.tail.size(); }
+
 // The compact cache that the queries so far give, without what only polishes it.
 Result<SequenceState> first_compact_cache(const AttentionMap& map, const SequenceState& snapshot,
                                           const Study& study, const Regions& regions,
@@ -35,7 +38,12 @@ Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap
 
 } // namespace
 
-size_t cells_to_study(const Regions& regions) { return regions.region.size() + regions.tail.size(); }
+std::vector<Passage> passages_of_text(const llama_model* model, const AttentionMap& map, const Regions& regions,
+                                      const CompactRequest& request, std::mt19937_64& rng) {
+    const Pieces pieces = [model](llama_token token) { return detokenize(model, {&token, 1}); };
+    const CanGoBack can = map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
+    return plan_passages(request.method->study, request.tokens, cells_to_study(regions), can, pieces, rng);
+}
 
 Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& cache,
                               const std::vector<Passage>& passages, const CompactRequest& request) {
@@ -53,9 +61,7 @@ Result<Study> study_region(llama_model* model, const AttentionMap& map, const Se
     Study study;
     std::vector<Passage> drafts;
     if (plan.reads_text()) {
-        const Pieces pieces = [model](llama_token token) { return detokenize(model, {&token, 1}); };
-        const CanGoBack can = map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
-        const auto passages = plan_passages(plan, request.tokens, cells_to_study(regions), can, pieces, rng);
+        const auto passages = passages_of_text(model, map, regions, request, rng);
         KVFOLD_TRY(study, read_in_scratch(model, map, snapshot, passages, request));
         if (plan.draft_share == 0) return study;
         KVFOLD_TRY(const SequenceState compact, first_compact_cache(map, snapshot, study, regions, request));

@@ -11,8 +11,9 @@ namespace kvfold {
 Result<Study> study_region(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                            const Regions& regions, const CompactRequest& request);
 
-// Cells whose share a source's tokens are: the tail is not folded, but asks and is asked like what is.
-size_t cells_to_study(const Regions& regions);
+// The passages of the method's sources, drafts excepted: the same for the same state of rng.
+std::vector<Passage> passages_of_text(const llama_model* model, const AttentionMap& map, const Regions& regions,
+                                      const CompactRequest& request, std::mt19937_64& rng);
 
 // Reads passages in a scratch context that holds `cache`, and returns their queries.
 Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& cache,

@@ -16,8 +16,19 @@ std::span<const Method* const> all_methods() {
 
 const Method& default_method() { return *all_methods().front(); }
 
+std::span<const Preset> all_presets() {
+    static constexpr std::array presets = {Preset{"fast", &methods::select}, Preset{"balanced", &methods::refine},
+                                           Preset{"best", &methods::self_study}};
+    return presets;
+}
+
 Result<const Method*> find_method(std::string_view name) {
     std::string names;
+    for (const Preset& preset : all_presets()) {
+        if (preset.name == name) return preset.method;
+        names += names.empty() ? "" : ", ";
+        names += preset.name;
+    }
     for (const Method* method : all_methods()) {
         if (method->name == name) return method;
         names += names.empty() ? "" : ", ";

@@ -39,7 +39,8 @@ namespace methods {
 // The queries of solver, shared by the methods that build on it: inline, because it is used to initialise
 // them.
 inline const StudyPlan solver_study = {
-    .parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.1875f}, {Source::repeat, 0.09375f}}};
+    .parts = {
+        {Source::tail, 0.125f}, {Source::pseudo, 0.125f}, {Source::repeat, 0.0625f}, {Source::recite, 0.125f}}};
 
 constexpr size_t kDefaultChunk = 1024; // as much as a study of a few hundred tokens can ask about
 
@@ -51,7 +52,16 @@ extern const Method keep_first, keep_last, keep_random, select, solver, omp, ref
 std::span<const Method* const> all_methods();
 const Method& default_method();
 
-// Fails with invalid_argument, naming the methods that exist.
+// A name for those who do not want to choose between methods.
+struct Preset {
+    std::string_view name;
+    const Method* method;
+};
+
+// The cheapest first.
+std::span<const Preset> all_presets();
+
+// By the name of a method or a preset. Fails with invalid_argument, naming those that exist.
 Result<const Method*> find_method(std::string_view name);
 
 } // namespace kvfold

@@ -24,6 +24,8 @@ class Usage(CommandTest):
                              {method["name"] for method in methods})
         self.assertEqual(sum(method["default"] for method in methods), 1)
         self.assertTrue(all(method["advice"] for method in methods))
+        default, = (method for method in methods if method["default"])
+        self.assertEqual(default["preset"], "balanced")
 
     def test_wrong_usage_is_one_line_and_code_2(self):
         compact = ("compact", "-m", "model", "-f", "text", "-o", "out")
@@ -39,7 +41,7 @@ class Usage(CommandTest):
             (*compact, "--method", "best"): "no method 'best'",
             (*compact, "-ctk", "q3"): "no cache type 'q3'",
             (*compact, "--keep-first", "0"): "keep-first",
-            ("eval", "-m", "model", "-f", "text", "--methods", "solver,best"): "no method 'best'",
+            ("eval", "-m", "model", "-f", "text", "--methods", "solver,finest"): "no method 'finest'",
             ("eval", "-m", "model", "--tasks", "copy,paste"): "no task 'paste'",
         }
         for arguments, words in cases.items():

@@ -26,6 +26,16 @@ TEST(Methods, BeginWithTheDefault) {
     EXPECT_EQ(default_method().keep, Method::Keep::fit);
 }
 
+TEST(Presets, AreMethodsUnderAnotherName) {
+    for (const Preset& preset : all_presets()) {
+        const auto found = find_method(preset.name);
+        ASSERT_TRUE(found) << found.error().message;
+        EXPECT_EQ(*found, preset.method);
+        EXPECT_NE(preset.name, preset.method->name);
+    }
+    EXPECT_EQ(*find_method("balanced"), &default_method());
+}
+
 TEST(Methods, ThatFitHaveSomethingToStudy) {
     for (const Method* method : all_methods()) {
         const bool studies = method->study.reads_text() || method->study.draft_share > 0;
