@@ -1,6 +1,6 @@
 // The page: asks for the state once a second and shows it.
-const METHODS = ['refine', 'self_study', 'solver', 'omp', 'on_policy', 'sequential_on_policy', 'nonuniform', 'select',
-                 'context_prefill', 'generation', 'chunked', 'keep_last', 'keep_first'];
+const METHODS = ['refine', 'omp_refine', 'self_study', 'solver', 'omp', 'on_policy', 'sequential_on_policy', 'nonuniform',
+                 'select', 'context_prefill', 'generation', 'chunked', 'keep_last', 'keep_first'];
 const PERIOD_MS = 1000, MOST_FOLDS = 12, MOST_GAINS = 6;
 
 // --- the server ---

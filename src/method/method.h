@@ -39,12 +39,14 @@ namespace methods {
 // The queries of solver, shared by the methods that build on it: inline, because it is used to initialise
 // them.
 inline const StudyPlan solver_study = {
-    .parts = {
-        {Source::tail, 0.125f}, {Source::pseudo, 0.125f}, {Source::repeat, 0.0625f}, {Source::recite, 0.125f}}};
+    .parts = {{Source::tail, 0.125f},
+              {Source::pseudo, 0.15625f},
+              {Source::repeat, 0.0625f},
+              {Source::recite, 0.09375f}}};
 
 constexpr size_t kDefaultChunk = 1024; // as much as a study of a few hundred tokens can ask about
 
-extern const Method keep_first, keep_last, keep_random, select, solver, omp, refine, on_policy,
+extern const Method keep_first, keep_last, keep_random, select, solver, omp, refine, omp_refine, on_policy,
     sequential_on_policy, nonuniform, context_prefill, self_study, generation, chunked;
 } // namespace methods
 

@@ -71,7 +71,7 @@ TEST_F(Evaluate, WhatCannotBeReachedIsRefusedBeforeThePrefill) {
 
 TEST_F(Evaluate, ASuiteRunsEveryTaskOnEveryTextOffsetAndSeed) {
     SuiteRequest suite;
-    suite.kinds = {&tasks::questions, &tasks::continuation, &tasks::copy};
+    suite.kinds = {&tasks::questions, &tasks::copy};
     suite.texts = {{"a", text_}, {"b", text_}};
     suite.offsets = {0, 10};
     suite.seeds = {1, 2};
@@ -79,21 +79,22 @@ TEST_F(Evaluate, ASuiteRunsEveryTaskOnEveryTextOffsetAndSeed) {
     suite.eval = testing::request_with({&methods::keep_random}, 4);
     const auto runs = run_suite(model_.get(), suite);
     ASSERT_TRUE(runs) << runs.error().message;
-    size_t continuations = 0, questions = 0;
+    size_t copies = 0, questions = 0;
     double offset_0 = 0, offset_10 = 0, seed_2 = 0;
     for (const SuiteRow& run : *runs) {
         if (run.row.method == kNoiseFloor) continue;
-        continuations += run.row.task == "continuation";
+        copies += run.row.task == "copy";
         questions += run.row.task == "questions";
-        if (run.row.task != "continuation" || run.text != "a") continue;
+        if (run.row.task != "copy" || run.text != "a") continue;
         (run.seed == 2 ? seed_2 : run.offset == 0 ? offset_0 : offset_10) = run.row.score.kl;
     }
-    EXPECT_EQ(continuations, 8u);
+    EXPECT_EQ(copies, 8u);
     EXPECT_EQ(questions, 2u);
     EXPECT_NE(offset_0, offset_10);
     EXPECT_NE(offset_10, seed_2); // the same window, other cells drawn
-    EXPECT_EQ(summarize(*runs).size(), 6u);
+    EXPECT_EQ(summarize(*runs).size(), 4u);
 
+    suite.kinds = {&tasks::continuation};
     suite.offsets = {0, 100};
     const auto refused = run_suite(model_.get(), suite);
     ASSERT_FALSE(refused);
