@@ -131,8 +131,11 @@ static void every_method_compacts_in_place_and_decoding_goes_on(struct llama_con
         params.ratio = 4;
         kvfold_compact_report report;
         EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, &params, &report) == KVFOLD_OK);
-        EXPECT(report.cells_before == CONTEXT && report.cells_after == CONTEXT / 4);
-        EXPECT(report.bytes_after * 3 < report.bytes_before);
+        // The ratio of budgets by head is what a head sees on average; the cache takes the largest.
+        const bool by_head = strcmp(params.method, "nonuniform") == 0;
+        EXPECT(report.cells_before == CONTEXT);
+        EXPECT(by_head ? report.cells_after <= CONTEXT / 2 : report.cells_after == CONTEXT / 4);
+        EXPECT(report.bytes_after * (by_head ? 2 : 3) < report.bytes_before);
         EXPECT(llama_memory_seq_pos_min(llama_get_memory(ctx), 0) == 0);
         EXPECT(llama_memory_seq_pos_max(llama_get_memory(ctx), 0) == CONTEXT - 1);
         llama_token next = tokens[3];

@@ -87,8 +87,8 @@ class SlotFiles(CommandTest):
 
     def test_chunked_without_room_for_a_chunk_is_refused(self):
         text = self.text(4000)
-        self.assert_fails(self.with_model("compact", "-f", text, "-o", "a.kv", "-c", 128, "--method", "chunked"), 1,
-                          "too small")
+        self.assert_fails(self.with_model("compact", "-f", text, "-o", "a.kv", "-c", 256, "-r", 4,
+                                          "--method", "chunked"), 1, "a context of 256 is too small")
         self.assertEqual(list(self.files()), [text])
 
     def test_texts_that_are_none(self):

@@ -38,7 +38,7 @@ class Usage(CommandTest):
             (*compact, "-r", "0.5"): "0.5",
             (*compact, "-r", "nan"): "nan",
             (*compact, "-r", "8x"): "8x",
-            (*compact, "--method", "best"): "no method 'best'",
+            (*compact, "--method", "finest"): "no method 'finest'",
             (*compact, "-ctk", "q3"): "no cache type 'q3'",
             (*compact, "--keep-first", "0"): "keep-first",
             ("eval", "-m", "model", "-f", "text", "--methods", "solver,finest"): "no method 'finest'",

@@ -168,7 +168,7 @@ class Refused(GuestTest):
             ("run", "--virtual", "1025", "--", guest): "virtual",
             ("run", "--ratio", "0.5", "--", guest): "0.5",
             ("run", "--ratio", "--", guest): "ratio",
-            ("run", "--method", "best", "--", guest): "no method 'best'",
+            ("run", "--method", "finest", "--", guest): "no method 'finest'",
             ("run", "--high-water", "1", "--", guest): "between 0 and 1",
             ("run", "--high-water", "x", "--", guest): "between 0 and 1",
             ("run", "--keep-first", "0", "--", guest): "keep-first",
