@@ -1,5 +1,7 @@
 #include "measure/facts.h"
 
+#include "base/shuffle.h"
+
 #include <fmt/format.h>
 
 #include <array>
@@ -31,8 +33,7 @@ constexpr std::array<std::string_view, 16> kHouses = {
 class Deck {
   public:
     Deck(Words words, std::mt19937_64& rng) : words_(words.begin(), words.end()) {
-        for (size_t i = words_.size(); i > 1; --i)
-            std::swap(words_[i - 1], words_[rng() % i]);
+        shuffle_first(words_, words_.size(), rng);
     }
     std::string_view draw() { return words_[next_++]; }
 

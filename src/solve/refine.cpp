@@ -1,5 +1,6 @@
 #include "solve/refine.h"
 
+#include "base/shuffle.h"
 #include "solve/loss.h"
 #include "solve/values.h"
 
@@ -19,8 +20,7 @@ constexpr Index kBatch = 256;
 constexpr float kRate = 0.2f;
 constexpr float kLastRate = 0.1f; // of the first rate
 
-// Batches of queries in a shuffled order that starts anew when it is used up. Written out, because the
-// standard's shuffle differs between libraries and the same seed shall give the same cache.
+// Batches of queries in a shuffled order that starts anew when it is used up.
 class Batches {
   public:
     Batches(const HeadProblem& problem, const FullAttention& full)
@@ -39,8 +39,7 @@ class Batches {
   private:
     Index next() {
         if (next_ == order_.size()) {
-            for (size_t i = order_.size(); i > 1; --i)
-                std::swap(order_[i - 1], order_[random_() % i]);
+            shuffle_first(order_, order_.size(), random_);
             next_ = 0;
         }
         return order_[next_++];

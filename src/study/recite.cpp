@@ -1,3 +1,4 @@
+#include "base/shuffle.h"
 #include "study/sources.h"
 
 #include <algorithm>
@@ -75,8 +76,7 @@ std::vector<Passage> recite_passages(TokenSpan text, const Pieces& pieces, llama
     size_t chosen = 0;
     for (size_t tokens = 0; chosen < spans.size() && tokens < count; ++chosen)
         tokens += spans[chosen].end - spans[chosen].begin;
-    for (size_t i = chosen; i > 1; --i)
-        std::swap(spans[i - 1], spans[rng() % i]);
+    shuffle_first(spans, chosen, rng);
 
     std::vector<Passage> passages;
     for (size_t i = 0; i < chosen; ++i) {
