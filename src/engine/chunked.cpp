@@ -1,5 +1,6 @@
 #include "engine/chunked.h"
 
+#include "engine/join_cells.h"
 #include "state/live_sequence.h"
 
 #include <algorithm>
@@ -119,8 +120,7 @@ Result<CompactState> compact_chunks(llama_model* model, const SequenceState& sna
                     "method {} studies all {} chunks from the newest cells: keep_last must be 1 or more",
                     request.method->name, chunks.size());
     const KvSection tail = take_cells(full, regions.tail);
-    SequenceState state{{take_cells(full, regions.head)}, snapshot.recurrent};
-    state.sections.insert(state.sections.end(), snapshot.sections.begin() + 1, snapshot.sections.end());
+    SequenceState state = with_first_section(snapshot, take_cells(full, regions.head));
     std::vector<llama_token> text;
     const auto fold = [&](const Chunk& chunk, CompactRequest& step) -> Result<CompactReport> {
         append_cells(state.sections.front(), take_cells(full, chunk.cells));

@@ -5,8 +5,6 @@
 
 namespace kvfold {
 
-namespace {
-
 KvSection cells_of_text(size_t tokens) {
     KvSection section;
     section.cells.resize(tokens);
@@ -14,8 +12,6 @@ KvSection cells_of_text(size_t tokens) {
         section.cells[pos].pos = static_cast<int32_t>(pos);
     return section;
 }
-
-} // namespace
 
 Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& regions, size_t most) {
     const size_t region = regions.region.size(), count = (region + most - 1) / most;

@@ -26,6 +26,9 @@ struct Chunk {
 // cells for a chunk.
 Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& regions, size_t most);
 
+// The cells that a text will have, cell i at position i and nothing in it: to plan before it is read.
+KvSection cells_of_text(size_t tokens);
+
 // How a text is read that is folded on the way.
 struct ReadingPlan {
     Regions regions;           // as if all of it stood in the cache: cell i at position i

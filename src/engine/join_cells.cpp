@@ -22,15 +22,19 @@ KvSection folded_cells(const KvSection& full, const Regions& regions, const Solu
 
 } // namespace
 
+SequenceState with_first_section(const SequenceState& snapshot, KvSection section) {
+    SequenceState state{{std::move(section)}, snapshot.recurrent};
+    state.sections.insert(state.sections.end(), snapshot.sections.begin() + 1, snapshot.sections.end());
+    return state;
+}
+
 SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, const Solution& solution) {
     const KvSection& full = snapshot.sections.front();
     KvSection compact = take_cells(full, regions.head);
     append_cells(compact, take_cells(full, regions.pinned));
     if (regions.folded > 0) append_cells(compact, folded_cells(full, regions, solution));
     append_cells(compact, take_cells(full, regions.tail));
-    SequenceState state{{std::move(compact)}, snapshot.recurrent};
-    state.sections.insert(state.sections.end(), snapshot.sections.begin() + 1, snapshot.sections.end());
-    return state;
+    return with_first_section(snapshot, std::move(compact));
 }
 
 } // namespace kvfold

@@ -7,6 +7,9 @@
 
 namespace kvfold {
 
+// The snapshot with other cells in the section that sees the whole context; other sections as they are.
+SequenceState with_first_section(const SequenceState& snapshot, KvSection section);
+
 // Verbatim head and pinned cells, folded region, verbatim tail; other sections as they are.
 // solution: of `regions`; may be empty when regions.folded is 0.
 SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, const Solution& solution);

@@ -11,10 +11,6 @@ namespace {
 constexpr size_t kPinned = 8;
 constexpr int kSentencesAnAnswer = 3;
 
-void append(std::vector<llama_token>& tokens, const std::vector<llama_token>& more) {
-    tokens.insert(tokens.end(), more.begin(), more.end());
-}
-
 } // namespace
 
 ChatScript::ChatScript(const llama_model* model, uint64_t seed) : model_(model), rng_(seed) {

@@ -1,6 +1,7 @@
 #include "measure/evaluate.h"
 
 #include "base/timer.h"
+#include "engine/chunks.h"
 #include "measure/forced_answer.h"
 #include "measure/peak_memory.h"
 #include "runtime/context.h"
@@ -35,9 +36,7 @@ size_t bytes_of_a_cell(const AttentionMap& map, const EvalCache& cache) {
 
 // A ratio that leaves no room is refused before anything long happens.
 Status check_ratios(size_t cells, const EvalRequest& request, const std::vector<double>& savings) {
-    KvSection section;
-    for (size_t i = 0; i < cells; ++i)
-        section.cells.push_back({.pos = static_cast<int32_t>(i)});
+    const KvSection section = cells_of_text(cells);
     for (const double ratio : request.ratios) {
         for (const double saved : savings) {
             for (const Method* method : request.methods) {

@@ -11,10 +11,6 @@ namespace {
 constexpr size_t kTokensAFact = 128; // of context, so that facts stand apart
 constexpr size_t kFewestFacts = 2;
 
-void append(std::vector<llama_token>& tokens, const std::vector<llama_token>& more) {
-    tokens.insert(tokens.end(), more.begin(), more.end());
-}
-
 // Facts at even depths of a text that says nothing else about them, asked behind it in other words than theirs. The
 // sentences are tokenised one by one, so that the statement stands in the context token for token.
 Result<Task> make(const TaskSource& source) {

@@ -21,6 +21,10 @@ struct Probe {
     double depth = 0;                // where in the context the answer stands, 0..1
 };
 
+inline void append(std::vector<llama_token>& tokens, const std::vector<llama_token>& more) {
+    tokens.insert(tokens.end(), more.begin(), more.end());
+}
+
 struct Task {
     std::string name;
     std::vector<llama_token> context; // what the cache holds
