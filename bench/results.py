@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the commands behind docs/results.md and writes it: about 40 minutes on two idle cores.
+"""Runs the commands behind docs/results.md and writes it: about two hours on two idle cores.
 
     make build && eval "$(scripts/setup --print-env)" && export KVFOLD_MODEL_SMOL KVFOLD_MODEL_GEMMA
     bench/results.py             # every section
     bench/results.py growth      # one of them; the others stay as they are
+
+Section "methods" writes src/method/measured.cpp too, which `kvfold methods` shows.
 """
 
 import json
@@ -17,7 +19,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXTS = ["bench/texts/prose.txt", "bench/texts/dialogue.txt", "bench/texts/code.txt", "bench/texts/manual.txt",
-         "/usr/share/common-licenses/GPL-3"]
+         "/usr/share/common-licenses/GPL-3", "src/state/sequence_state.cpp"]
 # Few passages of one stand in another: where a text repeats itself, a full cache copies and a compact one cannot.
 LICENCES = ["GPL-3", "GFDL-1.3", "LGPL-2.1", "MPL-1.1", "MPL-2.0", "CC0-1.0", "Artistic", "Apache-2.0"]
 SMOL, GEMMA = "$KVFOLD_MODEL_SMOL", "$KVFOLD_MODEL_GEMMA"
@@ -45,24 +47,120 @@ def with_texts(texts):
     return [word for text in texts for word in ("-f", text)]
 
 
-def quality(title, model, context, ratio, methods):
-    """KL by text and method, geometric means, and times relative to the prefill."""
-    command, report = kvfold("eval", "-m", model, *with_texts(TEXTS), "-c", context, "--ratios", ratio,
-                             "--methods", ",".join(methods))
-    means = {row["method"]: row for row in report["rows"]}
-    kl = {(run["text"], run["method"]): run["kl"] for run in report["runs"]}
-    rows = [[text] + [f"{kl[text, m]:.4f}" for m in methods] for text in report["texts"]]
-    rows.append(["**geometric mean**"] + [f"**{means[m]['kl_geomean']:.4f}**" for m in methods])
-    for base in ("keep_last", "select"):
-        rows.append([f"relative to `{base}`"] +
-                    [f"{means[m]['kl_geomean'] / means[base]['kl_geomean']:.2f}" for m in methods])
-    rows.append(["top-1 agreement"] + [f"{means[m]['top1']:.1%}" for m in methods])
-    rows.append(["solve, seconds"] + [f"{means[m]['solve_s']:.1f}" for m in methods])
-    rows.append(["study + solve / prefill"] +
-                [f"{(means[m]['study_s'] + means[m]['solve_s']) / report['prefill_s']:.2f}" for m in methods])
-    header = ["KL, nats"] + [f"`{m}`" for m in methods]
-    return (f"## {title}\n\n{table(header, rows)}\nNoise floor {report['noise_floor_kl']:.4f}.\n\n"
-            f"```sh\n{command}\n```\n")
+def cost(row, report):
+    return (row["study_s"] + row["solve_s"]) / report["prefill_s"]
+
+
+def geomeans(report):
+    """KL of each method and ratio."""
+    return {(row["method"], row["ratio"]): row["kl_geomean"] for row in report["rows"]}
+
+
+def quality(title, model, context, ratios, methods, texts=TEXTS):
+    """KL by text, method and ratio, geometric means, and what it cost."""
+    command, report = kvfold("eval", "-m", model, *with_texts(texts), "-c", context,
+                             "--ratios", ",".join(map(str, ratios)), "--methods", ",".join(methods))
+    kl = {(run["text"], run["method"], run["ratio"]): run["kl"] for run in report["runs"]}
+    means = geomeans(report)
+    rows = []
+    for row in sorted(report["rows"], key=lambda row: row["ratio"]):
+        method, ratio = row["method"], row["ratio"]
+        rows.append([f"{ratio:g}x", f"`{method}`", *[f"{kl[text, method, ratio]:.4f}" for text in report["texts"]],
+                     f"**{means[method, ratio]:.4f}**", f"{means[method, ratio] / means['keep_last', ratio]:.2f}",
+                     f"{row['top1']:.1%}", f"{row['study_s']:.1f}", f"{row['solve_s']:.1f}",
+                     f"{cost(row, report):.2f}"])
+    header = ["ratio", "method", *report["texts"], "geometric mean", "/ `keep_last`", "top-1", "study, s", "solve, s",
+              "study + solve / prefill"]
+    return (f"## {title}\n\n{table(header, rows)}\nKL in nats; noise floor {report['noise_floor_kl']:.4f}; prefill "
+            f"{report['prefill_s']:.1f} s.\n\n```sh\n{command}\n```\n")
+
+
+MEASURED = """// Written by `bench/results.py methods`: not to be edited by hand.
+#include "method/measured.h"
+
+#include <algorithm>
+#include <array>
+
+namespace kvfold {{
+
+namespace {{
+
+constexpr std::array kMeasured = {{
+{entries}
+}};
+
+}} // namespace
+
+std::string_view measured_how() {{
+    return "{how}";
+}}
+
+std::optional<Measured> find_measured(std::string_view method) {{
+    const auto found = std::ranges::find(kMeasured, method, &Measured::method);
+    if (found == kMeasured.end()) return std::nullopt;
+    return *found;
+}}
+
+}} // namespace kvfold
+"""
+
+
+def methods(title, model, context, ratio, texts):
+    """All methods side by side, here and in the program."""
+    listed = json.loads(subprocess.run([ROOT / "build/bin/kvfold", "methods", "--json"], check=True, text=True,
+                                       stdout=subprocess.PIPE).stdout)
+    names = [method["name"] for method in listed]
+    command, report = kvfold("eval", "-m", model, *with_texts(texts), "-c", context, "--ratios", ratio, "--methods",
+                             ",".join(names))
+    means = geomeans(report)
+    rows, entries = [], []
+    for row in sorted(report["rows"], key=lambda row: row["kl_geomean"]):
+        relative = means[row["method"], row["ratio"]] / means["keep_last", row["ratio"]]
+        rows.append([f"`{row['method']}`", f"{row['kl_geomean']:.4f}", f"{relative:.2f}", f"{row['top1']:.1%}",
+                     f"{row['study_s']:.1f}", f"{row['solve_s']:.1f}", f"{cost(row, report):.2f}"])
+        entries.append(f'    Measured{{"{row["method"]}", {cost(row, report):.2f}, {relative:.2f}}},')
+    name = title.split(",")[0]
+    how = f"Measured on {name}, {context} tokens, {ratio}x, {len(texts)} texts; see docs/results.md."
+    (ROOT / "src/method/measured.cpp").write_text(MEASURED.format(entries="\n".join(entries), how=how))
+    header = ["method", "KL, geometric mean", "/ `keep_last`", "top-1", "study, s", "solve, s",
+              "study + solve / prefill"]
+    return (f"## {title}\n\n{table(header, rows)}\nNoise floor {report['noise_floor_kl']:.4f}; prefill "
+            f"{report['prefill_s']:.1f} s. `nonuniform` takes more cells than the ratio says.\n\n```sh\n{command}\n```\n")
+
+
+def recall(title, model, context, texts, tasks, ratios, methods, types, seeds):
+    """Answers to questions about the context, at equal bytes."""
+    command, report = kvfold("eval", "-m", model, "--tasks", ",".join(tasks), *with_texts(texts), "-c", context,
+                             "--ratios", ",".join(map(str, ratios)), "--methods", ",".join(methods),
+                             "--also", ",".join(types), "--seeds", ",".join(map(str, seeds)))
+    rows = [[row["task"], row["cache"], f"`{row['method']}`" if row["method"] != "full" else "all cells",
+             f"{row['ratio']:.1f}x", f"{row['exact']:.0%}", f"{row['nll'] - row['nll_full']:+.2f}", f"{row['kl']:.3f}",
+             str(row["runs"])] for row in sorted(report["rows"], key=lambda row: (row["task"], row["ratio"]))]
+    full = {row["task"]: f"{row['task']} {row['exact_full']:.0%} exact, nll {row['nll_full']:.2f}"
+            for row in report["rows"]}
+    header = ["task", "cache", "method", "bytes", "exact", "nll - full cache's", "KL", "runs"]
+    return (f"## {title}\n\nThe full f16 cache: {'; '.join(full.values())}. nll: nats a token of the answer.\n\n"
+            f"{table(header, rows)}\n```sh\n{command}\n```\n")
+
+
+def chat(title, model, context, methods, ratio):
+    """A conversation folded again and again: KL of what is said, and recall of what was told first, by round."""
+    command, report = kvfold("eval", "-m", model, "--tasks", "chat", "-c", context, "--ratios", ratio, "--methods",
+                             ",".join(methods))
+    rows = []
+    for row in report["rows"]:
+        rounds = row["rounds"]
+        for what, figure in (("KL", lambda each: f"{each['kl']:.3f}"), ("cells", lambda each: f"{each['cells']:.0f}"),
+                             ("folds", lambda each: f"{each['folds']:.0f}"),
+                             ("exact", lambda each: f"{each['exact']:.0%}"),
+                             ("nll", lambda each: f"{each['nll']:.2f}")):
+            rows.append([f"`{row['method']}`", what, *map(figure, rounds)])
+    rounds = report["rows"][0]["rounds"]
+    rows.append(["full cache", "cells", *[f"{each['cells_full']:.0f}" for each in rounds]])
+    rows.append(["full cache", "exact", *[f"{each['exact_full']:.0%}" for each in rounds]])
+    rows.append(["full cache", "nll", *[f"{each['nll_full']:.2f}" for each in rounds]])
+    header = ["", "round", *[str(each["round"]) for each in rounds]]
+    return f"## {title}\n\n{table(header, rows)}\n```sh\n{command}\n```\n"
 
 
 def speed(title, model, context, ratios):
@@ -126,12 +224,20 @@ def growth(title, model, contexts):
             f"(cd /usr/share/common-licenses && cat {' '.join(LICENCES)}) > build/licences.txt\n{command}\n```\n")
 
 
-FITS = ["keep_last", "select", "solver", "refine"]
+PRESETS = ["keep_last", "select", "refine", "omp_refine"]
 SECTIONS = {
-    "quality": lambda: quality("SmolLM2-135M-Instruct, 2048 tokens, 8x", SMOL, 2048, 8, FITS),
-    "quality_gemma": lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, 8, FITS),
+    "quality": lambda: quality("SmolLM2-135M-Instruct, 2048 tokens", SMOL, 2048, [4, 8, 32], PRESETS),
+    "quality_gemma": lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, [8], PRESETS,
+                                     TEXTS[:5]),
+    "methods": lambda: methods("SmolLM2-135M-Instruct, all methods", SMOL, 2048, 8, [TEXTS[0], TEXTS[2], TEXTS[3]]),
+    "recall": lambda: recall("Recall, SmolLM2-135M-Instruct, 1024 tokens", SMOL, 1024, TEXTS[:4:3],
+                             ["questions", "copy"], [4, 8],
+                             ["keep_first", "keep_last", "keep_random", "select", "refine", "omp_refine"], ["q4_0"],
+                             [1, 2]),
+    "chat": lambda: chat("A conversation folded again and again, SmolLM2-135M-Instruct", SMOL, 1024,
+                         ["keep_last", "refine"], 8),
     "speed": lambda: speed("Speed, SmolLM2-135M-Instruct, 7168 tokens", SMOL, 7168, "1,4,8,16,64"),
-    "long": lambda: long_context("SmolLM2-135M-Instruct, 6144 tokens, 8x, GPL-3", SMOL, 6144, TEXTS[-1]),
+    "long": lambda: long_context("SmolLM2-135M-Instruct, 6144 tokens, 8x, GPL-3", SMOL, 6144, TEXTS[4]),
     "equal_bytes": lambda: equal_bytes("Compaction and quantisation, SmolLM2-135M-Instruct, 2048 tokens", SMOL, 2048,
                                        TEXTS[:4:3], ["q8_0", "q4_0"], [8, 15.06, 28.44], ["keep_last", "refine"]),
     "growth": lambda: growth("Gemma 3 270M, 4096 to 30000 tokens, 8x", GEMMA, [4096, 16384, 30000]),

@@ -1,6 +1,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
+#include "method/measured.h"
 
 #include <memory>
 
@@ -19,10 +20,15 @@ std::string_view preset_of(const Method& method) {
 Json to_json() {
     Json list = Json::array();
     for (const Method* method : all_methods()) {
-        list.push_back({{"name", method->name},
-                        {"advice", method->advice},
-                        {"preset", preset_of(*method)},
-                        {"default", method == &default_method()}});
+        Json entry = {{"name", method->name},
+                      {"advice", method->advice},
+                      {"preset", preset_of(*method)},
+                      {"default", method == &default_method()}};
+        if (const auto measured = find_measured(method->name)) {
+            entry["cost"] = measured->cost;
+            entry["relative_kl"] = measured->kl;
+        }
+        list.push_back(std::move(entry));
     }
     return list;
 }
@@ -32,16 +38,20 @@ Status run_methods(const JsonTarget& json) {
     size_t widest = 0;
     for (const Method* method : all_methods())
         widest = std::max(widest, method->name.size());
-    const auto print = [&](std::string_view name, std::string_view what, const Method& method) {
-        const std::string padded = fmt::format("{:<{}}", name, widest);
-        fmt::print("{}  {}{}\n", bold(stdout, padded), what, &method == &default_method() ? " (default)" : "");
-    };
-    fmt::print("Presets, to be given as methods:\n\n");
-    for (const Preset& preset : all_presets())
-        print(preset.name, preset.method->name, *preset.method);
-    fmt::print("\nMethods:\n\n");
-    for (const Method* method : all_methods())
-        print(method->name, method->advice, *method);
+    const Table table(stdout, {{"method", static_cast<int>(widest), true}, {"preset", 8, true}, {"cost", 5}, {"KL", 5},
+                               {"", 0, true}});
+    table.print_header();
+    for (const Method* method : all_methods()) {
+        const auto measured = find_measured(method->name);
+        const auto figure = [&](double Measured::*which) {
+            return measured ? fmt::format("{:.2f}", (*measured).*which) : std::string("-");
+        };
+        table.print_row({std::string(method->name), std::string(preset_of(*method)), figure(&Measured::cost),
+                         figure(&Measured::kl), std::string(method->advice)});
+    }
+    fmt::print("\n{} is the default; a preset's name may be given for its method.\n"
+               "cost: study and solve, the prefill being 1. KL: what the cache loses, keep_last being 1.\n{}\n",
+               default_method().name, measured_how());
     return {};
 }
 

@@ -53,12 +53,11 @@ Result<Solution> fit_region(llama_model* model, const AttentionMap& map, const S
     report.study_tokens = study.tokens();
 
     const Timer solve_timer;
-    const SolveLimits limits{request.threads};
     KVFOLD_TRY(Solution solution, method.own_budgets
                                       ? solve_nonuniform(section, report.regions, map, study, method.solve,
-                                                         limits, request.progress)
+                                                         request.solve_limits(), request.progress)
                                       : solve_layers(section, report.regions, map, study, method.solve,
-                                                     limits, request.progress));
+                                                     request.solve_limits(), request.progress));
     report.solve_s = solve_timer.seconds();
     if (method.policy == Method::Policy::refit)
         return refit_on_policy(model, map, snapshot, study, solution, request, report);

@@ -19,6 +19,8 @@ struct CompactRequest {
     uint64_t seed = 1;
     int threads = 0; // for study and solve; 0 = as many as llama.cpp uses in the user's context
     ProgressFn progress;
+
+    SolveLimits solve_limits() const { return {threads, method->study.max_queries}; }
 };
 
 struct CompactReport {

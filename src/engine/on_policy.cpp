@@ -99,7 +99,7 @@ Result<Solution> refit_on_policy(llama_model* model, const AttentionMap& map, co
                       join(kept, take_tokens(on_policy, inverted(held_out))),
                       take_tokens(on_policy, held_out)};
     const SolvePlan& plan = request.method->solve;
-    const SolveLimits limits{request.threads};
+    const SolveLimits limits = request.solve_limits();
     std::atomic<Index> refitted = 0;
     const auto refit = [&](const HeadTask& task) -> Result<CompactHead> {
         const auto queries = [&](const Study& study) {

@@ -62,7 +62,8 @@ Status put_region(const Matrix& region, std::span<const uint32_t> cells, CacheTe
 // The layers of `group`, which begin at `first` in `cache`, become as compact as its cells allow. Returns how
 // many heads had to stay full.
 Result<Index> place_layers(const AttentionMap& group, size_t first, const Study& study,
-                           const Solution& solution, const Regions& regions, KvSection& cache) {
+                           const Solution& solution, const Regions& regions, Index max_queries,
+                           KvSection& cache) {
     Index left_full = 0;
     size_t index = 0;
     for (size_t i = 0; i < group.layers.size(); ++i) {
@@ -72,7 +73,7 @@ Result<Index> place_layers(const AttentionMap& group, size_t first, const Study&
         LayerRows rows{head_to_float(keys, regions.region, 0, keys.width),
                        head_to_float(values, regions.region, 0, values.width)};
         for (Index head = 0; head < group.layers[i].kv_heads; ++head) {
-            const Matrix queries = queries_of_head(study, group, i, head, SolveLimits{}.max_queries);
+            const Matrix queries = queries_of_head(study, group, i, head, max_queries);
             const CompactHead compact = take_head(solution, group, i, index++);
             KVFOLD_TRY(const bool placed,
                        place_head(group.layers[i], head, compact, queries, round, rows));
@@ -109,9 +110,10 @@ Result<Solution> fit_sequentially(llama_model* model, const AttentionMap& map, c
         const Timer solve_timer;
         KVFOLD_TRY(Solution solution,
                    solve_layers(take_layers(full, first, count), report.regions, group, study,
-                                request.method->solve, {request.threads}, request.progress));
+                                request.method->solve, request.solve_limits(), request.progress));
         if (first + count < layers) {
             KVFOLD_TRY(const Index left_full, place_layers(group, first, study, solution, report.regions,
+                                                           request.method->study.max_queries,
                                                            partly.sections.front()));
             report.heads_left_full += left_full;
         }

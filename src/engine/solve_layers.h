@@ -26,10 +26,8 @@ struct Solution {
 };
 
 struct SolveLimits {
-    int threads = 1;
-    // Rows of the query matrix of one KV head: n. More queries of the same kind did not help, and the cost of
-    // every stage grows with n.
-    Index max_queries = 2048;
+    int threads;
+    Index max_queries; // as in StudyPlan
 };
 
 // One KV head, and what is asked of it.
@@ -51,7 +49,7 @@ Matrix queries_of_head(const Study& study, const AttentionMap& map, size_t layer
 CompactHead take_head(const Solution& solution, const AttentionMap& map, size_t layer, size_t index);
 
 // Memory beside the result: a thread holds one head, (T + t) (d + dv) + n (T_block + 3 t + d + dv) floats, the normal
-// equations of the bias (3 t^2 doubles), and with Selection::omp M (n + 2 t + dv) floats, M = min(T, 4 t).
+// equations of the bias (3 t^2 doubles), and where cells are pursued M (n + 2 t + dv) floats, M = min(T, 4 t).
 // Fails as solve_head does, naming layer and head, or with `cancelled`.
 Result<Solution> solve_layers(const KvSection& section, const Regions& regions, const AttentionMap& map,
                               const Study& study, const SolvePlan& plan, const SolveLimits& limits,

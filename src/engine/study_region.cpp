@@ -18,7 +18,7 @@ Result<SequenceState> first_compact_cache(const AttentionMap& map, const Sequenc
     SolvePlan quick = request.method->solve;
     quick.refine_steps = 0;
     KVFOLD_TRY(const Solution solution, solve_layers(snapshot.sections.front(), regions, map, study, quick,
-                                                     {request.threads}, request.progress));
+                                                     request.solve_limits(), request.progress));
     return join_cells(snapshot, regions, solution);
 }
 

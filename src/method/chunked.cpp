@@ -5,8 +5,7 @@ namespace kvfold::methods {
 // refine, a chunk at a time: what earlier chunks became stays as it is.
 const Method chunked = {
     .name = "chunked",
-    .advice = "refine chunk by chunk, also while a text is read: memory stays bounded by the chunk, whatever "
-              "the length",
+    .advice = "refine chunk by chunk: memory bounded by a chunk, texts of any length",
     .study = solver_study,
     .solve = {.refine_steps = 36},
     .chunk = kDefaultChunk,

@@ -5,8 +5,7 @@ namespace kvfold::methods {
 // The only method that needs no tokens of the sequence: a state whose text is not known can still be asked.
 const Method generation = {
     .name = "generation",
-    .advice = "for caches whose text is not known: the model answers questions about it, and its words are "
-              "the queries",
+    .advice = "for caches whose text is not known: the model's own words ask",
     .study = {.parts = {}, .draft_share = 0.375f},
     .solve = {.refine_steps = 36},
 };

@@ -6,7 +6,7 @@ namespace kvfold::methods {
 // little has chosen little.
 const Method keep_random = {
     .name = "keep_random",
-    .advice = "baseline: keeps the first few and the newest cells and others drawn by lot; instant",
+    .advice = "baseline: keeps the first few, the newest and others drawn by lot",
     .keep = Method::Keep::random,
 };
 

@@ -6,8 +6,7 @@ namespace kvfold::methods {
 // budget is what it takes.
 const Method nonuniform = {
     .name = "nonuniform",
-    .advice = "refine with as many cells a head as its error asks for; for comparison: the cache takes the "
-              "largest budget",
+    .advice = "refine, each head with the cells its error asks for; for comparison",
     .study = solver_study,
     .solve = {.refine_steps = 36},
     .own_budgets = true,

@@ -5,7 +5,7 @@ namespace kvfold::methods {
 // solver on cells that are chosen together and not one by one: cells that say the same stay once.
 const Method omp = {
     .name = "omp",
-    .advice = "solver on cells that are chosen together, by pursuit of mass and output; a longer solve",
+    .advice = "solver on cells chosen together, by pursuit of mass and output",
     .study = solver_study,
     .solve = {.selection = Selection::omp},
 };

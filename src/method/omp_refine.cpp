@@ -2,12 +2,12 @@
 
 namespace kvfold::methods {
 
-// refine on the cells of omp, with twice the gradient steps.
+// refine with twice the queries and gradient steps, and a quarter of the cells chosen by omp.
 const Method omp_refine = {
     .name = "omp_refine",
-    .advice = "refine on cells that are chosen together, and more gradient steps; the best quality, twice the solve",
-    .study = solver_study,
-    .solve = {.refine_steps = 72, .selection = Selection::omp},
+    .advice = "refine with twice the queries and steps, some cells chosen by omp",
+    .study = thorough_study,
+    .solve = {.refine_steps = 72, .selection = Selection::rms_then_omp},
 };
 
 } // namespace kvfold::methods

@@ -6,8 +6,7 @@ namespace kvfold::methods {
 // ones found, and in a compact cache they find something slightly else.
 const Method on_policy = {
     .name = "on_policy",
-    .advice = "refine, studied again on its own compact cache, heads refitted where held-out queries gain; "
-              "measured no better than refine",
+    .advice = "refine, refitted to queries asked on its own cache; measured no better",
     .study = solver_study,
     .solve = {.refine_steps = 36},
     .policy = Method::Policy::refit,

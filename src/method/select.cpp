@@ -6,7 +6,7 @@ namespace kvfold::methods {
 // methods such as SnapKV do, chosen for each KV head.
 const Method select = {
     .name = "select",
-    .advice = "keeps the most attended cells unchanged; fast, loses about twice as much as solver",
+    .advice = "keeps the most attended cells unchanged",
     .study = {.parts = {{Source::tail, 0.125f}}, .max_tokens_a_part = 512},
     .solve = {.fit_bias = false, .fit_values = false},
 };

@@ -6,7 +6,7 @@ namespace kvfold::methods {
 // against the full one (arXiv 2602.16284, section 4).
 const Method self_study = {
     .name = "self_study",
-    .advice = "refine plus questions and answers that the model drafts about the context; slower",
+    .advice = "refine plus questions and answers that the model drafts; slower",
     .study = {.parts = solver_study.parts, .draft_share = 0.25f},
     .solve = {.refine_steps = 36},
 };

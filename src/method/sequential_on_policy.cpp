@@ -5,8 +5,7 @@ namespace kvfold::methods {
 // Layers in order, each group asked with the groups before it compact (arXiv 2602.16284).
 const Method sequential_on_policy = {
     .name = "sequential_on_policy",
-    .advice = "refine by groups of layers, each studied with those before it compact; four times the study, "
-              "measured no better than refine",
+    .advice = "refine by groups of layers, those before compact; measured no better",
     .study = solver_study,
     .solve = {.refine_steps = 36},
     .policy = Method::Policy::sequential,

@@ -89,8 +89,11 @@ CompactHead keep_all(const HeadProblem& problem) {
 
 std::vector<uint32_t> choose_cells(const HeadProblem& problem, const FullAttention& full, Selection selection,
                                    const SolveRequest& request) {
+    if (selection == Selection::rms) return select_cells(full.score, request.kept, request.pinned);
     if (selection == Selection::omp) return pursue_cells(problem, full, request.kept, request.pinned);
-    return select_cells(full.score, request.kept, request.pinned);
+    const Index by_score = std::max<Index>(std::ssize(request.pinned), request.kept * 3 / 4);
+    const std::vector<uint32_t> surest = select_cells(full.score, by_score, request.pinned);
+    return pursue_cells(problem, full, request.kept, surest);
 }
 
 float relative_error(const Matrix& actual, const Matrix& wanted) {

@@ -28,6 +28,7 @@ struct HeadProblem {
 enum class Selection : uint8_t {
     rms, // those that the queries look at most
     omp, // those that together carry mass and output, by pursuit
+    rms_then_omp, // three quarters by rms, and by pursuit what those lack: pursuit alone drops what few queries ask for
 };
 
 // What a method does with a head. Changes the result, never the cost alone.

@@ -20,6 +20,10 @@ struct StudyPlan {
     };
     std::vector<Part> parts;
     size_t max_tokens_a_part = 768; // a bound on time and memory for very long contexts
+    // Rows of the query matrix of one KV head: n; of more, an even choice is solved with, and the cost of every stage
+    // of the solve grows with it. As many as 1365 tokens ask three query heads. 2048 cost 10 % on prose and lost a
+    // name in a dialogue.
+    Index max_queries = 4096;
     float draft_share = 0;          // tokens of drafted self-study / cells to fold; 0 = none
 
     bool reads(Source source) const {

@@ -249,6 +249,22 @@ TEST(Omp, BeatsTheRmsScoreOnUnseenQueries) {
     EXPECT_LT(omp_mass, rms_mass);
 }
 
+TEST(Omp, AfterRmsPursuesOnlyTheLastQuarter) {
+    const SyntheticHead head = synthetic_head({});
+    const HeadProblem problem = head.problem();
+    const FullAttention full = attend_all(problem);
+    const Cells pinned = {3, 200};
+    const Cells surest = select_cells(full.score, 24, pinned);
+    const auto cells = [&](Selection selection) {
+        return solve_head(problem, {.selection = selection}, {.kept = 32, .pinned = pinned}).value().kept;
+    };
+    EXPECT_EQ(cells(Selection::rms_then_omp), pursue_cells(problem, full, 32, surest));
+    const auto holds_surest = [&](const Cells& kept) { return std::ranges::includes(kept, surest); };
+    EXPECT_TRUE(holds_surest(cells(Selection::rms_then_omp)));
+    EXPECT_FALSE(holds_surest(cells(Selection::omp))); // broken twin
+    EXPECT_NE(cells(Selection::rms_then_omp), cells(Selection::rms));
+}
+
 TEST(Omp, TheSameInputGivesTheSameCells) {
     const SyntheticHead head = synthetic_head({});
     EXPECT_EQ(pursue(head.problem(), 50), pursue(head.problem(), 50));
