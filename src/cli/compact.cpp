@@ -48,11 +48,11 @@ Result<Session> read_input(const LoadedModel& model, const CompactOptions& optio
 
 // Nothing, unless heads have budgets of their own.
 std::string logical_note(const CompactReport& report) {
-    if (report.logical_cells == static_cast<double>(report.cells_after)) return "";
+    if (report.neutral_cells == 0) return "";
     const auto before = static_cast<double>(report.cells_before);
     return fmt::format(" ({:.2f}x fewer; a head sees {:.1f} of them on average, {:.2f}x fewer)",
-                       before / static_cast<double>(report.cells_after), report.logical_cells,
-                       before / report.logical_cells);
+                       before / static_cast<double>(report.cells_after), report.logical_cells(),
+                       before / report.logical_cells());
 }
 
 // The whole input first, then a fold of it.
@@ -123,7 +123,7 @@ Json to_json(const CompactOptions& options, const LoadedModel& model, const Comp
             {"tokens", session.tokens().size()},
             {"cells_before", report.cells_before},
             {"cells_after", report.cells_after},
-            {"logical_cells", report.logical_cells},
+            {"logical_cells", report.logical_cells()},
             {"bytes_before", report.bytes_before},
             {"bytes_after", report.bytes_after},
             {"prefill_s", options.slot.empty() ? Json(prefill_s) : Json(nullptr)},

@@ -151,7 +151,7 @@ Json row_json(const EvalRow& row) {
                  {"ratio", row.ratio},
                  {"cells_before", report.cells_before},
                  {"cells_after", report.cells_after},
-                 {"logical_cells", report.logical_cells},
+                 {"logical_cells", report.logical_cells()},
                  {"bytes_before", report.bytes_before},
                  {"bytes_after", report.bytes_after}};
     json.update(score_json(row.score, asks(row)));

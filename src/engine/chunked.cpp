@@ -68,7 +68,6 @@ Result<CompactReport> fold_chunks(const std::vector<Chunk>& chunks, const Region
     }
     report.bytes_before += report.bytes_after;
     report.cells_after = regions.cells_after();
-    report.logical_cells = static_cast<double>(report.cells_after);
     report.cells_before = report.cells_after - regions.folded + regions.region.size();
     report.regions = regions;
     return report;

@@ -64,12 +64,11 @@ Result<Solution> fit_region(llama_model* model, const AttentionMap& map, const S
     return solution;
 }
 
-// Cells that a head sees, on average.
-double logical_cells(const CompactReport& report) {
-    double neutral = 0;
-    for (const HeadReport& head : report.heads)
-        neutral += static_cast<double>(head.neutral) / static_cast<double>(report.heads.size());
-    return static_cast<double>(report.cells_after) - neutral;
+double mean_neutral(std::span<const HeadReport> heads) {
+    double mean = 0;
+    for (const HeadReport& head : heads)
+        mean += static_cast<double>(head.neutral) / static_cast<double>(heads.size());
+    return mean;
 }
 
 } // namespace
@@ -81,7 +80,6 @@ Result<CompactState> compact_state(llama_model* model, const SequenceState& snap
     report.cells_before = section.cells.size();
     KVFOLD_TRY(report.regions, plan_regions(section, request.budget, request.method->keep, request.seed));
     report.cells_after = report.regions.cells_after();
-    report.logical_cells = static_cast<double>(report.cells_after);
     if (report.cells_after == report.cells_before)
         return CompactState{snapshot, std::move(report)}; // ratio 1
     if (request.method->chunk > 0) return compact_chunks(model, snapshot, report.regions, request);
@@ -94,7 +92,7 @@ Result<CompactState> compact_state(llama_model* model, const SequenceState& snap
     SequenceState state = join_cells(snapshot, report.regions, solution);
     report.heads = std::move(solution.heads);
     report.cells_after = report.regions.cells_after();
-    report.logical_cells = logical_cells(report);
+    report.neutral_cells = mean_neutral(report.heads);
     return CompactState{std::move(state), std::move(report)};
 }
 

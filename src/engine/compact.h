@@ -25,7 +25,7 @@ struct CompactRequest {
 
 struct CompactReport {
     size_t cells_before = 0, cells_after = 0;
-    double logical_cells = 0; // that a head sees, on average; cells_after unless heads have budgets of their own
+    double neutral_cells = 0; // of cells_after, those that a head does not see, on average: budgets of their own
     size_t bytes_before = 0, bytes_after = 0; // of the sequence state
     Regions regions;
     Index study_tokens = 0; // whose queries were used; n before thinning
@@ -33,6 +33,9 @@ struct CompactReport {
     std::vector<HeadReport> heads; // empty for baselines
     Index heads_refitted = 0;      // by on-policy queries (on_policy.h)
     Index heads_left_full = 0;     // in the scratch context of a study by layers (sequential.h)
+
+    // That a head sees, on average.
+    double logical_cells() const { return static_cast<double>(cells_after) - neutral_cells; }
 };
 
 struct CompactState {

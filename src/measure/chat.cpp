@@ -111,7 +111,6 @@ class Contest {
         EvalRow& row = each.row;
         row.report.cells_before = full_->cells();
         row.report.cells_after = each.lane.cells();
-        row.report.logical_cells = static_cast<double>(each.lane.cells());
         row.report.bytes_before = full_->bytes();
         row.report.bytes_after = each.lane.bytes();
         row.report.study_s = each.lane.study_s();

@@ -20,7 +20,7 @@ struct Sitting {
 Result<std::vector<llama_token>> text_window(const llama_model* model, const SuiteText& text, size_t offset,
                                              size_t context, size_t behind) {
     const llama_vocab* vocab = llama_model_get_vocab(model);
-    std::vector<llama_token> tokens = text.tokens;
+    const std::vector<llama_token>& tokens = text.tokens;
     const bool has_bos = llama_vocab_get_add_bos(vocab) && !tokens.empty() && tokens.front() == llama_vocab_bos(vocab);
     const size_t left = tokens.size() - std::min(tokens.size(), offset);
     if (left < context + behind)
@@ -28,10 +28,10 @@ Result<std::vector<llama_token>> text_window(const llama_model* model, const Sui
                     "{}: has {} tokens behind offset {}, but {} are needed (a context of {} and {} behind it); give a "
                     "longer text or lower -c",
                     text.name, left, offset, context + behind, context, behind);
-    const auto begin = tokens.begin() + (has_bos ? 1 : 0);
-    tokens.erase(begin, begin + static_cast<std::ptrdiff_t>(offset));
-    tokens.resize(context + behind);
-    return tokens;
+    std::vector<llama_token> window(tokens.begin(), tokens.begin() + (has_bos ? 1 : 0));
+    const TokenSpan words = TokenSpan(tokens).subspan(window.size() + offset, context + behind - window.size());
+    window.insert(window.end(), words.begin(), words.end());
+    return window;
 }
 
 Status make_tasks(const TaskSource& source, const std::vector<const TaskKind*>& kinds, std::vector<Task>& tasks) {

@@ -34,7 +34,7 @@ CompactReport mean_report(const Runs& runs) {
     CompactReport report;
     report.cells_before = count([](const EvalRow& row) { return row.report.cells_before; });
     report.cells_after = count([](const EvalRow& row) { return row.report.cells_after; });
-    report.logical_cells = mean(runs, [](const EvalRow& row) { return row.report.logical_cells; });
+    report.neutral_cells = mean(runs, [](const EvalRow& row) { return row.report.neutral_cells; });
     report.bytes_before = count([](const EvalRow& row) { return row.report.bytes_before; });
     report.bytes_after = count([](const EvalRow& row) { return row.report.bytes_after; });
     report.study_s = mean(runs, [](const EvalRow& row) { return row.report.study_s; });

@@ -29,7 +29,8 @@ function logScale(values, from, to) {
   const positive = values.filter((v) => v > 0);
   const low = roundDown(positive.length ? Math.min(...positive) : 0.1);
   const high = Math.max(roundUp(Math.max(0, ...positive) || 1), low * 2);
-  const room = Math.abs(to - from) / Math.log10(high / low), digits = room > 54 ? [1, 2, 5] : [1], ticks = []; // room for a power of ten
+  const room = Math.abs(to - from) / Math.log10(high / low), wanted = from < to ? 136 : 54; // pixels of a power of ten; words are wider than high
+  const digits = room > wanted ? [1, 2, 5] : [1], ticks = [];
   for (let power = Math.pow(10, Math.floor(Math.log10(low) + 1e-9)); power <= high * 1.000001; power *= 10)
     for (const m of digits) if (m * power >= low * 0.999999 && m * power <= high * 1.000001) ticks.push(m * power);
   return {at: mapping(low, high, from, to, Math.log), ticks: ticks.map((value) => ({value, text: String(Number(value.toPrecision(1)))}))};
