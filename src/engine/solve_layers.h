@@ -26,8 +26,8 @@ struct Solution {
 };
 
 struct SolveLimits {
-    int threads;
-    Index max_queries; // as in StudyPlan
+    int threads = 1;
+    Index max_queries = StudyPlan{}.max_queries; // n at most
 };
 
 // One KV head, and what is asked of it.
