@@ -228,7 +228,7 @@ SECTIONS = {
                                                         [ratio], PRESETS) for ratio in (4, 8, 32)},
     "quality_gemma": lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, [8], PRESETS,
                                      TEXTS[:5]),
-    "methods": lambda: methods("SmolLM2-135M-Instruct, 2048 tokens, 8x, all methods", SMOL, 2048, 8, TEXTS[2:4]),
+    "methods": lambda: methods("SmolLM2-135M-Instruct, 1024 tokens, 8x, all methods", SMOL, 1024, 8, TEXTS[2:4]),
     "recall": lambda: recall("Recall, SmolLM2-135M-Instruct, 1024 tokens", SMOL, 1024, TEXTS[:4:3],
                              ["questions", "copy"], [4, 8],
                              ["keep_first", "keep_last", "keep_random", "select", "refine", "omp_refine"], ["q4_0"],
