@@ -27,6 +27,17 @@ class Usage(CommandTest):
         default, = (method for method in methods if method["default"])
         self.assertEqual(default["preset"], "balanced")
 
+    def test_methods_say_what_they_were_measured_to_cost_and_to_be_worth(self):
+        methods = {method["name"]: method for method in json.loads(self.succeed("methods", "--json"))}
+        for name, method in methods.items():
+            self.assertGreater(method["relative_kl"], 0, name)
+            self.assertEqual(method["cost"] > 0, not name.startswith("keep_"), name)
+        self.assertEqual(methods["keep_last"]["relative_kl"], 1)
+        shown = self.succeed("methods")
+        self.assertIn(f'{methods["refine"]["cost"]:.2f}', shown)
+        for line in shown.splitlines():
+            self.assertLessEqual(len(line), 120, line)
+
     def test_wrong_usage_is_one_line_and_code_2(self):
         compact = ("compact", "-m", "model", "-f", "text", "-o", "out")
         cases = {
