@@ -5,7 +5,7 @@
     bench/results.py             # every section
     bench/results.py growth      # one of them; the others stay as they are
 
-Section "methods" writes src/method/measured.cpp too, which `kvfold methods` shows.
+Section "methods" writes src/method/measured_figures.h too, which `kvfold methods` shows.
 """
 
 import json
@@ -47,7 +47,12 @@ def with_texts(texts):
     return [word for text in texts for word in ("-f", text)]
 
 
+def method_cell(row):
+    return f"`{row['method']}`" if row["method"] != "full" else "all cells"
+
+
 def cost(row, report):
+    """Study and solve, the prefill being 1."""
     return (row["study_s"] + row["solve_s"]) / report["prefill_s"]
 
 
@@ -73,31 +78,21 @@ def quality(title, model, context, ratios, methods, texts=TEXTS):
             f"```sh\n{command}\n```\n")
 
 
-MEASURED = """// Written by `bench/results.py methods`: not to be edited by hand.
+FIGURES = """// Written by `bench/results.py methods`: not to be edited by hand.
+#pragma once
+
 #include "method/measured.h"
 
-#include <algorithm>
 #include <array>
 
 namespace kvfold {{
 
-namespace {{
+inline constexpr std::string_view kMeasuredHow =
+    "{how}";
 
-constexpr std::array kMeasured = {{
+inline constexpr std::array kMeasured = {{
 {entries}
 }};
-
-}} // namespace
-
-std::string_view measured_how() {{
-    return "{how}";
-}}
-
-std::optional<Measured> find_measured(std::string_view method) {{
-    const auto found = std::ranges::find(kMeasured, method, &Measured::method);
-    if (found == kMeasured.end()) return std::nullopt;
-    return *found;
-}}
 
 }} // namespace kvfold
 """
@@ -119,7 +114,7 @@ def methods(title, model, context, ratio, texts):
         entries.append(f'    Measured{{"{row["method"]}", {cost(row, report):.2f}, {relative:.2f}}},')
     name = title.split(",")[0]
     how = f"Measured on {name}, {context} tokens, {ratio}x, {len(texts)} texts; see docs/results.md."
-    (ROOT / "src/method/measured.cpp").write_text(MEASURED.format(entries="\n".join(entries), how=how))
+    (ROOT / "src/method/measured_figures.h").write_text(FIGURES.format(entries="\n".join(entries), how=how))
     header = ["method", "KL, geometric mean", "/ `keep_last`", "top-1", "study, s", "solve, s",
               "study + solve / prefill"]
     return (f"## {title}\n\n{table(header, rows)}\nNoise floor {report['noise_floor_kl']:.4f}; prefill "
@@ -131,7 +126,7 @@ def recall(title, model, context, texts, tasks, ratios, methods, types, seeds):
     command, report = kvfold("eval", "-m", model, "--tasks", ",".join(tasks), *with_texts(texts), "-c", context,
                              "--ratios", ",".join(map(str, ratios)), "--methods", ",".join(methods),
                              "--also", ",".join(types), "--seeds", ",".join(map(str, seeds)))
-    rows = [[row["task"], row["cache"], f"`{row['method']}`" if row["method"] != "full" else "all cells",
+    rows = [[row["task"], row["cache"], method_cell(row),
              f"{row['ratio']:.1f}x", f"{row['exact']:.0%}", f"{row['nll'] - row['nll_full']:+.2f}", f"{row['kl']:.3f}",
              str(row["runs"])] for row in sorted(report["rows"], key=lambda row: (row["task"], row["ratio"]))]
     full = {row["task"]: f"{row['task']} {row['exact_full']:.0%} exact, nll {row['nll_full']:.2f}"
@@ -181,7 +176,7 @@ def long_context(title, model, context, text):
     command, report = kvfold("eval", "-m", model, "-f", text, "-c", context, "--ratios", 8, "--methods",
                              "keep_last,select,refine")
     rows = [[f"`{r['method']}`", f"{r['kl']:.4f}", f"{r['top1']:.1%}", f"{r['study_s']:.1f}", f"{r['solve_s']:.1f}",
-             f"{(r['study_s'] + r['solve_s']) / report['prefill_s']:.2f}"] for r in report["rows"]]
+             f"{cost(r, report):.2f}"] for r in report["rows"]]
     header = ["method", "KL", "top-1", "study, s", "solve, s", "study + solve / prefill"]
     return (f"## {title}\n\n{table(header, rows)}\nNoise floor {report['noise_floor_kl']:.4f}; prefill "
             f"{report['prefill_s']:.1f} s.\n\n```sh\n{command}\n```\n")
@@ -192,7 +187,7 @@ def equal_bytes(title, model, context, texts, types, ratios, methods):
     command, report = kvfold("eval", "-m", model, *with_texts(texts), "-c", context,
                              "--ratios", ",".join(map(str, ratios)), "--methods", ",".join(methods),
                              "--also", ",".join(types))
-    rows = [[row["cache"], f"`{row['method']}`" if row["method"] != "full" else "all cells",
+    rows = [[row["cache"], method_cell(row),
              f"{row['cells_before'] / row['cells_after']:.1f}x", f"{row['ratio']:.1f}x", f"{row['kl_geomean']:.4f}",
              f"{row['top1']:.1%}"] for row in sorted(report["rows"], key=lambda row: row["ratio"])]
     header = ["cache", "method", "cells", "bytes", "KL", "top-1"]

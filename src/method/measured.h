@@ -1,5 +1,5 @@
-// What each method was measured to cost and to be worth. measured.cpp is written by `bench/results.py quality`, from
-// the same run as the table in docs/results.md.
+// What each method was measured to cost and to be worth. `bench/results.py methods` writes
+// measured_figures.h, from the same run as the table in docs/results.md.
 #pragma once
 
 #include <optional>
