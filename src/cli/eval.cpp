@@ -21,6 +21,7 @@ struct EvalOptions {
     std::vector<std::string> also; // cache types
     std::vector<std::string> methods = {"keep_last", "select", "solver", "refine"};
     std::vector<uint64_t> seeds = {1};
+    bool hindsight = false;
     JsonTarget json;
     std::string html; // a file; empty = none
     std::string command;
@@ -98,6 +99,7 @@ Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& o
     request.eval.ratios = options.ratios;
     request.eval.caches = chosen_caches(options);
     KVFOLD_TRY(request.eval.methods, chosen_methods(options));
+    request.eval.hindsight = options.hindsight;
     request.eval.compact.context = model.params;
     request.eval.compact.threads = model.threads();
     return request;
@@ -113,6 +115,7 @@ Json describe(const EvalOptions& options, const LoadedModel& model, double prefi
             {"offsets", options.offsets},
             {"seeds", options.seeds},
             {"context", options.model.context},
+            {"hindsight", options.hindsight},
             {"prefill_s", prefill_s},
             {"threads", model.threads()},
             {"cache_type_k", options.model.keys},
@@ -152,6 +155,8 @@ Status run_eval(const EvalOptions& options) {
     fmt::print(out, "{}, {} tokens of context\n\n", model.name, options.model.context);
     print_summary(out, summary);
     print_legend(out, prefill_s);
+    if (options.hindsight)
+        fmt::print(out, "With hindsight: methods have studied the very text that is judged. A bound, not a result.\n");
     Json json = describe(options, model, prefill_s);
     json.update(eval_json(summary, rows));
     if (!options.html.empty()) KVFOLD_CHECK(write_file(options.html, render_report(json)));
@@ -207,6 +212,8 @@ void add_eval(CLI::App& app, Command& chosen) {
     command->add_option("--seeds,--seed", options->seeds, "of the study and of made-up texts; default: 1")
         ->delimiter(',')
         ->option_text("N,...");
+    command->add_flag("--hindsight", options->hindsight,
+                      "let methods study what is judged: a bound, not a result");
     add_json_option(*command, options->json);
     command->add_option("--html", options->html, "write a report with charts to FILE, one file that opens in any browser")
         ->option_text("FILE");

@@ -7,6 +7,8 @@
 
 #include <llama.h>
 
+#include <vector>
+
 namespace kvfold {
 
 struct CompactRequest {
@@ -15,6 +17,9 @@ struct CompactRequest {
     // Of the sequence: token i at position i, LLAMA_TOKEN_NULL where no token stands (images, removed cells).
     // Baselines and generation need none.
     std::span<const llama_token> tokens;
+    // Token sequences that will come behind the sequence, where the caller knows some: methods that study the text
+    // read them too, with each of them no longer than kLongestPassage.
+    std::vector<std::vector<llama_token>> expected;
     llama_context_params context = llama_context_default_params(); // how the user's context was made
     uint64_t seed = 1;
     int threads = 0; // for study and solve; 0 = as many as llama.cpp uses in the user's context

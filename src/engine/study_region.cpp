@@ -42,7 +42,12 @@ std::vector<Passage> passages_of_text(const llama_model* model, const AttentionM
                                       const CompactRequest& request, std::mt19937_64& rng) {
     const Pieces pieces = [model](llama_token token) { return detokenize(model, {&token, 1}); };
     const CanGoBack can = map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
-    return plan_passages(request.method->study, request.tokens, cells_to_study(regions), can, pieces, rng);
+    std::vector<Passage> passages =
+        plan_passages(request.method->study, request.tokens, cells_to_study(regions), can, pieces, rng);
+    const auto behind = static_cast<llama_pos>(request.tokens.size());
+    for (const std::vector<llama_token>& tokens : request.expected)
+        passages.push_back({tokens, behind});
+    return passages;
 }
 
 Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& cache,

@@ -49,14 +49,37 @@ Status check_ratios(size_t cells, const EvalRequest& request, const std::vector<
     return {};
 }
 
+// What the probes will ask with: the queries of their tokens are those that the answers depend on.
+std::vector<std::vector<llama_token>> judged_tokens(std::span<const Task> tasks) {
+    std::vector<std::vector<llama_token>> judged;
+    for (const Task& task : tasks) {
+        for (const Probe& probe : task.probes) {
+            judged.push_back(probe.prompt);
+            append(judged.back(), probe.answer);
+        }
+    }
+    return judged;
+}
+
+Status check_hindsight(const EvalRequest& request) {
+    if (!request.hindsight) return {};
+    for (const Method* method : request.methods) {
+        if (method->keep == Method::Keep::fit && !method->study.reads_text())
+            return fail(ErrorCode::invalid_argument, "method {} studies no text, so hindsight changes nothing for it",
+                        method->name);
+    }
+    return {};
+}
+
 constexpr uint32_t kSpareCells = 64;
 
 // One cache, in full and compacted.
 class Measured {
   public:
     static Result<Measured> prefill(llama_model* model, std::span<const Task> tasks, const EvalCache& cache,
-                                    const CompactRequest& compact) {
-        Measured measured(tasks, compact);
+                                    const EvalRequest& request) {
+        Measured measured(tasks, request.compact);
+        if (request.hindsight) measured.compact_.expected = judged_tokens(tasks);
         size_t longest = 0, answer = 0;
         for (const Task& task : tasks) {
             for (const Probe& probe : task.probes) {
@@ -206,12 +229,13 @@ Result<std::vector<double>> savings_of_types(llama_model* model, const EvalReque
 Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> tasks, const EvalRequest& request) {
     KVFOLD_TRY(const std::vector<double> savings, savings_of_types(model, request));
     KVFOLD_CHECK(check_ratios(tasks.front().context.size(), request, savings));
+    KVFOLD_CHECK(check_hindsight(request));
 
     Rows rows(tasks);
     for (size_t i = 0; i < savings.size(); ++i) {
         const EvalCache& cache = request.caches[i];
         tell(request, fmt::format("{} prefill", cache.name));
-        KVFOLD_TRY(Measured measured, Measured::prefill(model, tasks, cache, request.compact));
+        KVFOLD_TRY(Measured measured, Measured::prefill(model, tasks, cache, request));
         KVFOLD_TRY(Answers full, measured.full_answers());
         if (i == 0) {
             KVFOLD_TRY(const Answers reordered, measured.reordered_answers());

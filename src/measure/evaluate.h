@@ -50,7 +50,9 @@ struct EvalRequest {
     std::vector<EvalCache> caches = {{"f16"}};
     std::vector<double> ratios = {8}; // of bytes against the first cache, so that caches of all types cost the same
     std::vector<const Method*> methods;
-    CompactRequest compact; // method, ratio, tokens, and of `context` sizes and types are set row by row
+    bool hindsight = false; // methods study what is judged as well: a bound for what better queries could give
+    CompactRequest compact; // method, ratio, tokens, and of `context` sizes and types are set row by row;
+                            // expected: by hindsight
     std::function<void(std::string_view)> step; // what is done now
 };
 

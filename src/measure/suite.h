@@ -28,7 +28,7 @@ struct SuiteRow {
 
 // Every task on every text, offset and seed; tasks that make up their text on every seed. Tasks of one text, offset and
 // seed share prefill and compaction. All tasks are made before the first of them runs.
-// Fails with invalid_argument when a text is too short, else as evaluate.
+// Fails with invalid_argument when a text is too short or a chat is to have hindsight, else as evaluate.
 Result<std::vector<SuiteRow>> run_suite(llama_model* model, const SuiteRequest& request);
 
 struct SummaryRow {
