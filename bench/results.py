@@ -9,10 +9,12 @@ Section "methods" writes src/method/measured_figures.h too, which `kvfold method
 """
 
 import json
+import math
 import os
 import pathlib
 import platform
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -61,21 +63,29 @@ def geomeans(report):
     return {(row["method"], row["ratio"]): row["kl_geomean"] for row in report["rows"]}
 
 
-def quality(title, model, context, ratios, methods, texts=TEXTS):
-    """KL by text, method and ratio, and geometric means; what it cost is in section methods."""
-    command, report = kvfold("eval", "-m", model, *with_texts(texts), "-c", context,
-                             "--ratios", ",".join(map(str, ratios)), "--methods", ",".join(methods))
-    kl = {(run["text"], run["method"], run["ratio"]): run["kl"] for run in report["runs"]}
-    means = geomeans(report)
+def geomean(values):
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def quality(title, model, context, ratio, methods, texts=TEXTS, seeds=(1, 2), hindsight=False):
+    """KL by text and method, means over the seeds of the study, and geometric means over texts with their spread."""
+    options = ["--hindsight"] if hindsight else []
+    command, report = kvfold("eval", "-m", model, *with_texts(texts), "-c", context, "--ratios", ratio, "--methods",
+                             ",".join(methods), "--seeds", ",".join(map(str, seeds)), *options)
+    kl = {(run["method"], run["text"], run["seed"]): run["kl"] for run in report["runs"]}
+    means = {row["method"]: row["kl_geomean"] for row in report["rows"]}
     rows = []
-    for row in sorted(report["rows"], key=lambda row: row["ratio"]):
-        method, ratio = row["method"], row["ratio"]
-        rows.append([f"{ratio:g}x", f"`{method}`", *[f"{kl[text, method, ratio]:.4f}" for text in report["texts"]],
-                     f"**{means[method, ratio]:.4f}**", f"{means[method, ratio] / means['keep_last', ratio]:.2f}",
-                     f"{row['top1']:.1%}"])
-    header = ["ratio", "method", *report["texts"], "geometric mean", "/ `keep_last`", "top-1"]
-    return (f"## {title}\n\n{table(header, rows)}\nKL in nats; noise floor {report['noise_floor_kl']:.4f}.\n\n"
-            f"```sh\n{command}\n```\n")
+    for row in report["rows"]:
+        method = row["method"]
+        by_text = [f"{statistics.fmean(kl[method, text, seed] for seed in seeds):.4f}" for text in report["texts"]]
+        by_seed = [geomean([kl[method, text, seed] for text in report["texts"]]) for seed in seeds]
+        rows.append([f"`{method}`", *by_text, f"**{means[method]:.4f}**", f"{min(by_seed):.4f} - {max(by_seed):.4f}",
+                     f"**{means[method] / means['keep_last']:.2f}**", f"{row['top1']:.1%}",
+                     f"{cost(row, report):.2f}"])
+    header = ["method", *report["texts"], "geometric mean", "by seed", "/ `keep_last`", "top-1",
+              "study + solve / prefill"]
+    return (f"## {title}\n\n{table(header, rows)}\nKL in nats, means of {len(seeds)} seeds; noise floor "
+            f"{report['noise_floor_kl']:.4f}; prefill {report['prefill_s']:.1f} s.\n\n```sh\n{command}\n```\n")
 
 
 FIGURES = """// Written by `bench/results.py methods`: not to be edited by hand.
@@ -136,24 +146,27 @@ def recall(title, model, context, texts, tasks, ratios, methods, types, seeds):
             f"{table(header, rows)}\n```sh\n{command}\n```\n")
 
 
-def chat(title, model, context, methods, ratio):
-    """A conversation folded again and again: KL of what is said, and recall of what was told first, by round."""
-    command, report = kvfold("eval", "-m", model, "--tasks", "chat", "-c", context, "--ratios", ratio, "--methods",
-                             ",".join(methods))
-    rows = []
-    for row in report["rows"]:
-        rounds = row["rounds"]
-        for what, figure in (("KL", lambda each: f"{each['kl']:.3f}"), ("cells", lambda each: f"{each['cells']:.0f}"),
-                             ("folds", lambda each: f"{each['folds']:.0f}"),
-                             ("exact", lambda each: f"{each['exact']:.0%}"),
-                             ("nll", lambda each: f"{each['nll']:.2f}")):
-            rows.append([f"`{row['method']}`", what, *map(figure, rounds)])
+def chat(title, model, context, methods, ratio, pinned):
+    """A conversation folded again and again: KL of what is said, and recall of what was told first, by round; then the
+    same with the first `pinned` cells never folded."""
+    figures = {"KL": lambda each: f"{each['kl']:.3f}", "exact": lambda each: f"{each['exact']:.0%}",
+               "nll": lambda each: f"{each['nll']:.2f}", "cells": lambda each: f"{each['cells']:.0f}",
+               "folds": lambda each: f"{each['folds']:.0f}"}
+    of_full = {"exact": lambda each: f"{each['exact_full']:.0%}", "nll": lambda each: f"{each['nll_full']:.2f}",
+               "cells": lambda each: f"{each['cells_full']:.0f}"}
+    rows, commands = [], []
+    for keep_first in (4, pinned):
+        command, report = kvfold("eval", "-m", model, "--tasks", "chat", "-c", context, "--ratios", ratio, "--methods",
+                                 ",".join(methods), "--keep-first", keep_first)
+        commands.append(command)
+        rows += [[f"`{row['method']}`", str(keep_first), name, *map(figure, row["rounds"])]
+                 for row in report["rows"] for name, figure in figures.items()]
     rounds = report["rows"][0]["rounds"]
-    rows.append(["full cache", "cells", *[f"{each['cells_full']:.0f}" for each in rounds]])
-    rows.append(["full cache", "exact", *[f"{each['exact_full']:.0%}" for each in rounds]])
-    rows.append(["full cache", "nll", *[f"{each['nll_full']:.2f}" for each in rounds]])
-    header = ["", "round", *[str(each["round"]) for each in rounds]]
-    return f"## {title}\n\n{table(header, rows)}\n```sh\n{command}\n```\n"
+    rows += [["full cache", "", name, *map(figure, rounds)] for name, figure in of_full.items()]
+    header = ["", "never folded", "round", *[str(each["round"]) for each in rounds]]
+    shell = "\n".join(commands)
+    return (f"## {title}\n\nKL of what the assistant says, and recall of eight facts told in the first {pinned} tokens.\n\n"
+            f"{table(header, rows)}\n```sh\n{shell}\n```\n")
 
 
 def speed(title, model, context, ratios):
@@ -220,16 +233,18 @@ def growth(title, model, contexts):
 PRESETS = ["keep_last", "select", "refine", "omp_refine"]
 SECTIONS = {
     **{f"quality_{ratio}x": lambda ratio=ratio: quality(f"SmolLM2-135M-Instruct, 2048 tokens, {ratio}x", SMOL, 2048,
-                                                        [ratio], PRESETS) for ratio in (4, 8, 32)},
-    "quality_gemma": lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, [8], PRESETS,
+                                                        ratio, PRESETS) for ratio in (4, 8, 32)},
+    "bound": lambda: quality("SmolLM2-135M-Instruct, 2048 tokens, 8x, with hindsight", SMOL, 2048, 8, PRESETS,
+                             hindsight=True),
+    "quality_gemma": lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, 8, PRESETS,
                                      TEXTS[:5]),
     "methods": lambda: methods("SmolLM2-135M-Instruct, 1024 tokens, 8x, all methods", SMOL, 1024, 8, TEXTS[2:4]),
     "recall": lambda: recall("Recall, SmolLM2-135M-Instruct, 1024 tokens", SMOL, 1024, TEXTS[:4:3],
                              ["questions", "copy"], [4, 8],
                              ["keep_first", "keep_last", "keep_random", "select", "refine", "omp_refine"], ["q4_0"],
                              [1, 2]),
-    "chat": lambda: chat("A conversation folded again and again, SmolLM2-135M-Instruct", SMOL, 1024,
-                         ["keep_last", "refine"], 8),
+    "chat": lambda: chat("A conversation folded again and again, SmolLM2-135M-Instruct", SMOL, 3072,
+                         ["keep_last", "refine"], 8, pinned=320),
     "speed": lambda: speed("Speed, SmolLM2-135M-Instruct, 7168 tokens", SMOL, 7168, "1,4,8,16,64"),
     "long": lambda: long_context("SmolLM2-135M-Instruct, 6144 tokens, 8x, GPL-3", SMOL, 6144, TEXTS[4]),
     "equal_bytes": lambda: equal_bytes("Compaction and quantisation, SmolLM2-135M-Instruct, 2048 tokens", SMOL, 2048,

@@ -175,17 +175,7 @@ void add_compact(CLI::App& app, Command& chosen) {
     command->add_option("--method", options->method, "see kvfold methods; default: " + options->method)
         ->check(method_check())
         ->option_text("NAME");
-    command
-        ->add_option("--keep-first", options->budget.keep_first,
-                     "oldest cells to keep as they are; default: 4")
-        ->check(CLI::Range(1, 1 << 30))
-        ->option_text("N");
-    command
-        ->add_option(
-            "--keep-last", options->budget.keep_last,
-            "newest cells to keep as they are; default: 64, or a quarter of the rest when that is less")
-        ->check(CLI::Range(0, 1 << 30))
-        ->option_text("N");
+    add_budget_options(*command, options->budget);
     add_context_option(*command, options->model.context, "as many as the text needs");
     const auto [keys, values] = add_cache_type_options(*command, options->model);
     keys->excludes(slot);

@@ -20,6 +20,7 @@ struct EvalOptions {
     std::vector<double> ratios = {8};
     std::vector<std::string> also; // cache types
     std::vector<std::string> methods = {"keep_last", "select", "solver", "refine"};
+    Budget budget; // its ratio: row by row
     std::vector<uint64_t> seeds = {1};
     bool hindsight = false;
     JsonTarget json;
@@ -100,6 +101,7 @@ Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& o
     request.eval.caches = chosen_caches(options);
     KVFOLD_TRY(request.eval.methods, chosen_methods(options));
     request.eval.hindsight = options.hindsight;
+    request.eval.compact.budget = options.budget;
     request.eval.compact.context = model.params;
     request.eval.compact.threads = model.threads();
     return request;
@@ -204,6 +206,7 @@ void add_eval(CLI::App& app, Command& chosen) {
         ->delimiter(',')
         ->check(method_check())
         ->option_text("NAME,...");
+    add_budget_options(*command, options->budget);
     add_cache_type_options(*command, options->model);
     command->add_option("--also", options->also, "caches of these types too, at the same bytes, for example q8_0,q4_0")
         ->delimiter(',')

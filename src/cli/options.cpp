@@ -54,6 +54,17 @@ std::pair<CLI::Option*, CLI::Option*> add_cache_type_options(CLI::App& command, 
     return {keys, values};
 }
 
+void add_budget_options(CLI::App& command, Budget& budget) {
+    command.add_option("--keep-first", budget.keep_first, "oldest cells to keep as they are; default: 4")
+        ->check(CLI::Range(1, 1 << 30))
+        ->option_text("N");
+    command
+        .add_option("--keep-last", budget.keep_last,
+                    "newest cells to keep as they are; default: 64, or a quarter of the rest when that is less")
+        ->check(CLI::Range(0, 1 << 30))
+        ->option_text("N");
+}
+
 void add_json_option(CLI::App& command, JsonTarget& target) {
     command
         .add_option_function<std::vector<std::string>>(

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cli/output.h"
+#include "engine/regions.h"
 #include "method/method.h"
 
 #include <CLI/CLI.hpp>
@@ -25,6 +26,9 @@ void add_context_option(CLI::App& command, uint32_t& context, const std::string&
 
 // -ctk, -ctv
 std::pair<CLI::Option*, CLI::Option*> add_cache_type_options(CLI::App& command, ModelOptions& options);
+
+// --keep-first, --keep-last
+void add_budget_options(CLI::App& command, Budget& budget);
 
 // The two together: "--json" alone means standard output.
 void add_json_option(CLI::App& command, JsonTarget& target);

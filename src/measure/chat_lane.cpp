@@ -26,6 +26,8 @@ void ChatLane::fold_with(const Method& method, double ratio) {
     policy_.emplace();
     policy_->method = compact_.method = &method;
     policy_->ratio = ratio;
+    policy_->keep_first = compact_.budget.keep_first;
+    policy_->keep_last = compact_.budget.keep_last;
 }
 
 Result<Matrix> ChatLane::say(const Probe& turn) {

@@ -2,11 +2,11 @@
 
 namespace kvfold::methods {
 
-// refine with twice the queries and gradient steps, and a quarter of the cells chosen by omp.
+// refine with twice the gradient steps, and a quarter of the cells chosen by omp.
 const Method omp_refine = {
     .name = "omp_refine",
-    .advice = "refine with twice the queries and steps, some cells chosen by omp",
-    .study = thorough_study,
+    .advice = "refine with some cells chosen by pursuit, and twice the gradient steps",
+    .study = solver_study,
     .solve = {.refine_steps = 72, .selection = Selection::rms_then_omp},
 };
 
