@@ -7,7 +7,7 @@ const Method generation = {
     .name = "generation",
     .advice = "for caches whose text is not known: the model's own words ask",
     .study = {.parts = {}, .draft_share = 0.375f},
-    .solve = {.refine_steps = 36},
+    .solve = refine_solve,
 };
 
 } // namespace kvfold::methods

@@ -44,6 +44,9 @@ inline const StudyPlan solver_study = {
               {Source::repeat, 0.09375f},
               {Source::recite, 0.09375f}}};
 
+// What refine solves, likewise.
+inline const SolvePlan refine_solve = {.refine_steps = 36, .pursued = 0.25f};
+
 constexpr size_t kDefaultChunk = 1024; // as much as a study of a few hundred tokens can ask about
 
 extern const Method keep_first, keep_last, keep_random, select, solver, omp, refine, omp_refine, on_policy,

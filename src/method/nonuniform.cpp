@@ -8,7 +8,7 @@ const Method nonuniform = {
     .name = "nonuniform",
     .advice = "refine, each head with the cells its error asks for; for comparison",
     .study = solver_study,
-    .solve = {.refine_steps = 36},
+    .solve = refine_solve,
     .own_budgets = true,
 };
 

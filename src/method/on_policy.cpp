@@ -8,7 +8,7 @@ const Method on_policy = {
     .name = "on_policy",
     .advice = "refine, refitted to queries asked on its own cache; measured no better",
     .study = solver_study,
-    .solve = {.refine_steps = 36},
+    .solve = refine_solve,
     .policy = Method::Policy::refit,
 };
 

@@ -8,7 +8,7 @@ const Method self_study = {
     .name = "self_study",
     .advice = "refine plus questions and answers that the model drafts; slower",
     .study = {.parts = solver_study.parts, .draft_share = 0.25f},
-    .solve = {.refine_steps = 36},
+    .solve = refine_solve,
 };
 
 } // namespace kvfold::methods

@@ -7,7 +7,7 @@ const Method sequential_on_policy = {
     .name = "sequential_on_policy",
     .advice = "refine by groups of layers, those before compact; measured no better",
     .study = solver_study,
-    .solve = {.refine_steps = 36},
+    .solve = refine_solve,
     .policy = Method::Policy::sequential,
 };
 

@@ -2,6 +2,8 @@
 
 #include "solve/select.h"
 
+#include <Eigen/Cholesky>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -46,11 +48,22 @@ class Pursuit {
     Index wanted() const { return factor_.cols() - std::ssize(chosen_); }
     const std::vector<Index>& chosen() const { return chosen_; }
 
-    // REQUIRES: none of them chosen yet.
+    // As `take` of one after the other, their order being of no consequence. REQUIRES: nothing chosen yet.
     void take_all(const std::vector<Index>& cells) {
         Eigen::MatrixXf columns = project(cells);
-        for (Index i = 0; i < std::ssize(cells); ++i)
-            take(cells, i, columns);
+        Eigen::MatrixXd inner = columns(cells, Eigen::all).cast<double>();
+        inner.diagonal().array() += static_cast<double>(lambda_);
+        const Eigen::LLT<Eigen::MatrixXd> cholesky(inner);
+        const Eigen::MatrixXf upper = Eigen::MatrixXd(cholesky.matrixU()).cast<float>();
+        upper.triangularView<Eigen::Upper>().solveInPlace<Eigen::OnTheRight>(columns);
+        Matrix targets = correlation_(cells, Eigen::all);
+        upper.transpose().triangularView<Eigen::Lower>().solveInPlace(targets);
+        correlation_.noalias() -= columns * targets;
+        norm_ -= columns.rowwise().squaredNorm();
+        factor_.leftCols(std::ssize(cells)) = columns;
+        chosen_ = cells;
+        for (const Index cell : cells)
+            taken_[static_cast<size_t>(cell)] = true;
     }
 
     // Up to `size` cells, at least one.
@@ -148,7 +161,8 @@ class Pursuit {
 
 std::vector<uint32_t> pursue_cells(const HeadProblem& problem, const FullAttention& full, Index kept,
                                    std::span<const uint32_t> pinned) {
-    const Index looked_at = std::min(problem.keys.rows(), kPursuitCandidates * kept);
+    const Index given = std::ssize(pinned);
+    const Index looked_at = std::min(problem.keys.rows(), given + kPursuitCandidates * (kept - given));
     const std::vector<uint32_t> candidates = select_cells(full.score, looked_at, pinned);
     const Matrix keys = problem.keys(candidates, Eigen::all);
     const Matrix shares = mass_shares(problem, keys, full.mass);

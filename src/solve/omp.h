@@ -11,10 +11,10 @@ namespace kvfold {
 
 inline constexpr double kPursuitRidge = 1e-3;
 inline constexpr Index kPursuitSteps = 16;     // keys are taken in about so many steps, whatever t
-inline constexpr Index kPursuitCandidates = 4; // times t: cells that are looked at
+inline constexpr Index kPursuitCandidates = 4; // cells that are looked at for each that is pursued
 
-// A: [n, M] = exp(S_ij - m_i), the mass shares of the candidates: the M = min(T, 4 t) cells of the best RMS
-// score, pinned ones among them. With B = [1, Y / y]: [n, 1 + dv] and y^2 = mean_i ||Y_i||^2, take the cells
+// A: [n, M] = exp(S_ij - m_i), the mass shares of the candidates: the M = min(T, p + 4 (t - p)) cells of the best RMS
+// score, the p pinned ones among them. With B = [1, Y / y]: [n, 1 + dv] and y^2 = mean_i ||Y_i||^2, take the cells
 // C, greedily, for which this is least:
 //
 //   min_Z ||A_C Z - B||^2 + lambda ||Z||^2,   lambda = 1e-3 x mean squared norm of the t heaviest columns
@@ -27,7 +27,7 @@ inline constexpr Index kPursuitCandidates = 4; // times t: cells that are looked
 //
 // A mass weight cannot be negative, so the part of the mass counts only where its correlation is positive.
 //
-// Pinned cells come first. Then each step puts the t/16 best cells into a pool and takes them one by one, the
+// Pinned cells come first, all at once. Then each step puts the t/16 best cells into a pool and takes them one by one, the
 // best first, by gains that know of those taken before; a cell that others have made worthless meanwhile is
 // dropped and the next step fills its place. The factor of A_C^T A_C + lambda I grows by a column a cell, and
 // is kept for all candidates at once: U: [M, t] with rows U_C its lower triangle. So a cell costs

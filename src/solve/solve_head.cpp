@@ -87,13 +87,12 @@ CompactHead keep_all(const HeadProblem& problem) {
     return head;
 }
 
-std::vector<uint32_t> choose_cells(const HeadProblem& problem, const FullAttention& full, Selection selection,
+std::vector<uint32_t> choose_cells(const HeadProblem& problem, const FullAttention& full, float pursued,
                                    const SolveRequest& request) {
-    if (selection == Selection::rms) return select_cells(full.score, request.kept, request.pinned);
-    if (selection == Selection::omp) return pursue_cells(problem, full, request.kept, request.pinned);
-    const Index by_score = std::max<Index>(std::ssize(request.pinned), request.kept * 3 / 4);
+    const auto by_pursuit = static_cast<Index>(std::lround(pursued * static_cast<float>(request.kept)));
+    const Index by_score = std::max<Index>(std::ssize(request.pinned), request.kept - by_pursuit);
     const std::vector<uint32_t> surest = select_cells(full.score, by_score, request.pinned);
-    return pursue_cells(problem, full, request.kept, surest);
+    return by_score == request.kept ? surest : pursue_cells(problem, full, request.kept, surest);
 }
 
 float relative_error(const Matrix& actual, const Matrix& wanted) {
@@ -120,7 +119,7 @@ Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan
 
     const FullAttention full = attend_all(problem);
     CompactHead head;
-    head.kept = choose_cells(problem, full, plan.selection, request);
+    head.kept = choose_cells(problem, full, plan.pursued, request);
     head.keys = problem.keys(head.kept, Eigen::all);
     head.values = problem.values(head.kept, Eigen::all);
 

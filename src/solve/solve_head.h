@@ -24,19 +24,14 @@ struct HeadProblem {
     float softcap = 0;  // logits become softcap * tanh(logits / softcap); 0 = off
 };
 
-// Which cells stay.
-enum class Selection : uint8_t {
-    rms, // those that the queries look at most
-    omp, // those that together carry mass and output, by pursuit
-    rms_then_omp, // three quarters by rms, and by pursuit what those lack: pursuit alone drops what few queries ask for
-};
-
 // What a method does with a head. Changes the result, never the cost alone.
 struct SolvePlan {
     bool fit_bias = true;   // weigh the kept keys so that the attention mass stays, and fold the weights in
     bool fit_values = true; // correct the kept values so that the attention output stays
     int refine_steps = 0;   // gradient steps on the keys between folding and rounding; 0 = none
-    Selection selection = Selection::rms;
+    // Share of the cells that is found by pursuit (omp.h), 0..1; the others are those that the queries look at most.
+    // Pursuit explains mass and output best, and alone drops what few queries ask for.
+    float pursued = 0;
 };
 
 // Brings rows of keys to the precision of the cache, in place: rows [*, d]. Values are fitted to keys

@@ -237,11 +237,11 @@ TEST(Omp, BeatsTheRmsScoreOnUnseenQueries) {
         const Matrix seen = head.queries.topRows(600), unseen = head.queries.bottomRows(600);
         const HeadProblem fit{head.keys, head.values, seen, head.scale};
         const HeadProblem test{head.keys, head.values, unseen, head.scale};
-        const auto judge = [&](Selection selection) {
-            const CompactHead compact = solve_head(fit, {.selection = selection}, {.kept = 32}).value();
+        const auto judge = [&](float pursued) {
+            const CompactHead compact = solve_head(fit, {.pursued = pursued}, {.kept = 32}).value();
             return reference::naive_quality(test, compact.keys.cast<double>(), compact.values.cast<double>());
         };
-        const auto before = judge(Selection::rms), after = judge(Selection::omp);
+        const auto before = judge(0), after = judge(1);
         rms += before.output_error, rms_mass += before.mass_error;
         omp += after.output_error, omp_mass += after.mass_error;
     }
@@ -255,14 +255,14 @@ TEST(Omp, AfterRmsPursuesOnlyTheLastQuarter) {
     const FullAttention full = attend_all(problem);
     const Cells pinned = {3, 200};
     const Cells surest = select_cells(full.score, 24, pinned);
-    const auto cells = [&](Selection selection) {
-        return solve_head(problem, {.selection = selection}, {.kept = 32, .pinned = pinned}).value().kept;
+    const auto cells = [&](float pursued) {
+        return solve_head(problem, {.pursued = pursued}, {.kept = 32, .pinned = pinned}).value().kept;
     };
-    EXPECT_EQ(cells(Selection::rms_then_omp), pursue_cells(problem, full, 32, surest));
+    EXPECT_EQ(cells(0.25f), pursue_cells(problem, full, 32, surest));
     const auto holds_surest = [&](const Cells& kept) { return std::ranges::includes(kept, surest); };
-    EXPECT_TRUE(holds_surest(cells(Selection::rms_then_omp)));
-    EXPECT_FALSE(holds_surest(cells(Selection::omp))); // broken twin
-    EXPECT_NE(cells(Selection::rms_then_omp), cells(Selection::rms));
+    EXPECT_TRUE(holds_surest(cells(0.25f)));
+    EXPECT_FALSE(holds_surest(cells(1))); // broken twin
+    EXPECT_NE(cells(0.25f), cells(0));
 }
 
 TEST(Omp, TheSameInputGivesTheSameCells) {
