@@ -54,18 +54,6 @@ TEST_F(Evaluate, ProbesDoNotSeeEachOther) {
     EXPECT_NE(nll_of_last(twice), nll_of_last(alone));
 }
 
-TEST_F(Evaluate, HindsightIsBetterThanForesight) {
-    const Task task = testing::task_of(tasks::continuation, model_.get(), text_, 400);
-    EvalRequest request = testing::request_with({&methods::keep_last, &methods::solver}, 8);
-    const auto foresight = evaluate(model_.get(), {&task, 1}, request);
-    ASSERT_TRUE(foresight) << foresight.error().message;
-    request.hindsight = true;
-    const auto hindsight = evaluate(model_.get(), {&task, 1}, request);
-    ASSERT_TRUE(hindsight) << hindsight.error().message;
-    EXPECT_LT((*hindsight)[2].score.kl, 0.8 * (*foresight)[2].score.kl);
-    EXPECT_EQ((*hindsight)[1].score.kl, (*foresight)[1].score.kl) << "what studies nothing learns nothing";
-}
-
 TEST_F(Evaluate, HindsightIsRefusedWhereItWouldDoNothing) {
     const Task task = testing::task_of(tasks::continuation, model_.get(), text_, 400);
     EvalRequest request = testing::request_with({&methods::generation}, 8);

@@ -66,6 +66,13 @@ class LiveSequence : public ::testing::TestWithParam<Setup> {
         return logits;
     }
 
+    // The order of the cells is the order of summation, and a window's cells are put back at other places: about
+    // 0.003 is the noise of f16.
+    static void expect_same_prediction(const std::vector<float>& before, const std::vector<float>& after) {
+        ASSERT_EQ(after.size(), before.size());
+        EXPECT_LT(testing::kl_divergence(before, after), 0.05);
+    }
+
     void expect_refused_without_a_trace(const SequenceState& state, const char* what) {
         SCOPED_TRACE(what);
         const std::vector<uint8_t> before = testing::raw_state(ctx_.get());
@@ -76,7 +83,7 @@ class LiveSequence : public ::testing::TestWithParam<Setup> {
         EXPECT_NE(status.error().message.find("holds what it held before"), std::string::npos)
             << status.error().message;
         EXPECT_EQ(testing::raw_state(ctx_.get()), before);
-        EXPECT_EQ(next_logits(), logits);
+        expect_same_prediction(logits, next_logits());
     }
 
     ModelPtr model_;
@@ -141,17 +148,14 @@ TEST_P(LiveSequence, SwapsAreTakenAndDecodingGoesOn) {
     Status status = write_sequence(ctx_.get(), 0, state_);
     ASSERT_TRUE(status) << status.error().message;
     EXPECT_EQ(testing::raw_state(ctx_.get()), raw);
-    EXPECT_EQ(next_logits(), before);
+    expect_same_prediction(before, next_logits());
 
     SequenceState permuted = state_;
     permuted.sections[0] = take_cells(state_.sections[0], shuffled(prompt_));
     status = write_sequence(ctx_.get(), 0, permuted);
     ASSERT_TRUE(status) << status.error().message;
     EXPECT_EQ(encode_sequence(snapshot()), encode_sequence(permuted));
-    const std::vector<float> after = next_logits();
-    ASSERT_EQ(after.size(), before.size());
-    // The order of the cells is the order of summation: about 0.003 is the noise of f16.
-    EXPECT_LT(testing::kl_divergence(before, after), 0.05);
+    expect_same_prediction(before, next_logits());
 
     std::vector<uint32_t>
         every_fifth; // with the last cell: llama_decode wants positions to go on without a gap
@@ -161,7 +165,10 @@ TEST_P(LiveSequence, SwapsAreTakenAndDecodingGoesOn) {
     thinned.sections[0] = take_cells(state_.sections[0], every_fifth);
     ASSERT_TRUE(write_sequence(ctx_.get(), 0, thinned));
     EXPECT_EQ(encode_sequence(snapshot()), encode_sequence(thinned));
-    EXPECT_FALSE(next_logits().empty());
+    const std::vector<float> from_a_fifth = next_logits();
+    ASSERT_FALSE(from_a_fifth.empty());
+    // Broken twin: most of the cells are gone. Not where the window's cells still know enough.
+    if (!windowed_) EXPECT_GT(testing::kl_divergence(before, from_a_fifth), 0.05);
 
     SequenceState empty = state_;
     for (KvSection& section : empty.sections)
