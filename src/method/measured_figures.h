@@ -11,21 +11,21 @@ inline constexpr std::string_view kMeasuredHow =
     "Measured on SmolLM2-135M-Instruct, 1024 tokens, 8x, 2 texts; see docs/results.md.";
 
 inline constexpr std::array kMeasured = {
-    Measured{"nonuniform", 1.20, 0.22},
-    Measured{"self_study", 1.94, 0.27},
-    Measured{"on_policy", 1.41, 0.30},
-    Measured{"omp", 0.83, 0.30},
-    Measured{"sequential_on_policy", 2.50, 0.31},
-    Measured{"refine", 0.90, 0.31},
-    Measured{"chunked", 0.74, 0.31},
-    Measured{"generation", 2.19, 0.31},
-    Measured{"omp_refine", 2.00, 0.34},
-    Measured{"context_prefill", 1.11, 0.38},
-    Measured{"solver", 0.74, 0.41},
-    Measured{"select", 0.18, 0.69},
+    Measured{"nonuniform", 1.44, 0.16},
+    Measured{"sequential_on_policy", 2.97, 0.23},
+    Measured{"on_policy", 1.67, 0.24},
+    Measured{"self_study", 2.17, 0.24},
+    Measured{"refine", 0.91, 0.25},
+    Measured{"chunked", 0.90, 0.25},
+    Measured{"omp_refine", 1.10, 0.26},
+    Measured{"generation", 2.13, 0.26},
+    Measured{"omp", 0.85, 0.28},
+    Measured{"solver", 0.77, 0.38},
+    Measured{"context_prefill", 1.18, 0.40},
+    Measured{"select", 0.20, 0.69},
     Measured{"keep_last", 0.00, 1.00},
-    Measured{"keep_random", 0.00, 1.17},
-    Measured{"keep_first", 0.00, 1.60},
+    Measured{"keep_random", 0.00, 1.16},
+    Measured{"keep_first", 0.00, 1.61},
 };
 
 } // namespace kvfold
