@@ -59,8 +59,8 @@ def cost(row, report):
 
 
 def geomeans(report):
-    """KL of each method and ratio."""
-    return {(row["method"], row["ratio"]): row["kl_geomean"] for row in report["rows"]}
+    """KL of each method, of a report of one ratio."""
+    return {row["method"]: row["kl_geomean"] for row in report["rows"]}
 
 
 def geomean(values):
@@ -73,7 +73,7 @@ def quality(title, model, context, ratio, methods, texts=TEXTS, seeds=(1, 2), hi
     command, report = kvfold("eval", "-m", model, *with_texts(texts), "-c", context, "--ratios", ratio, "--methods",
                              ",".join(methods), "--seeds", ",".join(map(str, seeds)), *options)
     kl = {(run["method"], run["text"], run["seed"]): run["kl"] for run in report["runs"]}
-    means = {row["method"]: row["kl_geomean"] for row in report["rows"]}
+    means = geomeans(report)
     rows = []
     for row in report["rows"]:
         method = row["method"]
@@ -118,7 +118,7 @@ def methods(title, model, context, ratio, texts):
     means = geomeans(report)
     rows, entries = [], []
     for row in sorted(report["rows"], key=lambda row: row["kl_geomean"]):
-        relative = means[row["method"], row["ratio"]] / means["keep_last", row["ratio"]]
+        relative = means[row["method"]] / means["keep_last"]
         rows.append([f"`{row['method']}`", f"{row['kl_geomean']:.4f}", f"{relative:.2f}", f"{row['top1']:.1%}",
                      f"{row['study_s']:.1f}", f"{row['solve_s']:.1f}", f"{cost(row, report):.2f}"])
         entries.append(f'    Measured{{"{row["method"]}", {cost(row, report):.2f}, {relative:.2f}}},')

@@ -7,11 +7,12 @@ namespace kvfold::methods {
 const Method omp_refine = {
     .name = "omp_refine",
     .advice = "refine with half of the cells chosen by pursuit, dense spans studied twice",
-    .study = {.parts = {{Source::tail, 0.140625f},
-                        {Source::pseudo, 0.171875f},
-                        {Source::repeat, 0.09375f},
-                        {Source::recite, 0.09375f},
-                        {Source::recite, 0.09375f}}},
+    .study =
+        [] {
+            StudyPlan plan = solver_study;
+            plan.parts.push_back({Source::recite, 0.09375f});
+            return plan;
+        }(),
     .solve = {.refine_steps = 36, .pursued = 0.5f},
 };
 

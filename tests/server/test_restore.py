@@ -19,7 +19,7 @@ SURE = math.log(0.3)
 # Share of the sure probes at which a restored cache names the full cache's token. Seen with the 8x file: 20 of 21
 # (SmolLM2) and 20 to 22 of 27 (Gemma 3); with the damaged one: none and 11 to 16 of 27, since 15 of Gemma's 18 layers
 # look back over their untouched window only: so the damaged file is what the good one is compared with.
-AGREEMENT, MARGIN = 0.6, 0.1
+AGREEMENT = 0.6
 
 
 def kvfold(*arguments):
@@ -47,6 +47,7 @@ class Restoring:
 
     model_variable = None
     server_flags = ()
+    margin = 0.4  # by which the good file agrees more than the damaged one
 
     @classmethod
     def setUpClass(cls):
@@ -105,7 +106,7 @@ class Restoring:
     def test_the_continuation_is_that_of_the_full_cache_and_not_that_of_damaged_numbers(self):
         good, damaged = self.agreement_of("doc.slot"), self.agreement_of("damaged.slot")
         self.assertGreaterEqual(good, AGREEMENT)
-        self.assertGreater(good, damaged + MARGIN)
+        self.assertGreater(good, damaged + self.margin)
 
 
 class SmolLM2(Restoring, unittest.TestCase):
@@ -116,6 +117,7 @@ class Gemma3(Restoring, unittest.TestCase):
     # With a window-sized cache llama-server does not continue after any restored state; see the last test.
     model_variable = "KVFOLD_MODEL_GEMMA"
     server_flags = ("--swa-full",)
+    margin = 0.1
 
     def test_without_swa_full_it_goes_as_with_a_file_of_the_server_itself(self):
         # A saved state has exactly the window before the next token; llama-server asks for one cell more before
