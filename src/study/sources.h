@@ -32,16 +32,16 @@ std::vector<Passage> tail_passages(TokenSpan context, size_t count);
 std::vector<Passage> pseudo_passages(TokenSpan text, llama_pos behind, size_t count,
                                      std::mt19937_64& rng);
 
-// `count` tokens of the text again, in chunks spread over it, behind the sequence. Teaches recall of every
-// part; alone it over-trains copying. Separate chunks beat one long pass (KL 0.092 against 0.121).
+// `count` tokens of the text again, in snippets spread over it, in another order and behind the sequence. Teaches
+// recall of every part; alone it over-trains copying. Snippets beat one long pass (KL 0.092 against 0.121).
 std::vector<Passage> repeat_passages(TokenSpan text, llama_pos behind, size_t count,
                                      std::mt19937_64& rng);
 
 // The text of a token.
 using Pieces = std::function<std::string(llama_token)>;
 
-// About `count` tokens of the text's densest sentences and lines, those of numbers, names and rare words, in another
-// order and out of their surroundings, behind the sequence. Teaches what must be recalled exactly.
+// About `count` tokens of the text's densest snippets, those of numbers, names and rare words, in another order and out
+// of their surroundings, behind the sequence. Teaches what must be recalled exactly.
 std::vector<Passage> recite_passages(TokenSpan text, const Pieces& pieces, llama_pos behind, size_t count,
                                      std::mt19937_64& rng);
 

@@ -1,5 +1,5 @@
 // What the sources make of a context, without a model.
-#include "study/sources.h"
+#include "study/snippets.h"
 #include "study/study.h"
 
 #include <gtest/gtest.h>
@@ -71,85 +71,85 @@ TEST(TailPassages, GoBackNoFurtherThanText) {
 }
 
 // Words of a vocabulary without a model. Digits are tokens of their own, as in many models.
-const std::vector<std::string> kWords = {"0",     "1",    "2",     "3",      "4",    " the", " sea",  " was", " grey",
-                                         " code", " of",  " Orla", " Venn",  " is",  ".",    " 3",    " wind", "\n",
-                                         " rose", " and", " fell", " again", " Then"};
-
-llama_token word(const std::string& text) {
-    return static_cast<llama_token>(std::find(kWords.begin(), kWords.end(), text) - kWords.begin());
-}
+const std::vector<std::string> kWords = {" Then", " the",  " sea",   " was",  " grey", " and",  " wind", " rose", " again",
+                                         ".",     " code", " of",    " Orla", " is",   " 3",    "2",     " slate", " salt",
+                                         " ebb",  " keel", " tar",   " oar",  " at"};
 
 Tokens sentence(std::initializer_list<const char*> words) {
     Tokens tokens;
     for (const char* text : words)
-        tokens.push_back(word(text));
+        tokens.push_back(static_cast<llama_token>(std::find(kWords.begin(), kWords.end(), text) - kWords.begin()));
     return tokens;
 }
 
 const Pieces kPieces = [](llama_token token) { return kWords[static_cast<size_t>(token)]; };
-const Tokens kFiller = sentence({" Then", " the", " sea", " was", " grey", " and", " the", " wind", " rose", " again", "."});
-const Tokens kFact = sentence({" the", " code", " of", " Orla", " is", " 3", ".", "2", "."}); // "3.2" is one number
+const Tokens kFiller =
+    sentence({" Then", " the", " sea", " was", " grey", " and", " the", " wind", " rose", " at", " 3", ".", "2", "."});
+const Tokens kFact = sentence({" code", " of", " Orla", " is", " 3", ".", "2"});
+const Tokens kRareWords = sentence({" slate", " salt", " ebb", " keel", " tar", " oar"});
 
-// Filler with the fact after 13 of 40 sentences.
+// Filler with a fact after 13 and rare words after 27 of 40 sentences.
 Tokens text_with_fact() {
     Tokens text;
     for (int i = 0; i < 40; ++i) {
         if (i == 13) text.insert(text.end(), kFact.begin(), kFact.end());
+        if (i == 27) text.insert(text.end(), kRareWords.begin(), kRareWords.end());
         text.insert(text.end(), kFiller.begin(), kFiller.end());
     }
     return text;
 }
 
-bool holds_fact(const std::vector<Passage>& passages) {
-    return std::any_of(passages.begin(), passages.end(), [](const Passage& passage) {
-        return std::search(passage.tokens.begin(), passage.tokens.end(), kFact.begin(), kFact.end()) !=
+bool hold(const std::vector<Passage>& passages, const Tokens& wanted) {
+    return std::any_of(passages.begin(), passages.end(), [&](const Passage& passage) {
+        return std::search(passage.tokens.begin(), passage.tokens.end(), wanted.begin(), wanted.end()) !=
                passage.tokens.end();
     });
 }
 
-TEST(RecitePassages, RestateTheSentenceOfNumbersAndNamesWhole) {
+TEST(RecitePassages, RestateNumbersAndNamesFirst) {
     const Tokens text = text_with_fact();
     std::mt19937_64 rng(1);
-    const auto passages = recite_passages(text, kPieces, static_cast<llama_pos>(text.size()), kFact.size(), rng);
+    const auto passages = recite_passages(text, kPieces, static_cast<llama_pos>(text.size()), kSnippet, rng);
     ASSERT_EQ(passages.size(), 1u);
     EXPECT_EQ(passages[0].first_pos, static_cast<llama_pos>(text.size()));
-    EXPECT_EQ(passages[0].tokens, kFact);
+    EXPECT_EQ(passages[0].tokens.size(), kSnippet);
+    EXPECT_TRUE(hold(passages, kFact));
 }
 
-// The broken twin: without knowing what the tokens say there are no sentences.
-TEST(RecitePassages, CutTheFactApartWhenTheTextOfTheTokensIsNotKnown) {
+// The broken twin: without what the tokens say, words that stand once count for more than a number.
+TEST(RecitePassages, RestateRareWordsWhereTheTextOfTheTokensIsNotKnown) {
     const Tokens text = text_with_fact();
     std::mt19937_64 rng(1);
-    EXPECT_FALSE(holds_fact(recite_passages(text, no_pieces, 1000, kFact.size(), rng)));
+    const auto passages = recite_passages(text, no_pieces, 1000, kSnippet, rng);
+    EXPECT_FALSE(hold(passages, kFact));
+    EXPECT_TRUE(hold(passages, kRareWords));
 }
 
-TEST(RecitePassages, TakeWholeSpansUntilTheCountIsReached) {
+TEST(RecitePassages, TakeSnippetsUntilTheCountIsReached) {
     const Tokens text = text_with_fact();
     std::mt19937_64 rng(1);
-    for (const size_t count : {1u, 30u, 300u, 5000u}) {
+    for (const size_t count : {1u, 30u, 200u, 5000u}) {
         const auto passages = recite_passages(text, kPieces, 1000, count, rng);
-        EXPECT_TRUE(holds_fact(passages)) << count;
+        EXPECT_TRUE(hold(passages, kFact)) << count;
         const auto tokens = static_cast<size_t>(count_tokens(passages));
-        EXPECT_GE(tokens, std::min(count, text.size()));
-        EXPECT_LT(tokens, count + kFiller.size());
+        EXPECT_GE(tokens, std::min(count, text.size() / 2)); // gaps between snippets are shorter than one
+        EXPECT_LT(tokens, count + kSnippet);
         for (const Passage& passage : passages)
             EXPECT_LE(passage.tokens.size(), kLongestPassage);
     }
 }
 
-TEST(RecitePassages, StandInAnotherOrderThanInTheText) {
-    Tokens text; // every line is its own number
-    for (llama_token line = 0; line < 100; ++line)
-        text.insert(text.end(), {line % 5, line / 5 % 5, line / 25, word("\n")});
+TEST(RecitePassages, SayNothingTwiceAndStandInAnotherOrderThanInTheText) {
+    const Tokens text = counting(50 * kSnippet);
     std::mt19937_64 rng(1), same(1), other(2);
-    const auto passages = recite_passages(text, kPieces, 1000, text.size(), rng);
+    const auto passages = recite_passages(text, no_pieces, 1000, text.size(), rng);
     Tokens recited;
     for (const Passage& passage : passages)
         recited.insert(recited.end(), passage.tokens.begin(), passage.tokens.end());
     EXPECT_NE(recited, text);
     EXPECT_TRUE(std::is_permutation(recited.begin(), recited.end(), text.begin(), text.end()));
-    EXPECT_TRUE(is_same(passages, recite_passages(text, kPieces, 1000, text.size(), same)));
-    EXPECT_FALSE(is_same(passages, recite_passages(text, kPieces, 1000, text.size(), other)));
+    EXPECT_TRUE(is_same(passages, recite_passages(text, no_pieces, 1000, text.size(), same)));
+    EXPECT_FALSE(is_same(passages, recite_passages(text, no_pieces, 1000, text.size(), other)));
 }
 
 TEST(PrefillPassages, AreTheWholeContextFromItsStart) {
@@ -212,41 +212,51 @@ TEST(PseudoPassages, DoNotCopyTheContext) {
     }
 }
 
-TEST(RepeatPassages, AreChunksOfTheContextBehindTheSequence) {
+// Places where a passage does not go on as the context does.
+size_t count_breaks(const std::vector<Passage>& passages) {
+    size_t breaks = 0;
+    for (const Passage& passage : passages) {
+        for (size_t i = 0; i + 1 < passage.tokens.size(); ++i)
+            breaks += passage.tokens[i] + 1 != passage.tokens[i + 1] ? 1 : 0;
+    }
+    return breaks;
+}
+
+TEST(RepeatPassages, AreSnippetsOfTheContextBehindTheSequence) {
     const Tokens context = counting(2000);
-    for (const size_t count : {1u, 63u, 64u, 127u, 187u, 1000u, 2000u, 9000u}) {
+    for (const size_t count : {1u, 7u, 8u, 15u, 187u, 1000u, 2000u, 9000u}) {
         const auto passages = random_passages(Source::repeat, context, count, 1);
         const auto total = static_cast<size_t>(count_tokens(passages));
         const size_t wanted = std::min<size_t>(count, context.size());
+        const size_t snippets = std::max<size_t>(1, wanted / kSnippet);
         EXPECT_LE(total, wanted);
-        EXPECT_GE(total + passages.size(), wanted); // rounded down chunk by chunk
+        EXPECT_GE(total + snippets, wanted); // rounded down snippet by snippet
+        EXPECT_LE(count_breaks(passages), snippets - passages.size());
         for (const Passage& passage : passages) {
             EXPECT_EQ(passage.first_pos, 2000);
-            ASSERT_FALSE(passage.tokens.empty());
             EXPECT_LE(passage.tokens.size(), kLongestPassage);
-            for (size_t i = 0; i + 1 < passage.tokens.size(); ++i)
-                ASSERT_EQ(passage.tokens[i] + 1, passage.tokens[i + 1]);
         }
     }
 }
 
-bool cover_every_part(const std::vector<Passage>& passages, size_t context) {
-    for (size_t i = 0; i < passages.size(); ++i) {
-        const auto first = static_cast<size_t>(passages[i].tokens.front());
-        if (first < context * i / passages.size() || first >= context * (i + 1) / passages.size())
-            return false;
+// As many tokens of each of `parts` equal parts of the context.
+bool cover_evenly(const std::vector<Passage>& passages, size_t context, size_t parts) {
+    std::vector<size_t> counts(parts);
+    for (const Passage& passage : passages) {
+        for (const llama_token token : passage.tokens)
+            ++counts[static_cast<size_t>(token) * parts / context];
     }
-    return true;
+    return std::ranges::all_of(counts, [&](size_t count) { return count == counts.front() && count > 0; });
 }
 
 TEST(RepeatPassages, CoverEveryPartOfTheContext) {
-    const Tokens context = counting(3000);
+    const Tokens context = counting(3200);
     for (uint64_t seed = 0; seed < 20; ++seed) {
-        auto passages = random_passages(Source::repeat, context, 640, seed);
-        ASSERT_EQ(passages.size(), 10u);
-        ASSERT_TRUE(cover_every_part(passages, 3000)) << "seed " << seed;
-        passages[7] = passages[2]; // broken twin: one stretch twice, one never
-        ASSERT_FALSE(cover_every_part(passages, 3000));
+        auto passages = random_passages(Source::repeat, context, 80 * kSnippet, seed);
+        ASSERT_TRUE(cover_evenly(passages, 3200, 80)) << "seed " << seed;
+        ASSERT_GT(passages.size(), 1u);
+        passages[0] = passages[1]; // broken twin: some parts twice, some never
+        ASSERT_FALSE(cover_evenly(passages, 3200, 80));
     }
 }
 
