@@ -37,21 +37,30 @@ double information(const std::string& piece, size_t count, size_t total, bool be
     return is_name_like(piece) && !begins_sentence ? 1.5 * rarity : rarity;
 }
 
-// Of all tokens before each, and of all: [tokens + 1].
-std::vector<double> information_before(TokenSpan text, const Pieces& pieces) {
+// Of each token.
+std::vector<double> information_of(TokenSpan text, const Pieces& pieces) {
     std::unordered_map<llama_token, size_t> counts;
     for (const llama_token token : text)
         ++counts[token];
-    std::vector<double> before = {0};
+    std::vector<double> told;
     bool begins_sentence = true;
     std::string piece = pieces(text.front());
     for (size_t i = 0; i < text.size(); ++i) {
         const std::string next = i + 1 < text.size() ? pieces(text[i + 1]) : std::string();
-        before.push_back(before.back() + information(piece, counts[text[i]], text.size(), begins_sentence));
+        told.push_back(information(piece, counts[text[i]], text.size(), begins_sentence));
         begins_sentence = ends_sentence(piece, next);
         piece = next;
     }
-    return before;
+    return told;
+}
+
+// Of each snippet of `length` tokens. Not by differences of prefix sums: rounding would decide between equal ones.
+std::vector<double> information_of_snippets(const std::vector<double>& told, size_t length) {
+    std::vector<double> sums;
+    for (auto end = told.begin() + static_cast<std::ptrdiff_t>(length);; ++end) {
+        sums.push_back(std::accumulate(end - static_cast<std::ptrdiff_t>(length), end, 0.0));
+        if (end == told.end()) return sums;
+    }
 }
 
 } // namespace
@@ -59,11 +68,10 @@ std::vector<double> information_before(TokenSpan text, const Pieces& pieces) {
 std::vector<Passage> recite_passages(TokenSpan text, const Pieces& pieces, llama_pos behind, size_t count,
                                      std::mt19937_64& rng) {
     const size_t length = std::min(kSnippet, text.size());
-    const std::vector<double> before = information_before(text, pieces);
-    std::vector<size_t> order(text.size() - length + 1); // where snippets may begin, the densest first
+    const std::vector<double> told = information_of_snippets(information_of(text, pieces), length);
+    std::vector<size_t> order(told.size()); // where snippets begin, the densest first
     std::iota(order.begin(), order.end(), size_t{0});
-    const auto told = [&](size_t begin) { return before[begin + length] - before[begin]; };
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return told(a) > told(b); });
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return told[a] > told[b]; });
 
     std::vector<TokenSpan> snippets;
     std::vector<bool> is_taken(text.size());
