@@ -67,7 +67,7 @@ std::vector<double> information_of_snippets(const std::vector<double>& told, siz
 
 std::vector<Passage> recite_passages(TokenSpan text, const Pieces& pieces, llama_pos behind, size_t count,
                                      std::mt19937_64& rng) {
-    const size_t length = std::min(kSnippet, text.size());
+    const size_t length = std::min(kReciteSnippet, text.size());
     const std::vector<double> told = information_of_snippets(information_of(text, pieces), length);
     std::vector<size_t> order(told.size()); // where snippets begin, the densest first
     std::iota(order.begin(), order.end(), size_t{0});

@@ -9,7 +9,7 @@ namespace kvfold {
 std::vector<Passage> repeat_passages(TokenSpan text, llama_pos behind, size_t count,
                                      std::mt19937_64& rng) {
     count = std::min(count, text.size());
-    const size_t stretches = std::max<size_t>(1, count / kSnippet);
+    const size_t stretches = std::max<size_t>(1, count / kRepeatSnippet);
     const size_t length = count / stretches;
     std::vector<TokenSpan> snippets;
     for (size_t i = 0; i < stretches; ++i) {

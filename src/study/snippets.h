@@ -5,9 +5,9 @@
 
 namespace kvfold {
 
-// Tokens of a snippet. What looks a passage up needs a few tokens of lead; more places asked about count for more than
-// longer ones (docs/methods.md).
-inline constexpr size_t kSnippet = 8;
+// Tokens of a snippet. What is to be recalled is looked up after a few tokens of lead, and more places count for more
+// than longer ones; repeat loses by the same (docs/methods.md).
+inline constexpr size_t kReciteSnippet = 8, kRepeatSnippet = 64;
 
 // In another order, joined to passages behind the sequence: a prefill of one snippet costs nearly what one of 256
 // tokens does.

@@ -109,10 +109,10 @@ bool hold(const std::vector<Passage>& passages, const Tokens& wanted) {
 TEST(RecitePassages, RestateNumbersAndNamesFirst) {
     const Tokens text = text_with_fact();
     std::mt19937_64 rng(1);
-    const auto passages = recite_passages(text, kPieces, static_cast<llama_pos>(text.size()), kSnippet, rng);
+    const auto passages = recite_passages(text, kPieces, static_cast<llama_pos>(text.size()), kReciteSnippet, rng);
     ASSERT_EQ(passages.size(), 1u);
     EXPECT_EQ(passages[0].first_pos, static_cast<llama_pos>(text.size()));
-    EXPECT_EQ(passages[0].tokens.size(), kSnippet);
+    EXPECT_EQ(passages[0].tokens.size(), kReciteSnippet);
     EXPECT_TRUE(hold(passages, kFact));
 }
 
@@ -120,7 +120,7 @@ TEST(RecitePassages, RestateNumbersAndNamesFirst) {
 TEST(RecitePassages, RestateRareWordsWhereTheTextOfTheTokensIsNotKnown) {
     const Tokens text = text_with_fact();
     std::mt19937_64 rng(1);
-    const auto passages = recite_passages(text, no_pieces, 1000, kSnippet, rng);
+    const auto passages = recite_passages(text, no_pieces, 1000, kReciteSnippet, rng);
     EXPECT_FALSE(hold(passages, kFact));
     EXPECT_TRUE(hold(passages, kRareWords));
 }
@@ -133,14 +133,14 @@ TEST(RecitePassages, TakeSnippetsUntilTheCountIsReached) {
         EXPECT_TRUE(hold(passages, kFact)) << count;
         const auto tokens = static_cast<size_t>(count_tokens(passages));
         EXPECT_GE(tokens, std::min(count, text.size() / 2)); // gaps between snippets are shorter than one
-        EXPECT_LT(tokens, count + kSnippet);
+        EXPECT_LT(tokens, count + kReciteSnippet);
         for (const Passage& passage : passages)
             EXPECT_LE(passage.tokens.size(), kLongestPassage);
     }
 }
 
 TEST(RecitePassages, SayNothingTwiceAndStandInAnotherOrderThanInTheText) {
-    const Tokens text = counting(50 * kSnippet);
+    const Tokens text = counting(50 * kReciteSnippet);
     std::mt19937_64 rng(1), same(1), other(2);
     const auto passages = recite_passages(text, no_pieces, 1000, text.size(), rng);
     Tokens recited;
@@ -224,11 +224,11 @@ size_t count_breaks(const std::vector<Passage>& passages) {
 
 TEST(RepeatPassages, AreSnippetsOfTheContextBehindTheSequence) {
     const Tokens context = counting(2000);
-    for (const size_t count : {1u, 7u, 8u, 15u, 187u, 1000u, 2000u, 9000u}) {
+    for (const size_t count : {1u, 63u, 64u, 127u, 187u, 1000u, 2000u, 9000u}) {
         const auto passages = random_passages(Source::repeat, context, count, 1);
         const auto total = static_cast<size_t>(count_tokens(passages));
         const size_t wanted = std::min<size_t>(count, context.size());
-        const size_t snippets = std::max<size_t>(1, wanted / kSnippet);
+        const size_t snippets = std::max<size_t>(1, wanted / kRepeatSnippet);
         EXPECT_LE(total, wanted);
         EXPECT_GE(total + snippets, wanted); // rounded down snippet by snippet
         EXPECT_LE(count_breaks(passages), snippets - passages.size());
@@ -250,13 +250,13 @@ bool cover_evenly(const std::vector<Passage>& passages, size_t context, size_t p
 }
 
 TEST(RepeatPassages, CoverEveryPartOfTheContext) {
-    const Tokens context = counting(3200);
+    const Tokens context = counting(32000);
     for (uint64_t seed = 0; seed < 20; ++seed) {
-        auto passages = random_passages(Source::repeat, context, 80 * kSnippet, seed);
-        ASSERT_TRUE(cover_evenly(passages, 3200, 80)) << "seed " << seed;
+        auto passages = random_passages(Source::repeat, context, 80 * kRepeatSnippet, seed);
+        ASSERT_TRUE(cover_evenly(passages, 32000, 80)) << "seed " << seed;
         ASSERT_GT(passages.size(), 1u);
         passages[0] = passages[1]; // broken twin: some parts twice, some never
-        ASSERT_FALSE(cover_evenly(passages, 3200, 80));
+        ASSERT_FALSE(cover_evenly(passages, 32000, 80));
     }
 }
 
