@@ -234,6 +234,7 @@ TEST(RepeatPassages, AreSnippetsOfTheContextBehindTheSequence) {
         EXPECT_LE(count_breaks(passages), snippets - passages.size());
         for (const Passage& passage : passages) {
             EXPECT_EQ(passage.first_pos, 2000);
+            ASSERT_FALSE(passage.tokens.empty());
             EXPECT_LE(passage.tokens.size(), kLongestPassage);
         }
     }
