@@ -4,10 +4,12 @@
     make build && eval "$(scripts/setup --print-env)" && export KVFOLD_MODEL_SMOL KVFOLD_MODEL_GEMMA
     bench/results.py             # every section
     bench/results.py growth      # one of them; the others stay as they are
+    bench/results.py --machine "one NVIDIA L4 and 8 processors" growth
 
 Section "methods" writes src/method/measured_figures.h too, which `kvfold methods` shows.
 """
 
+import argparse
 import json
 import math
 import os
@@ -234,8 +236,9 @@ PRESETS = ["keep_last", "select", "refine", "omp_refine"]
 SECTIONS = {
     **{f"quality_{ratio}x": lambda ratio=ratio: quality(f"SmolLM2-135M-Instruct, 2048 tokens, {ratio}x", SMOL, 2048,
                                                         ratio, PRESETS) for ratio in (4, 8, 32)},
-    "bound": lambda: quality("SmolLM2-135M-Instruct, 2048 tokens, 8x, with hindsight", SMOL, 2048, 8, PRESETS,
-                             hindsight=True),
+    **{f"bound_{ratio}x": lambda ratio=ratio: quality(f"SmolLM2-135M-Instruct, 2048 tokens, {ratio}x, with hindsight",
+                                                      SMOL, 2048, ratio, PRESETS, hindsight=True)
+       for ratio in (4, 8, 32)},
     "quality_gemma": lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, 8, PRESETS,
                                      TEXTS[:5], seeds=(1,)),
     "methods": lambda: methods("SmolLM2-135M-Instruct, 1024 tokens, 8x, all methods", SMOL, 1024, 8, TEXTS[2:4]),
@@ -274,13 +277,18 @@ def write_section(section):
     path.write_text("\n".join(part.rstrip("\n") + "\n" for part in [INTRODUCTION, *others]))
 
 
-def main(names):
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--machine", default=f"{platform.machine()}, {os.cpu_count()} processors",
+                        help="what the sections say they were measured on")
+    parser.add_argument("section", nargs="*", metavar="SECTION", choices=[*SECTIONS, []],
+                        help=f"default: all of them, {', '.join(SECTIONS)}")
+    given = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
                             check=True).stdout.strip()
-    for name in names or SECTIONS:
-        measured_at = f"Measured at commit {commit}, {platform.machine()}, {os.cpu_count()} processors."
-        write_section(f"{SECTIONS[name]()}\n{measured_at}\n")
+    for name in given.section or SECTIONS:
+        write_section(f"{SECTIONS[name]()}\nMeasured at commit {commit}, {given.machine}.\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

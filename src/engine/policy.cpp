@@ -6,7 +6,7 @@ namespace kvfold {
 
 namespace {
 
-constexpr double kMostFolded = 0.75; // of the high-water mark: beyond it old folds are folded again
+constexpr double kMostFolded = 0.75; // of the room below the high-water mark: beyond it old folds are folded again
 constexpr double kRefold = 2;        // by this much
 constexpr size_t kLeastGain = 64, kLeastUrgentGain = 16; // cells
 
@@ -30,7 +30,10 @@ std::optional<FoldPlan> plan_fold(const SequenceLog& log, const Policy& policy, 
     const size_t least_gain = urgent ? kLeastUrgentGain : kLeastGain;
 
     const size_t newer = head + folded + fresh_after + tail; // cells after folding what is new
-    const double most = kMostFolded * policy.high_water * static_cast<double>(cells);
+    // Counted with the cells that are never folded, the room of a long system prompt was full at every fold.
+    const double mark = policy.high_water * static_cast<double>(cells);
+    const double never_folded = std::min(mark, static_cast<double>(head));
+    const double most = never_folded + kMostFolded * (mark - never_folded);
     const bool fits = folded == 0 || static_cast<double>(newer) <= most;
     if (fits && newer + least_gain <= before)
         return FoldPlan{exact_budget(before, newer, head + folded, tail), before, newer};

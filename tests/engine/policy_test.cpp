@@ -38,6 +38,14 @@ TEST(FoldPlan, AFoldThatFillsTheRoomIsFoldedAgain) {
     EXPECT_LT(plan->cells_after, 1000u);
 }
 
+TEST(FoldPlan, CellsThatAreNeverFoldedDoNotFillTheRoom) {
+    Policy policy;
+    policy.keep_first = 900;
+    const auto plan = plan_fold(log_of(4580, {900, 4000, 60}), policy, kCells, false);
+    ASSERT_TRUE(plan);
+    EXPECT_EQ(plan->budget.keep_first, 900 + 60);
+}
+
 TEST(FoldPlan, ShortSequencesAreLeftAlone) {
     EXPECT_FALSE(plan_fold(log_of(200), Policy{}, kCells, false));
     EXPECT_FALSE(plan_fold(log_of(320), Policy{}, kCells, false)); // 60 cells would become 7: not worth it
