@@ -1,4 +1,4 @@
-#include "study/sources.h"
+#include "study/snippets.h"
 
 #include <algorithm>
 #include <unordered_map>
@@ -48,7 +48,6 @@ class NgramModel {
 
 std::vector<Passage> pseudo_passages(TokenSpan text, llama_pos behind, size_t count,
                                      std::mt19937_64& rng) {
-    constexpr size_t kPassage = 256;
     const NgramModel model(text);
     std::vector<Passage> passages;
     for (size_t done = 0; done < count; done += kPassage) {

@@ -5,7 +5,6 @@
 namespace kvfold {
 
 std::vector<Passage> join_snippets(std::vector<TokenSpan> snippets, llama_pos behind, std::mt19937_64& rng) {
-    constexpr size_t kPassage = 256;
     shuffle_first(snippets, snippets.size(), rng);
     std::vector<Passage> passages;
     for (const TokenSpan snippet : snippets) {

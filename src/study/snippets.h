@@ -5,12 +5,14 @@
 
 namespace kvfold {
 
-// Tokens of a snippet. What is to be recalled is looked up after a few tokens of lead, and more places count for more
-// than longer ones; repeat loses by the same (docs/methods.md).
+// Tokens of a snippet. A few lead to a look-up, and more places count for more than longer ones; the samples of repeat are
+// better left long (docs/methods.md).
 inline constexpr size_t kReciteSnippet = 8, kRepeatSnippet = 64;
 
-// In another order, joined to passages behind the sequence: a prefill of one snippet costs nearly what one of 256
-// tokens does.
+// Tokens of a passage behind the sequence: a prefill of a few costs nearly what one of so many does.
+inline constexpr size_t kPassage = 256;
+
+// In another order, joined to passages of at most kPassage tokens behind the sequence.
 std::vector<Passage> join_snippets(std::vector<TokenSpan> snippets, llama_pos behind, std::mt19937_64& rng);
 
 } // namespace kvfold

@@ -125,6 +125,56 @@ TEST(RecitePassages, RestateRareWordsWhereTheTextOfTheTokensIsNotKnown) {
     EXPECT_TRUE(hold(passages, kRareWords));
 }
 
+// A text of pieces, a token for each different one.
+struct PiecedText {
+    Tokens tokens;
+    std::vector<std::string> pieces;
+
+    void append(const std::vector<std::string>& more) {
+        for (const std::string& piece : more) {
+            const auto found = std::find(pieces.begin(), pieces.end(), piece);
+            tokens.push_back(static_cast<llama_token>(found - pieces.begin()));
+            if (found == pieces.end()) pieces.push_back(piece);
+        }
+    }
+    bool recites(const Tokens& wanted) const {
+        std::mt19937_64 rng(1);
+        const Pieces say = [this](llama_token token) { return pieces[static_cast<size_t>(token)]; };
+        return hold(recite_passages(tokens, say, 1000, kReciteSnippet, rng), wanted);
+    }
+    Tokens find(const std::string& piece) const {
+        return {static_cast<llama_token>(std::find(pieces.begin(), pieces.end(), piece) - pieces.begin())};
+    }
+};
+
+// As rare as each other, and the first of equal snippets is taken: the second can only win as a name.
+TEST(RecitePassages, TakeACapitalForANameWhereNoSentenceBegins) {
+    const std::vector<std::string> sentence = {" and", " so", " on", " and", " so", " on", " and", " so", "."};
+    const std::vector<std::vector<std::string>> names = {{" and", " Vassmo"}, {"Vassmo"}}; // "example.Vassmo"
+    for (const std::vector<std::string>& name : names) {
+        PiecedText text;
+        for (int i = 0; i < 30; ++i) {
+            if (i == 10) text.append({" Then"});
+            text.append(sentence);
+            if (i == 20) text.append(name);
+        }
+        EXPECT_TRUE(text.recites(text.find(name.back()))) << name.front();
+        EXPECT_FALSE(text.recites(text.find(" Then"))) << name.front();
+    }
+}
+
+TEST(RecitePassages, TakeNoCapitalForANameWhereASentenceBegins) {
+    const std::vector<std::string> sentence = {" and", " so", " on", " and", " so", " on", " and", " so", "."};
+    PiecedText text;
+    for (int i = 0; i < 30; ++i) {
+        if (i == 10) text.append({" then"});
+        text.append(sentence);
+        if (i == 20) text.append({" Then"});
+    }
+    EXPECT_TRUE(text.recites(text.find(" then")));
+    EXPECT_FALSE(text.recites(text.find(" Then")));
+}
+
 TEST(RecitePassages, TakeSnippetsUntilTheCountIsReached) {
     const Tokens text = text_with_fact();
     std::mt19937_64 rng(1);
