@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the commands behind docs/results.md and writes it: about two hours on two idle cores.
+"""Runs the commands behind docs/results.md and writes it: hours on two cores.
 
     make build && eval "$(scripts/setup --print-env)" && export KVFOLD_MODEL_SMOL KVFOLD_MODEL_GEMMA
     bench/results.py             # every section
@@ -281,7 +281,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machine", default=f"{platform.machine()}, {os.cpu_count()} processors",
                         help="what the sections say they were measured on")
-    parser.add_argument("section", nargs="*", metavar="SECTION", choices=[*SECTIONS, []],
+    parser.add_argument("section", nargs="*", metavar="SECTION", choices=[*SECTIONS, []],  # []: none given
                         help=f"default: all of them, {', '.join(SECTIONS)}")
     given = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
