@@ -22,7 +22,7 @@ struct EvalOptions {
     std::vector<std::string> methods = {"keep_last", "select", "solver", "refine"};
     Budget budget; // its ratio: row by row
     std::vector<uint64_t> seeds = {1};
-    bool hindsight = false;
+    std::string hindsight; // empty = none
     JsonTarget json;
     std::string html; // a file; empty = none
     std::string command;
@@ -89,6 +89,12 @@ Result<std::vector<SuiteText>> read_texts(const LoadedModel& model, const EvalOp
     return texts;
 }
 
+// Empty: none.
+Hindsight hindsight_of(std::string_view name) {
+    if (name == "judged") return Hindsight::judged;
+    return name == "later" ? Hindsight::later : Hindsight::none;
+}
+
 // Model, texts and what is to be measured.
 Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& options) {
     SuiteRequest request;
@@ -100,7 +106,7 @@ Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& o
     request.eval.ratios = options.ratios;
     request.eval.caches = chosen_caches(options);
     KVFOLD_TRY(request.eval.methods, chosen_methods(options));
-    request.eval.hindsight = options.hindsight;
+    request.eval.hindsight = hindsight_of(options.hindsight);
     request.eval.compact.budget = options.budget;
     request.eval.compact.context = model.params;
     request.eval.compact.threads = model.threads();
@@ -117,7 +123,7 @@ Json describe(const EvalOptions& options, const LoadedModel& model, double prefi
             {"offsets", options.offsets},
             {"seeds", options.seeds},
             {"context", options.model.context},
-            {"hindsight", options.hindsight},
+            {"hindsight", options.hindsight.empty() ? Json() : Json(options.hindsight)},
             {"prefill_s", prefill_s},
             {"threads", model.threads()},
             {"cache_type_k", options.model.keys},
@@ -157,8 +163,9 @@ Status run_eval(const EvalOptions& options) {
     fmt::print(out, "{}, {} tokens of context\n\n", model.name, options.model.context);
     print_summary(out, summary);
     print_legend(out, prefill_s);
-    if (options.hindsight)
-        fmt::print(out, "With hindsight: methods have studied the very text that is judged. A bound, not a result.\n");
+    if (!options.hindsight.empty())
+        fmt::print(out, "With hindsight: methods have studied {}. A bound, not a result.\n",
+                   options.hindsight == "judged" ? "the very text that is judged" : "the text behind what is judged");
     Json json = describe(options, model, prefill_s);
     json.update(eval_json(summary, rows));
     if (!options.html.empty()) KVFOLD_CHECK(write_file(options.html, render_report(json)));
@@ -215,8 +222,11 @@ void add_eval(CLI::App& app, Command& chosen) {
     command->add_option("--seeds,--seed", options->seeds, "of the study and of made-up texts; default: 1")
         ->delimiter(',')
         ->option_text("N,...");
-    command->add_flag("--hindsight", options->hindsight,
-                      "let methods study what is judged: a bound, not a result");
+    command
+        ->add_option("--hindsight", options->hindsight,
+                     "let methods study what is judged, or the 512 tokens that come later: a bound, not a result")
+        ->check(CLI::IsMember({"judged", "later"}))
+        ->option_text("judged|later");
     add_json_option(*command, options->json);
     command->add_option("--html", options->html, "write a report with charts to FILE, one file that opens in any browser")
         ->option_text("FILE");

@@ -1,5 +1,7 @@
 #include "measure/task.h"
 
+#include <algorithm>
+
 namespace kvfold::tasks {
 
 namespace {
@@ -12,6 +14,8 @@ Result<Task> make(const TaskSource& source) {
     const auto context = source.text.first(source.context);
     Task task{"continuation", {context.begin(), context.end()}, {}};
     task.probes.push_back({{rest.front()}, {rest.begin() + 1, rest.end()}, /*depth=*/1});
+    const auto later = source.text.subspan(source.context + rest.size());
+    task.later.assign(later.begin(), later.begin() + static_cast<std::ptrdiff_t>(std::min(later.size(), kLaterTokens)));
     return task;
 }
 

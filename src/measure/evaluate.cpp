@@ -61,12 +61,22 @@ std::vector<std::vector<llama_token>> judged_tokens(std::span<const Task> tasks)
     return judged;
 }
 
-Status check_hindsight(const EvalRequest& request) {
-    if (!request.hindsight) return {};
-    for (const Method* method : request.methods) {
-        if (method->keep == Method::Keep::fit && !method->study.reads_text())
-            return fail(ErrorCode::invalid_argument, "method {} studies no text, so hindsight changes nothing for it",
-                        method->name);
+std::vector<std::vector<llama_token>> later_tokens(std::span<const Task> tasks) {
+    std::vector<std::vector<llama_token>> later;
+    for (const Task& task : tasks) {
+        if (!task.later.empty()) later.push_back(task.later);
+    }
+    return later;
+}
+
+std::vector<std::vector<llama_token>> foreseen_tokens(std::span<const Task> tasks, Hindsight hindsight) {
+    switch (hindsight) {
+    case Hindsight::none:
+        return {};
+    case Hindsight::judged:
+        return judged_tokens(tasks);
+    case Hindsight::later:
+        return later_tokens(tasks);
     }
     return {};
 }
@@ -79,7 +89,7 @@ class Measured {
     static Result<Measured> prefill(llama_model* model, std::span<const Task> tasks, const EvalCache& cache,
                                     const EvalRequest& request) {
         Measured measured(tasks, request.compact);
-        if (request.hindsight) measured.compact_.expected = judged_tokens(tasks);
+        measured.compact_.expected = foreseen_tokens(tasks, request.hindsight);
         size_t longest = 0, answer = 0;
         for (const Task& task : tasks) {
             for (const Probe& probe : task.probes) {
@@ -209,6 +219,20 @@ Status add_compacted(Measured& measured, const EvalCache& cache, double saved, c
 
 } // namespace
 
+Status check_hindsight(std::span<const Task> tasks, const EvalRequest& request) {
+    if (request.hindsight == Hindsight::none) return {};
+    if (foreseen_tokens(tasks, request.hindsight).empty())
+        return fail(ErrorCode::invalid_argument, "task {}: no text goes on behind what is judged, so there is nothing "
+                                                 "to study there; ask for continuation",
+                    tasks.front().name);
+    for (const Method* method : request.methods) {
+        if (method->keep == Method::Keep::fit && !method->study.reads_text())
+            return fail(ErrorCode::invalid_argument, "method {} studies no text, so hindsight changes nothing for it",
+                        method->name);
+    }
+    return {};
+}
+
 Result<std::vector<double>> savings_of_types(llama_model* model, const EvalRequest& request) {
     KVFOLD_TRY(const AttentionMap map, probe_attention(model, request.compact.context));
     const auto first = static_cast<double>(bytes_of_a_cell(map, request.caches.front()));
@@ -229,7 +253,7 @@ Result<std::vector<double>> savings_of_types(llama_model* model, const EvalReque
 Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> tasks, const EvalRequest& request) {
     KVFOLD_TRY(const std::vector<double> savings, savings_of_types(model, request));
     KVFOLD_CHECK(check_ratios(tasks.front().context.size(), request, savings));
-    KVFOLD_CHECK(check_hindsight(request));
+    KVFOLD_CHECK(check_hindsight(tasks, request));
 
     Rows rows(tasks);
     for (size_t i = 0; i < savings.size(); ++i) {

@@ -46,15 +46,26 @@ inline constexpr std::string_view kFullCache = "full";         // the cost of th
 inline constexpr std::string_view kNoiseFloor = "noise floor"; // the first cache with its cells in another order:
                                                                // what reading a cache back costs already
 
+// What methods study beside their own sources, to see what better queries could give.
+enum class Hindsight : uint8_t {
+    none,
+    judged, // what is judged: a bound for the cells and the fit
+    later,  // the text behind it: a bound for guessing what comes
+};
+
 struct EvalRequest {
     std::vector<EvalCache> caches = {{"f16"}};
     std::vector<double> ratios = {8}; // of bytes against the first cache, so that caches of all types cost the same
     std::vector<const Method*> methods;
-    bool hindsight = false; // methods study what is judged as well: a bound for what better queries could give
+    Hindsight hindsight = Hindsight::none;
     CompactRequest compact; // method, ratio, tokens, and of `context` sizes and types are set row by row;
                             // expected: by hindsight
     std::function<void(std::string_view)> step; // what is done now
 };
+
+// Fails with invalid_argument where hindsight would change nothing: for a method that studies no text, and for tasks
+// behind which no text goes on.
+Status check_hindsight(std::span<const Task> tasks, const EvalRequest& request);
 
 // How many times fewer bytes a cell takes in each cache of the request than in the first. Fails with
 // invalid_argument when one of them takes fewer than a ratio asks for without being compacted.

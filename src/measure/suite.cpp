@@ -50,6 +50,7 @@ Result<std::vector<Sitting>> plan_sittings(const llama_model* model, const Suite
         (kind->needs_text ? reading : inventing).push_back(kind);
         behind = std::max(behind, kind->text_behind);
     }
+    if (request.eval.hindsight == Hindsight::later) behind += kLaterTokens;
     std::vector<Sitting> sittings;
     for (const uint64_t seed : request.seeds) {
         for (const SuiteText& text : request.texts) {
@@ -86,9 +87,11 @@ EvalRequest for_run(const SuiteRequest& request, uint64_t seed, std::string wher
 Result<std::vector<SuiteRow>> run_suite(llama_model* model, const SuiteRequest& request) {
     const bool chats = std::ranges::find(request.kinds, &tasks::chat) != request.kinds.end();
     if (chats) KVFOLD_CHECK(check_chat(model, request.context));
-    if (chats && request.eval.hindsight)
+    if (chats && request.eval.hindsight != Hindsight::none)
         return fail(ErrorCode::invalid_argument, "the chat is folded while it is said: no hindsight; leave it out");
     KVFOLD_TRY(const std::vector<Sitting> sittings, plan_sittings(model, request));
+    for (const Sitting& sitting : sittings)
+        KVFOLD_CHECK(check_hindsight(sitting.tasks, request.eval));
     std::vector<SuiteRow> all;
     for (const Sitting& sitting : sittings) {
         const std::string where = sitting.text.empty() ? sitting.tasks.front().name : sitting.text;

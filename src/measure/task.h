@@ -25,11 +25,14 @@ inline void append(std::vector<llama_token>& tokens, const std::vector<llama_tok
     tokens.insert(tokens.end(), more.begin(), more.end());
 }
 
+inline constexpr size_t kLaterTokens = 512; // a passage
+
 struct Task {
     std::string name;
     std::vector<llama_token> context; // what the cache holds
     std::vector<Probe> probes;
-    bool by_depth = false; // whether the depth of a probe matters
+    bool by_depth = false;               // whether the depth of a probe matters
+    std::vector<llama_token> later = {}; // how the text goes on behind what is judged: at most kLaterTokens
 };
 
 // What a task is made of. The same source makes the same task.

@@ -39,14 +39,14 @@ class Measures(CommandTest):
 
     def test_eval_keeps_what_it_is_told_to_and_says_when_it_had_hindsight(self):
         shown, report = self.eval("-f", TEXTS / "manual.txt", "-c", 256, "--methods", "select", "--ratios", "4",
-                                  "--keep-first", 10, "--keep-last", 6, "--hindsight")
+                                  "--keep-first", 10, "--keep-last", 6, "--hindsight", "judged")
         select = report["runs"][1]
         self.assertAlmostEqual(sum(select["layers"][0]["kept"]), 64 - 10 - 6)
-        self.assertTrue(report["hindsight"])
+        self.assertEqual(report["hindsight"], "judged")
         self.assertIn("A bound, not a result", shown)
         _, report = self.eval("-f", TEXTS / "manual.txt", "-c", 256, "--methods", "select", "--ratios", "4",
                               "--keep-first", 10, "--keep-last", 6)
-        self.assertFalse(report["hindsight"])
+        self.assertIsNone(report["hindsight"])
         self.assertGreater(report["runs"][1]["kl"], select["kl"])
 
     def test_eval_writes_its_document_as_a_report_too(self):

@@ -1,6 +1,9 @@
 // Evaluation on a real model: what must come out whatever the figures are.
 #include "measure/model_text.h"
 
+#include <algorithm>
+#include <map>
+
 namespace kvfold {
 namespace {
 
@@ -57,7 +60,7 @@ TEST_F(Evaluate, ProbesDoNotSeeEachOther) {
 TEST_F(Evaluate, HindsightIsRefusedWhereItWouldDoNothing) {
     const Task task = testing::task_of(tasks::continuation, model_.get(), text_, 400);
     EvalRequest request = testing::request_with({&methods::generation}, 8);
-    request.hindsight = true;
+    request.hindsight = Hindsight::judged;
     const auto rows = evaluate(model_.get(), {&task, 1}, request);
     ASSERT_FALSE(rows);
     EXPECT_NE(rows.error().message.find("method generation studies no text"), std::string::npos);
@@ -65,10 +68,43 @@ TEST_F(Evaluate, HindsightIsRefusedWhereItWouldDoNothing) {
     suite.kinds = {&tasks::chat};
     suite.context = 768;
     suite.eval = testing::request_with({&methods::keep_last}, 8);
-    suite.eval.hindsight = true;
+    suite.eval.hindsight = Hindsight::judged;
     const auto chat = run_suite(model_.get(), suite);
     ASSERT_FALSE(chat);
     EXPECT_NE(chat.error().message.find("no hindsight"), std::string::npos) << chat.error().message;
+}
+
+TEST_F(Evaluate, HindsightOfWhatComesLaterIsNotThatOfWhatIsJudged) {
+    const auto text = testing::filler_tokens(model_.get(), 400 + 1 + 256 + kLaterTokens);
+    const Task task = testing::task_of(tasks::continuation, model_.get(), text, 400);
+    ASSERT_EQ(task.later.size(), kLaterTokens);
+    EXPECT_TRUE(std::ranges::equal(task.later, std::span(text).last(kLaterTokens)));
+    std::map<Hindsight, double> kl;
+    for (const Hindsight hindsight : {Hindsight::none, Hindsight::judged, Hindsight::later}) {
+        EvalRequest request = testing::request_with({&methods::solver}, 8);
+        request.hindsight = hindsight;
+        const auto rows = evaluate(model_.get(), {&task, 1}, request);
+        ASSERT_TRUE(rows) << rows.error().message;
+        kl[hindsight] = rows->back().score.kl;
+    }
+    EXPECT_LT(kl[Hindsight::judged], kl[Hindsight::none]);
+    EXPECT_LT(kl[Hindsight::judged], kl[Hindsight::later]);
+    EXPECT_NE(kl[Hindsight::later], kl[Hindsight::none]);
+}
+
+TEST_F(Evaluate, HindsightOfWhatComesLaterNeedsATextThatGoesOn) {
+    SuiteRequest suite;
+    suite.kinds = {&tasks::continuation, &tasks::questions};
+    suite.texts = {{"a text", testing::filler_tokens(model_.get(), 1200)}};
+    suite.context = 400;
+    suite.eval = testing::request_with({&methods::select}, 8);
+    suite.eval.hindsight = Hindsight::later;
+    bool started = false;
+    suite.eval.step = [&](std::string_view) { started = true; };
+    const auto rows = run_suite(model_.get(), suite);
+    ASSERT_FALSE(rows);
+    EXPECT_FALSE(started);
+    EXPECT_NE(rows.error().message.find("task questions: no text goes on"), std::string::npos) << rows.error().message;
 }
 
 TEST_F(Evaluate, WhatCannotBeReachedIsRefusedBeforeThePrefill) {
