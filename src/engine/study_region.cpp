@@ -42,8 +42,9 @@ std::vector<Passage> passages_of_text(const llama_model* model, const AttentionM
                                       const CompactRequest& request, std::mt19937_64& rng) {
     const Pieces pieces = [model](llama_token token) { return detokenize(model, {&token, 1}); };
     const CanGoBack can = map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
+    const FoldSize fold{cells_to_study(regions), regions.folded};
     std::vector<Passage> passages =
-        plan_passages(request.method->study, request.tokens, cells_to_study(regions), can, pieces, rng);
+        plan_passages(request.method->study, request.tokens, fold, can, pieces, rng);
     const auto behind = static_cast<llama_pos>(request.tokens.size());
     for (const std::vector<llama_token>& tokens : request.expected)
         passages.push_back({tokens, behind});

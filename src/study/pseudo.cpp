@@ -1,4 +1,4 @@
-#include "study/snippets.h"
+#include "study/sources.h"
 
 #include <algorithm>
 #include <unordered_map>

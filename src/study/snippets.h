@@ -9,9 +9,6 @@ namespace kvfold {
 // better left long (docs/methods.md).
 inline constexpr size_t kReciteSnippet = 8, kRepeatSnippet = 64;
 
-// Tokens of a passage behind the sequence: a prefill of a few costs nearly what one of so many does.
-inline constexpr size_t kPassage = 256;
-
 // In another order, joined to passages of at most kPassage tokens behind the sequence.
 std::vector<Passage> join_snippets(std::vector<TokenSpan> snippets, llama_pos behind, std::mt19937_64& rng);
 

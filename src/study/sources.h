@@ -48,6 +48,9 @@ std::vector<Passage> recite_passages(TokenSpan text, const Pieces& pieces, llama
 // The whole context from its start. Weak: early queries look at early positions only.
 std::vector<Passage> prefill_passages(TokenSpan context);
 
+// Tokens of a passage behind the sequence: a prefill of a few costs nearly what one of so many does.
+constexpr size_t kPassage = 256;
+
 // Longest passage that the sources above put behind the sequence: cells the scratch context must spare.
 constexpr size_t kLongestPassage = 512;
 

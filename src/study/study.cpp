@@ -14,9 +14,19 @@ std::vector<llama_token> text_of(TokenSpan context) {
     return text;
 }
 
+// Places that are asked for and cannot all be kept crowd out the rest: without this bound 32x had 8 % more KL, and 8x
+// is where it begins to bind.
+constexpr float kPlacesACell = 1.25f;
+
+size_t tokens_of(const StudyPlan::Part& part, const StudyPlan& plan, FoldSize fold) {
+    const size_t count = plan.tokens_for(part.share, fold.cells);
+    if (part.source != Source::repeat && part.source != Source::recite) return count;
+    return std::clamp<size_t>(static_cast<size_t>(kPlacesACell * static_cast<float>(fold.kept)), 1, count);
+}
+
 } // namespace
 
-std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, size_t cells, CanGoBack can,
+std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, FoldSize fold, CanGoBack can,
                                    const Pieces& pieces, std::mt19937_64& rng) {
     const std::vector<llama_token> text = text_of(context);
     const auto behind = static_cast<llama_pos>(context.size());
@@ -43,7 +53,7 @@ std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, siz
     };
     std::vector<Passage> passages;
     for (const StudyPlan::Part& part : plan.parts) {
-        for (Passage& passage : passages_of(part.source, plan.tokens_for(part.share, cells)))
+        for (Passage& passage : passages_of(part.source, tokens_of(part, plan, fold)))
             passages.push_back(std::move(passage));
     }
     return passages;

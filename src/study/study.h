@@ -38,13 +38,19 @@ struct StudyPlan {
     }
 };
 
+struct FoldSize {
+    size_t cells; // what the shares of a plan are shares of
+    size_t kept;  // cells that they become
+};
+
 // A recurrent state cannot go back to an earlier token.
 enum class CanGoBack : bool { no, yes };
 
-// The passages of all parts of a plan, drafts excepted, for a fold of `cells` cells. Seeded: the same seed
-// gives the same passages. Where the model cannot go back, the newest tokens (`tail`) are read again behind the
-// sequence instead of where they stand. pieces: what tokens say, for Source::recite. REQUIRES: two tokens of text in the context.
-std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, size_t cells, CanGoBack can,
+// The passages of all parts of a plan, drafts excepted. Repeat and recite, which ask for single places, have at most 5/4
+// tokens for each cell that is kept, whatever their share. Seeded: the same seed gives the same passages. Where the model
+// cannot go back, the newest tokens (`tail`) are read again behind the sequence instead of where they stand. pieces: what
+// tokens say, for Source::recite. REQUIRES: two tokens of text in the context.
+std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, FoldSize fold, CanGoBack can,
                                    const Pieces& pieces, std::mt19937_64& rng);
 
 // Tokens in all passages: rows the tap must have room for.

@@ -323,11 +323,29 @@ TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
 
     const Tokens context = text_like(800);
     std::mt19937_64 rng(1), same(1), other(2);
-    const auto passages = plan_passages(plan, context, context.size(), CanGoBack::yes, no_pieces, rng);
+    constexpr FoldSize all{800, 800};
+    const auto passages = plan_passages(plan, context, all, CanGoBack::yes, no_pieces, rng);
     EXPECT_EQ(count_tokens(passages), 300);
     EXPECT_EQ(passages.front().tokens.size(), 100u);
-    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, context.size(), CanGoBack::yes, no_pieces, same)));
-    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, context.size(), CanGoBack::yes, no_pieces, other)));
+    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, all, CanGoBack::yes, no_pieces, same)));
+    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, all, CanGoBack::yes, no_pieces, other)));
+}
+
+TEST(StudyPlan, AsksForFewPlacesWhenFewCellsAreKept) {
+    const Tokens context = text_like(800);
+    const auto tokens_of = [&](Source source, size_t kept) {
+        const StudyPlan plan{.parts = {{source, 0.25f}}};
+        std::mt19937_64 rng(1);
+        return count_tokens(plan_passages(plan, context, {800, kept}, CanGoBack::yes, no_pieces, rng));
+    };
+    for (const Source source : {Source::repeat, Source::recite}) {
+        EXPECT_EQ(tokens_of(source, 400), 200); // the share
+        EXPECT_EQ(tokens_of(source, 160), 200); // 5/4 of what is kept, as much
+        EXPECT_EQ(tokens_of(source, 64), 80);
+        EXPECT_GT(tokens_of(source, 0), 0); // dropped, not folded
+    }
+    for (const Source source : {Source::tail, Source::pseudo})
+        EXPECT_EQ(tokens_of(source, 64), 200);
 }
 
 TEST(Studies, AreAppendedRowByRow) {
@@ -346,7 +364,7 @@ TEST(Passages, LeaveOutPositionsWithoutText) {
     std::mt19937_64 rng(5);
     const StudyPlan plan{
         .parts = {{Source::tail, 0.2f}, {Source::pseudo, 0.2f}, {Source::repeat, 0.2f}}};
-    for (const Passage& passage : plan_passages(plan, context, 700, CanGoBack::yes, no_pieces, rng)) {
+    for (const Passage& passage : plan_passages(plan, context, {700, 700}, CanGoBack::yes, no_pieces, rng)) {
         EXPECT_EQ(std::count(passage.tokens.begin(), passage.tokens.end(), LLAMA_TOKEN_NULL), 0);
         const auto end = passage.first_pos + static_cast<llama_pos>(passage.tokens.size());
         EXPECT_TRUE(passage.first_pos == 700 || end == 700) << passage.first_pos;
@@ -358,7 +376,7 @@ TEST(Passages, StandBehindTheSequenceWhereTheModelCannotGoBack) {
     const StudyPlan plan{.parts = {{Source::tail, 0.1f}, {Source::repeat, 0.1f}}};
     for (const CanGoBack can : {CanGoBack::no, CanGoBack::yes}) {
         std::mt19937_64 rng(5);
-        const auto passages = plan_passages(plan, context, context.size(), can, no_pieces, rng);
+        const auto passages = plan_passages(plan, context, {700, 700}, can, no_pieces, rng);
         EXPECT_EQ(passages.front().tokens, Tokens(context.end() - 70, context.end()));
         EXPECT_EQ(passages.front().first_pos, can == CanGoBack::no ? 700 : 630);
         EXPECT_EQ(passages.back().first_pos, 700);
