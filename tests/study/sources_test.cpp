@@ -332,20 +332,20 @@ TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
 }
 
 TEST(StudyPlan, AsksForFewPlacesWhenFewCellsAreKept) {
-    const Tokens context = text_like(800);
+    const Tokens context = text_like(1024);
     const auto tokens_of = [&](Source source, size_t kept) {
         const StudyPlan plan{.parts = {{source, 0.25f}}};
         std::mt19937_64 rng(1);
-        return count_tokens(plan_passages(plan, context, {800, kept}, CanGoBack::yes, no_pieces, rng));
+        return count_tokens(plan_passages(plan, context, {1024, kept}, CanGoBack::yes, no_pieces, rng));
     };
     for (const Source source : {Source::repeat, Source::recite}) {
-        EXPECT_EQ(tokens_of(source, 400), 200); // the share
-        EXPECT_EQ(tokens_of(source, 160), 200); // 5/4 of what is kept, as much
+        EXPECT_EQ(tokens_of(source, 512), 256); // the share
+        EXPECT_EQ(tokens_of(source, 205), 256); // 5/4 of what is kept, as much
         EXPECT_EQ(tokens_of(source, 64), 80);
         EXPECT_GT(tokens_of(source, 0), 0); // dropped, not folded
     }
     for (const Source source : {Source::tail, Source::pseudo})
-        EXPECT_EQ(tokens_of(source, 64), 200);
+        EXPECT_EQ(tokens_of(source, 64), 256);
 }
 
 TEST(Studies, AreAppendedRowByRow) {
