@@ -240,7 +240,7 @@ SECTIONS = {
                                                       SMOL, 2048, ratio, PRESETS, hindsight="judged")
        for ratio in (4, 8, 32)},
     "later_4x": lambda: quality("SmolLM2-135M-Instruct, 2048 tokens, 4x, knowing how the text goes on behind what is judged",
-                                SMOL, 2048, 4, PRESETS, hindsight="later"),
+                                SMOL, 2048, 4, ["keep_last", "omp_refine"], hindsight="later"),
     "quality_gemma": lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, 8, PRESETS,
                                      TEXTS[:5], seeds=(1,)),
     "methods": lambda: methods("SmolLM2-135M-Instruct, 1024 tokens, 8x, all methods", SMOL, 1024, 8, TEXTS[2:4]),

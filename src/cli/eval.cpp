@@ -136,8 +136,9 @@ void print_legend(FILE* out, double prefill_s) {
     fmt::print(out,
                "KL: of the next token against the full cache, in nats. top-1: the same most likely token. dNLL: how\n"
                "much worse the text or answer is predicted, in nats a token. exact: answers whose every token is the\n"
-               "most likely one. Noise floor: the full cache with its cells in another order. Prefill took {:.1f} s.\n",
-               prefill_s);
+               "most likely one. Noise floor: the full cache with its cells in another order.");
+    if (prefill_s > 0) fmt::print(out, " Prefill took {:.1f} s.", prefill_s); // a chat is read turn by turn
+    fmt::print(out, "\n");
 }
 
 Status run_eval(const EvalOptions& options) {

@@ -17,9 +17,21 @@ struct Block {
     bool has_runs, has_answers;
 };
 
-Table make_table(FILE* out, const Block& block) {
+// The caches that are no method's stand in parentheses.
+std::string shown_method(const EvalRow& row) {
+    return row.method == kNoiseFloor || row.method == kFullCache ? "(" + row.method + ")" : row.method;
+}
+
+Table::Column method_column(std::span<const SummaryRow> rows, std::string_view title) {
+    int width = 15;
+    for (const SummaryRow& row : rows)
+        width = std::max(width, static_cast<int>(shown_method(row.mean).size()));
+    return {std::string(title), width, true};
+}
+
+Table make_table(FILE* out, const Block& block, std::span<const SummaryRow> rows) {
     std::vector<Table::Column> columns = {
-        {"method", 15, true}, {"cache", 5, true}, {"ratio", 5}, {"cells", 6}, {"KL", 7}};
+        method_column(rows, "method"), {"cache", 5, true}, {"ratio", 5}, {"cells", 6}, {"KL", 7}};
     if (block.has_runs) columns.push_back({"min - max", 15});
     columns.push_back({"top-1", 6});
     columns.push_back({"dNLL", 7});
@@ -35,7 +47,7 @@ std::string percent(double share) { return fmt::format("{:.1f}%", 100 * share); 
 void print_row(const Table& table, const Block& block, const SummaryRow& row) {
     const EvalRow& mean = row.mean;
     const bool compacts = mean.method != kNoiseFloor && mean.method != kFullCache;
-    std::vector<std::string> cells = {compacts ? mean.method : "(" + mean.method + ")", mean.cache,
+    std::vector<std::string> cells = {shown_method(mean), mean.cache,
                                       fmt::format("{:.3g}x", mean.ratio), std::to_string(mean.report.cells_after),
                                       fmt::format("{:.4f}", mean.score.kl)};
     if (block.has_runs) cells.push_back(fmt::format("{:.4f} - {:.4f}", row.kl_min, row.kl_max));
@@ -53,13 +65,13 @@ void print_row(const Table& table, const Block& block, const SummaryRow& row) {
 // A line a cache: one figure of every round.
 template <class Figure>
 void print_rounds(FILE* out, std::span<const SummaryRow> rows, std::string_view title, Figure figure) {
-    std::vector<Table::Column> columns = {{std::string(title), 15, true}, {"cache", 5, true}, {"ratio", 5}};
+    std::vector<Table::Column> columns = {method_column(rows, title), {"cache", 5, true}, {"ratio", 5}};
     for (const RoundScore& round : rows.front().mean.rounds)
         columns.push_back({std::to_string(round.round), 5});
     const Table table(out, columns);
     table.print_header();
     for (const SummaryRow& row : rows) {
-        std::vector<std::string> cells = {row.mean.method, row.mean.cache, fmt::format("{:.3g}x", row.mean.ratio)};
+        std::vector<std::string> cells = {shown_method(row.mean), row.mean.cache, fmt::format("{:.3g}x", row.mean.ratio)};
         for (const RoundScore& round : row.mean.rounds)
             cells.push_back(figure(round));
         table.print_row(cells);
@@ -94,7 +106,7 @@ void print_block(FILE* out, std::span<const SummaryRow> rows) {
     if (block.has_answers)
         fmt::print(out, "; the full cache answers {} of {} exactly", percent(score.exact_full), score.answers);
     fmt::print(out, "\n");
-    const Table table = make_table(out, block);
+    const Table table = make_table(out, block, rows);
     table.print_header();
     for (const SummaryRow& row : rows)
         if (row.mean.method != kNoiseFloor) print_row(table, block, row);
