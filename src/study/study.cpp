@@ -14,8 +14,7 @@ std::vector<llama_token> text_of(TokenSpan context) {
     return text;
 }
 
-// Places that are asked for and cannot all be kept crowd out the rest: without this bound 32x had 8 % more KL, and 8x
-// is where it begins to bind.
+// Places that are asked for and cannot all be kept crowd out the rest (docs/methods.md). Up to 8x this does not bind.
 constexpr float kPlacesACell = 1.25f;
 
 size_t tokens_of(const StudyPlan::Part& part, const StudyPlan& plan, FoldSize fold) {
