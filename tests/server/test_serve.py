@@ -86,14 +86,24 @@ class LongerThanTheCells:
 
     def test_a_changed_history_is_answered_as_by_a_server_that_reads_it_anew(self):
         prompt = words("manual", 0, 900)
-        changed = words("manual", 0, 250) + " The rest was lost. What"
+        end = " The rest was lost. What"
+        changed = words("manual", 0, 250) + end
         with self.folding_server() as server:
             server.complete(prompt, 4)
             self.assertGreaterEqual(self.folds(server), 1)
             answer = server.complete(changed, 8)
             self.assertEqual(answer["timings"]["predicted_n"], 8)
         with self.server(kvfold=None) as server:
-            self.assertEqual(server.complete(changed, 8)["content"], answer["content"])
+            self.assert_same_until_a_tie(answer, server.complete(changed, 8))
+            with self.assertRaises(AssertionError):  # broken twin: the history is gone
+                self.assert_same_until_a_tie(answer, server.complete(end, 8))
+
+    def assert_same_until_a_tie(self, actual, expected):
+        """Batches cut elsewhere round otherwise, so greedy answers may part, but only where two tokens are as likely."""
+        for one, other in zip(actual["completion_probabilities"], expected["completion_probabilities"], strict=True):
+            self.assertAlmostEqual(one["logprob"], other["logprob"], delta=0.3)
+            if one["id"] != other["id"]:
+                break
 
 
 class ServeSmol(LongerThanTheCells, ServeTest):
