@@ -38,7 +38,7 @@ class CommandTest(unittest.TestCase):
         return [needed("KVFOLD_BIN"), *map(str, arguments)]
 
     def run_command(self, *arguments, **options):
-        return subprocess.run(self.argv(*arguments), cwd=self.folder, text=True, capture_output=True, timeout=300, **options)
+        return subprocess.run(self.argv(*arguments), cwd=self.folder, text=True, capture_output=True, timeout=900, **options)
 
     def succeed(self, *arguments, **options):
         done = self.run_command(*arguments, **options)
