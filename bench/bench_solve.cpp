@@ -1,6 +1,7 @@
 // Milliseconds of attention matching for one head, whole and by stage, on one core.
 //   bench_solve --benchmark_repetitions=5 --benchmark_format=json
 // Before a size is timed its result is verified: the solver must beat plain selection on it.
+#include "method/method.h"
 #include "reference/synthetic_head.h"
 #include "solve/attention.h"
 #include "solve/bias.h"
@@ -23,9 +24,6 @@ struct Size {
     Index cells, kept, queries;
     auto operator<=>(const Size&) const = default;
 };
-constexpr SolvePlan kSelect = {.fit_bias = false, .fit_values = false};
-constexpr SolvePlan kOmp = {.pursued = 1};
-constexpr SolvePlan kRefine = {.refine_steps = 36, .pursued = 0.25f}; // as method refine
 // What method refine solves for a head of SmolLM2: 2048 tokens at 8x and 4x, 6144 at 8x.
 constexpr Size kSizes[] = {{1980, 188, 3072}, {1980, 444, 3072}, {6076, 700, 4096}};
 
@@ -41,11 +39,11 @@ struct Stages {
 
 std::string verify(const HeadProblem& problem, Index kept) {
     const auto solved = solve_head(problem, {}, {.kept = kept});
-    const auto selected = solve_head(problem, kSelect, {.kept = kept});
+    const auto selected = solve_head(problem, methods::select.solve, {.kept = kept});
     if (!solved) return solved.error().message;
     if (!selected) return selected.error().message;
-    const auto pursued = solve_head(problem, kOmp, {.kept = kept});
-    const auto refined = solve_head(problem, kRefine, {.kept = kept});
+    const auto pursued = solve_head(problem, methods::omp.solve, {.kept = kept});
+    const auto refined = solve_head(problem, methods::refine.solve, {.kept = kept});
     if (!pursued) return pursued.error().message;
     if (!refined) return refined.error().message;
     if (pursued->output_error > solved->output_error) return "the pursuit does not beat the RMS score";
@@ -101,13 +99,13 @@ void register_all() {
         benchmark::DoNotOptimize(solve_head(s.head.problem(), {}, {.kept = kept}));
     });
     time_stage("solve_head_omp", [](Stages& s, Index kept) {
-        benchmark::DoNotOptimize(solve_head(s.head.problem(), kOmp, {.kept = kept}));
+        benchmark::DoNotOptimize(solve_head(s.head.problem(), methods::omp.solve, {.kept = kept}));
     });
     time_stage("solve_head_refine", [](Stages& s, Index kept) {
-        benchmark::DoNotOptimize(solve_head(s.head.problem(), kRefine, {.kept = kept}));
+        benchmark::DoNotOptimize(solve_head(s.head.problem(), methods::refine.solve, {.kept = kept}));
     });
     time_stage("select_only", [](Stages& s, Index kept) {
-        benchmark::DoNotOptimize(solve_head(s.head.problem(), kSelect, {.kept = kept}));
+        benchmark::DoNotOptimize(solve_head(s.head.problem(), methods::select.solve, {.kept = kept}));
     });
     time_stage("attend_all",
                [](Stages& s, Index) { benchmark::DoNotOptimize(attend_all(s.head.problem())); });
@@ -126,7 +124,8 @@ void register_all() {
     });
     time_stage("refine_keys", [](Stages& s, Index) {
         Matrix keys = s.folded;
-        benchmark::DoNotOptimize(refine_keys(s.head.problem(), s.full, s.values, kRefine.refine_steps, keys));
+        const int steps = methods::refine.solve.refine_steps;
+        benchmark::DoNotOptimize(refine_keys(s.head.problem(), s.full, s.values, steps, keys));
     });
     time_stage("attend_compact", [](Stages& s, Index) {
         benchmark::DoNotOptimize(attend_compact(s.head.problem(), s.folded));
