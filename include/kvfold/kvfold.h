@@ -65,7 +65,7 @@ typedef struct kvfold_compact_params {
     const char * method;     /* a name from kvfold_method_name; NULL = the default method */
     double       ratio;      /* cells before / cells after over the whole sequence; >= 1; default 8 */
     int32_t      keep_first; /* first cells kept verbatim (sinks, system prompt); >= 1; default 4 */
-    int32_t      keep_last;  /* newest cells kept verbatim; >= 0; default -1: 64, or a quarter of the budget */
+    int32_t      keep_last;  /* newest cells kept verbatim; >= 0; default -1: 32, or an eighth of the budget */
     uint64_t     seed;       /* of the study; the same seed gives the same cache; default 1 */
     /* How the context was created, for RoPE scaling and the like; NULL = llama_context_default_params(). */
     const struct llama_context_params * context_params;

@@ -83,7 +83,7 @@ Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Met
     if (keep == Method::Keep::newest) return split(order, head, 0, left, std::move(pinned));
     if (keep == Method::Keep::oldest) return split(order, head + left - 1, 0, 1, std::move(pinned));
     const size_t tail =
-        budget.keep_last >= 0 ? static_cast<size_t>(budget.keep_last) : std::min<size_t>(64, left / 4);
+        budget.keep_last >= 0 ? static_cast<size_t>(budget.keep_last) : std::min<size_t>(32, left / 8);
     if (tail >= left)
         return fail(ErrorCode::invalid_argument,
                     "ratio {} leaves {} of {} cells, no room beside keep_first {} and keep_last "

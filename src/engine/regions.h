@@ -13,7 +13,7 @@ namespace kvfold {
 struct Budget {
     double ratio = 8;   // cells before / cells after over the whole sequence, head and tail included; >= 1
     int keep_first = 4; // cells of the head, attention sinks and what the caller pins; >= 1
-    int keep_last = -1; // cells of the tail; -1 = 64, or a quarter of what is left when that is less
+    int keep_last = -1; // cells of the tail; -1 = 32, or an eighth of what is left when that is less
 };
 
 // The budget that makes exactly `after` cells of `before`. What is new of a sequence is folded with a head

@@ -45,7 +45,7 @@ inline const StudyPlan solver_study = {
               {Source::recite, 0.09375f}}};
 
 // What refine solves, likewise.
-inline const SolvePlan refine_solve = {.refine_steps = 36, .pursued = 0.25f};
+inline const SolvePlan refine_solve = {.refine_steps = 12, .pursued = 0.25f};
 
 constexpr size_t kDefaultChunk = 1024; // as much as a study of a few hundred tokens can ask about
 

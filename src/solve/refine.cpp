@@ -14,11 +14,13 @@
 namespace kvfold {
 namespace {
 
-constexpr Index kBatch = 256;
+constexpr Index kBatch = 512;
+constexpr Index kManyCells = 448; // whose steps are not multiplied
 // What the first step may change a typical logit by. In units of the keys instead, the same rate was right
 // for one model and too large for another, whose keys are longer and whose queries are shorter.
 constexpr float kRate = 0.2f;
-constexpr float kLastRate = 0.1f; // of the first rate
+constexpr float kValueRate = 0.02f; // what the first step may change a typical value by
+constexpr float kLastRate = 0.1f;   // of the first rate
 
 // Batches of queries in a shuffled order that starts anew when it is used up.
 class Batches {
@@ -68,13 +70,13 @@ class Adam {
   public:
     Adam(Index rows, Index cols) : mean_(Matrix::Zero(rows, cols)), square_(Matrix::Zero(rows, cols)) {}
 
-    void step(const Matrix& gradient, float rate, Matrix& keys) {
+    void step(const Matrix& gradient, float rate, Matrix& rows) {
         ++steps_;
         mean_ += (1 - kMeanDecay) * (gradient - mean_);
         square_ += (1 - kSquareDecay) * (gradient.cwiseAbs2() - square_);
         const float mean_bias = 1 - std::pow(kMeanDecay, static_cast<float>(steps_));
         const float square_bias = 1 - std::pow(kSquareDecay, static_cast<float>(steps_));
-        keys.array() -= rate / mean_bias * mean_.array() / ((square_.array() / square_bias).sqrt() + kTiny);
+        rows.array() -= rate / mean_bias * mean_.array() / ((square_.array() / square_bias).sqrt() + kTiny);
     }
 
   private:
@@ -95,6 +97,14 @@ Result<Fit> fit_all(const HeadProblem& problem, const FullAttention& full, const
     KVFOLD_CHECK(fit_values(compact.probabilities, full.output, values));
     const double loss = matching_loss(full, compact, values);
     return Fit{std::move(values), loss};
+}
+
+float root_mean_square(const MatrixView& rows) {
+    return std::sqrt(rows.squaredNorm() / static_cast<float>(rows.size()));
+}
+
+Index steps_for(int steps, Index cells) {
+    return std::max<Index>(steps, steps * kManyCells / cells);
 }
 
 } // namespace
@@ -121,8 +131,12 @@ RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matri
     }
     Matrix error = -batch.output;
     error.noalias() += weights * values;
+    RefineLoss result;
+    result.loss = (error.squaredNorm() / batch.mean_square + kMassWeight * mass_error.squaredNorm()) / count;
+    error *= 2 / (count * batch.mean_square);
+    result.values.noalias() = weights.transpose() * error;
     Matrix gradient(weights.rows(), weights.cols()); // G, then dS
-    gradient.noalias() = (2 / (count * batch.mean_square) * error) * values.transpose();
+    gradient.noalias() = error * values.transpose();
     for (Index i = 0; i < weights.rows(); ++i) {
         const float mean = weights.row(i).dot(gradient.row(i));
         const float mass = 2 * kMassWeight / count * mass_error[i];
@@ -130,29 +144,28 @@ RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matri
     }
     if (batch.softcap > 0) gradient.array() *= slope.array();
 
-    RefineLoss result;
-    result.loss = (error.squaredNorm() / batch.mean_square + kMassWeight * mass_error.squaredNorm()) / count;
-    result.gradient.noalias() = gradient.transpose() * queries;
+    result.keys.noalias() = gradient.transpose() * queries;
     return result;
 }
 
 Status refine_keys(const HeadProblem& problem, const FullAttention& full, const Matrix& values, int steps,
                    Matrix& keys) {
-    Batches batches(problem, full);
-    KVFOLD_TRY(const Fit fit, fit_all(problem, full, keys, values));
+    KVFOLD_TRY(Fit fit, fit_all(problem, full, keys, values));
     const double before = fit.loss;
-    const float query = std::sqrt(problem.queries.squaredNorm() / static_cast<float>(problem.queries.rows()));
-    const float rate = kRate / std::max(problem.scale * query, std::numeric_limits<float>::min());
+    const float query = root_mean_square(problem.queries) * std::sqrt(static_cast<float>(problem.queries.cols()));
+    const float key_rate = kRate / std::max(problem.scale * query, std::numeric_limits<float>::min());
+    const float value_rate = kValueRate * root_mean_square(fit.values);
     Matrix refined = keys;
-    Adam adam(keys.rows(), keys.cols());
-    for (int step = 0; step < steps; ++step) {
-        const float done = static_cast<float>(step) / static_cast<float>(steps);
-        adam.step(refine_loss(batches.draw(), refined, fit.values).gradient,
-                  rate * (1 - (1 - kLastRate) * done), refined);
+    Adam key_adam(keys.rows(), keys.cols()), value_adam(values.rows(), values.cols());
+    Batches batches(problem, full);
+    const Index count = steps_for(steps, keys.rows());
+    for (Index step = 0; step < count; ++step) {
+        const float left = 1 - (1 - kLastRate) * static_cast<float>(step) / static_cast<float>(count);
+        const RefineLoss loss = refine_loss(batches.draw(), refined, fit.values);
+        key_adam.step(loss.keys, left * key_rate, refined);
+        value_adam.step(loss.values, left * value_rate, fit.values);
     }
-    if (!refined.allFinite()) return {};
-    // With the values of the first keys: those that solve_head fits next can only be better. Fitting them
-    // anew between the steps cost as much as ten steps and gained 1 %.
+    if (!refined.allFinite() || !fit.values.allFinite()) return {};
     const double after = matching_loss(full, attend_compact(problem, refined), fit.values);
     if (after < before) keys = std::move(refined);
     return {};

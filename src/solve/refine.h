@@ -8,11 +8,12 @@ namespace kvfold {
 // K': [t, d] the folded keys, V': [t, dv] values fitted to them, X = softmax(scale Q K'^T), m' the
 // log-sum-exp of its logits. With y = mean_i ||Y_i||^2, over b queries:
 //
-//   L(K') = 1/b sum_i  ||X_i V' - Y_i||^2 / y  +  mu (m'_i - m_i)^2,    mu = 0.3
+//   L = 1/b sum_i  ||X_i V' - Y_i||^2 / y  +  mu (m'_i - m_i)^2,    mu = 0.3
 //
 //   G = 2 / (b y) (X V' - Y) V'^T                               dL/dX: [b, t]
 //   dS_ij = X_ij (G_ij - sum_l X_il G_il + 2 mu / b (m'_i - m_i))
 //   dL/dK' = scale dS^T Q                                       times 1 - (S_ij / cap)^2 under a softcap
+//   dL/dV' = 2 / (b y) X^T (X V' - Y)
 //
 // Our addition to the paper; KVSculpt (arXiv 2603.27819) is related.
 struct RefineBatch {
@@ -25,17 +26,18 @@ struct RefineBatch {
 };
 
 struct RefineLoss {
-    double loss;     // L
-    Matrix gradient; // dL/dK': [t, d]
+    double loss;   // L
+    Matrix keys;   // dL/dK': [t, d]
+    Matrix values; // dL/dV': [t, dv]
 };
 
 RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matrix& values);
 
-// `steps` Adam steps on K' over seeded batches of 256 queries, V' fitted once before them, the rate falling
-// from one that changes a typical logit by 0.2 to a tenth of it. values: V_sel: [t, dv], the anchor of the
-// fit, as in values.h. Keeps the keys it was given unless the loss over all queries is lower afterwards. The
-// cost of a step is that of four products [256, t] x [t, d]; all n queries a step gained 3 % for four times
-// the time.
+// Adam steps on K' and V' over seeded batches of 512 queries, V' fitted once before them, the rates falling to a tenth
+// from one that changes a typical logit by 0.2 and a typical value by a fiftieth. `steps` of them for 448 cells or more;
+// fewer cells take as many more, at the same cost. Only the keys are kept, for solve_head fits values to them when they
+// are rounded, and those that were given are unless the loss over all queries is lower afterwards. values: V_sel:
+// [t, dv], the anchor of the first fit, as in values.h. The cost of a step is that of five products [512, t] x [t, d].
 // Fails as fit_values does.
 Status refine_keys(const HeadProblem& problem, const FullAttention& full, const Matrix& values, int steps,
                    Matrix& keys);

@@ -17,10 +17,22 @@ std::vector<llama_token> text_of(TokenSpan context) {
 // Places that are asked for and cannot all be kept crowd out the rest (docs/methods.md). Up to 8x this does not bind.
 constexpr float kPlacesACell = 1.25f;
 
-size_t tokens_of(const StudyPlan::Part& part, const StudyPlan& plan, FoldSize fold) {
-    const size_t count = plan.tokens_for(part.share, fold.cells);
-    if (part.source != Source::repeat && part.source != Source::recite) return count;
-    return std::clamp<size_t>(static_cast<size_t>(kPlacesACell * static_cast<float>(fold.kept)), 1, count);
+bool asks_for_places(Source source) { return source == Source::repeat || source == Source::recite; }
+
+// Of each part.
+std::vector<size_t> count_tokens(const StudyPlan& plan, FoldSize fold) {
+    const auto places = static_cast<size_t>(kPlacesACell * static_cast<float>(fold.kept));
+    std::vector<size_t> counts;
+    size_t left = 0; // by those that ask for places
+    for (const StudyPlan::Part& part : plan.parts) {
+        const size_t count = plan.tokens_for(part.share, fold.cells);
+        counts.push_back(asks_for_places(part.source) ? std::clamp<size_t>(places, 1, count) : count);
+        left += count - counts.back();
+    }
+    for (size_t i = 0; i < counts.size(); ++i) {
+        if (plan.parts[i].source == Source::pseudo) counts[i] = std::min(plan.max_tokens_a_part, counts[i] + left);
+    }
+    return counts;
 }
 
 } // namespace
@@ -51,8 +63,9 @@ std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, Fol
         return {};
     };
     std::vector<Passage> passages;
-    for (const StudyPlan::Part& part : plan.parts) {
-        for (Passage& passage : passages_of(part.source, tokens_of(part, plan, fold)))
+    const std::vector<size_t> counts = count_tokens(plan, fold);
+    for (size_t i = 0; i < counts.size(); ++i) {
+        for (Passage& passage : passages_of(plan.parts[i].source, counts[i]))
             passages.push_back(std::move(passage));
     }
     return passages;

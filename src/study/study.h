@@ -47,7 +47,7 @@ struct FoldSize {
 enum class CanGoBack : bool { no, yes };
 
 // The passages of all parts of a plan, drafts excepted. Repeat and recite, which ask for single places, have at most 5/4
-// tokens for each cell that is kept, whatever their share. Seeded: the same seed gives the same passages. Where the model
+// tokens for each cell that is kept, whatever their share; pseudo reads what they leave. Seeded: the same seed gives the same passages. Where the model
 // cannot go back, the newest tokens (`tail`) are read again behind the sequence instead of where they stand. pieces: what
 // tokens say, for Source::recite. REQUIRES: two tokens of text in the context.
 std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, FoldSize fold, CanGoBack can,

@@ -32,7 +32,7 @@ class Measures(CommandTest):
             self.assertEqual("layers" in run, run["method"] == "select")
         layers = report["runs"][1]["layers"]
         self.assertEqual([layer["layer"] for layer in layers], list(range(30)))
-        self.assertAlmostEqual(sum(layers[0]["kept"]), 64 - 4 - 15)  # without head and tail
+        self.assertAlmostEqual(sum(layers[0]["kept"]), 64 - 4 - 7)  # without head and tail
         self.assertEqual(len(layers[0]["kept"]), 64)
         self.assertIn("(noise floor)", shown)
         self.assertIn("keep_last", shown)

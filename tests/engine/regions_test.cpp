@@ -60,16 +60,16 @@ TEST(Regions, CountHeadAndTailAgainstTheRatio) {
     }
 }
 
-TEST(Regions, KeepTheNewest64CellsOrAQuarterOfWhatIsLeft) {
+TEST(Regions, KeepTheNewest32CellsOrAnEighthOfWhatIsLeft) {
     const Regions wide = planned(sequence_of(4000), {.ratio = 8, .keep_first = 4});
     EXPECT_EQ(wide.head.size(), 4u);
-    EXPECT_EQ(wide.tail.size(), 64u);
-    EXPECT_EQ(wide.folded, 500u - 4 - 64);
-    EXPECT_EQ(wide.region.size(), 4000u - 4 - 64);
+    EXPECT_EQ(wide.tail.size(), 32u);
+    EXPECT_EQ(wide.folded, 500u - 4 - 32);
+    EXPECT_EQ(wide.region.size(), 4000u - 4 - 32);
 
     const Regions narrow = planned(sequence_of(800), {.ratio = 8, .keep_first = 4});
-    EXPECT_EQ(narrow.tail.size(), (100u - 4) / 4);
-    EXPECT_EQ(narrow.folded, 100u - 4 - 24);
+    EXPECT_EQ(narrow.tail.size(), (100u - 4) / 8);
+    EXPECT_EQ(narrow.folded, 100u - 4 - 12);
 }
 
 TEST(Regions, KeepTheHeadAndTailAskedFor) {

@@ -348,6 +348,19 @@ TEST(StudyPlan, AsksForFewPlacesWhenFewCellsAreKept) {
         EXPECT_EQ(tokens_of(source, 64), 256);
 }
 
+TEST(StudyPlan, ReadsAsMuchWhenFewCellsAreKept) {
+    const Tokens context = text_like(1024);
+    StudyPlan plan{.parts = {{Source::pseudo, 0.25f}, {Source::repeat, 0.25f}, {Source::recite, 0.25f}}};
+    const auto tokens = [&](size_t kept) {
+        std::mt19937_64 rng(1);
+        return count_tokens(plan_passages(plan, context, {1024, kept}, CanGoBack::yes, no_pieces, rng));
+    };
+    EXPECT_EQ(tokens(512), 768);
+    EXPECT_EQ(tokens(64), 768);
+    plan.max_tokens_a_part = 300; // pseudo too
+    EXPECT_EQ(tokens(64), 300 + 80 + 80);
+}
+
 TEST(Studies, AreAppendedRowByRow) {
     Study study{{{Matrix::Constant(2, 3, 1)}, {Matrix::Constant(2, 4, 2)}}};
     append_study(study, {{{Matrix::Constant(1, 3, 5)}, {Matrix::Constant(1, 4, 6)}}});
