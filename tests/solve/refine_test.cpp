@@ -118,15 +118,16 @@ Errors unseen_errors(const reference::SyntheticHead& head, Index kept, int steps
     return {static_cast<float>(quality.output_error), static_cast<float>(quality.mass_error)};
 }
 
+// Three steps lower the error by a fifteenth; so few cells take 56.
 TEST(Refine, LowersBothErrorsOnUnseenQueries) {
     float before = 0, after = 0, mass_before = 0, mass_after = 0;
     for (uint32_t seed = 1; seed <= 4; ++seed) {
         const auto head = reference::synthetic_head({.cells = 256, .queries = 1200, .seed = seed});
-        const Errors plain = unseen_errors(head, 24, 0), refined = unseen_errors(head, 24, 60);
+        const Errors plain = unseen_errors(head, 24, 0), refined = unseen_errors(head, 24, 3);
         before += plain.output, after += refined.output;
         mass_before += plain.mass, mass_after += refined.mass;
     }
-    EXPECT_LT(after, 0.95f * before);
+    EXPECT_LT(after, 0.8f * before);
     EXPECT_LT(mass_after, mass_before);
 }
 
