@@ -6,7 +6,7 @@ namespace kvfold::methods {
 // recited twice, in two orders. Ten times as many gradient steps.
 const Method omp_refine = {
     .name = "omp_refine",
-    .advice = "refine with more steps, half of the cells chosen by pursuit, dense spans studied twice",
+    .advice = "refine with ten times the steps, half of the cells by pursuit",
     .study =
         [] {
             StudyPlan plan = solver_study;

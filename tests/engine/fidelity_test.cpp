@@ -8,29 +8,34 @@ namespace {
 
 using testing::ContextPtr;
 
+// Two places of a text: in one, a single word that a method loses can turn the order.
 TEST(Fidelity, OfTheMethodsIsInTheirOrder) {
     const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
-    const auto tokens = testing::prose(model.get(), 900 + 128);
-    Task task{"prose", {tokens.begin(), tokens.begin() + 900}, {}};
-    task.probes.push_back({{tokens[900]}, {tokens.begin() + 901, tokens.end()}});
+    const auto tokens = testing::prose(model.get(), 1800 + 128);
     EvalRequest request;
     request.ratios = {6};
     request.methods = {&methods::refine, &methods::solver, &methods::select, &methods::keep_last};
     request.compact.threads = 1;
     request.compact.context.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     request.compact.context.n_threads = request.compact.context.n_threads_batch = 1;
-    const auto rows = evaluate(model.get(), {&task, 1}, request);
-    ASSERT_TRUE(rows) << rows.error().message;
-    ASSERT_EQ(rows->size(), 5u);
-    EXPECT_EQ(rows->at(0).method, kNoiseFloor);
-    EXPECT_LT(rows->at(0).score.kl, 0.01);
-    const auto score = [&](size_t method) { return rows->at(1 + method).score; };
-    // Measured: refine 0.031, solver 0.040, select 0.073, keep_last 0.129, noise 0.003.
-    EXPECT_LT(score(0).kl, 0.7 * score(2).kl);
-    EXPECT_LT(score(1).kl, 0.8 * score(2).kl);
-    EXPECT_LT(score(0).kl, 0.5 * score(3).kl);
-    EXPECT_GT(score(0).top1, score(3).top1);
-    EXPECT_LT(score(0).dnll(), score(3).dnll());
+    std::vector<double> kl(4);
+    for (const auto begin : {tokens.begin(), tokens.begin() + 900}) {
+        Task task{"prose", {begin, begin + 900}, {}};
+        task.probes.push_back({{begin[900]}, {begin + 901, begin + 1028}});
+        const auto rows = evaluate(model.get(), {&task, 1}, request);
+        ASSERT_TRUE(rows) << rows.error().message;
+        ASSERT_EQ(rows->size(), 5u);
+        EXPECT_EQ(rows->at(0).method, kNoiseFloor);
+        EXPECT_LT(rows->at(0).score.kl, 0.01);
+        for (size_t method = 0; method < 4; ++method)
+            kl[method] += rows->at(1 + method).score.kl;
+        EXPECT_GT(rows->at(1).score.top1, rows->at(4).score.top1);
+        EXPECT_LT(rows->at(1).score.dnll(), rows->at(4).score.dnll());
+    }
+    // Measured, sums: refine 0.050, solver 0.090, select 0.142, keep_last 0.235.
+    EXPECT_LT(kl[0], 0.7 * kl[2]);
+    EXPECT_LT(kl[1], 0.8 * kl[2]);
+    EXPECT_LT(kl[0], 0.5 * kl[3]);
 }
 
 class NearRatioOne : public ::testing::TestWithParam<const char*> {};
