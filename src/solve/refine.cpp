@@ -99,10 +99,6 @@ Result<Fit> fit_all(const HeadProblem& problem, const FullAttention& full, const
     return Fit{std::move(values), loss};
 }
 
-float root_mean_square(const MatrixView& rows) {
-    return std::sqrt(rows.squaredNorm() / static_cast<float>(rows.size()));
-}
-
 Index steps_for(int steps, Index cells) {
     return std::max<Index>(steps, steps * kManyCells / cells);
 }
@@ -152,9 +148,9 @@ Status refine_keys(const HeadProblem& problem, const FullAttention& full, const 
                    Matrix& keys) {
     KVFOLD_TRY(Fit fit, fit_all(problem, full, keys, values));
     const double before = fit.loss;
-    const float query = root_mean_square(problem.queries) * std::sqrt(static_cast<float>(problem.queries.cols()));
+    const float query = std::sqrt(problem.queries.squaredNorm() / static_cast<float>(problem.queries.rows()));
     const float key_rate = kRate / std::max(problem.scale * query, std::numeric_limits<float>::min());
-    const float value_rate = kValueRate * root_mean_square(fit.values);
+    const float value_rate = kValueRate * std::sqrt(mean_square(fit.values) / static_cast<float>(values.cols()));
     Matrix refined = keys;
     Adam key_adam(keys.rows(), keys.cols()), value_adam(values.rows(), values.cols());
     Batches batches(problem, full);
