@@ -91,6 +91,7 @@ def quality(title, model, context, ratio, methods, texts=TEXTS, seeds=(1, 2), hi
 
 
 FIGURES = """// Written by `bench/results.py methods`: not to be edited by hand.
+// clang-format off
 #pragma once
 
 #include "method/measured.h"

@@ -1,5 +1,5 @@
-// A random order that the seed alone decides: the standard's shuffle differs between libraries, and the same seed
-// shall give the same cache and the same made-up text.
+// A random order that the seed alone decides: the standard's shuffle differs between libraries, and the same
+// seed shall give the same cache and the same made-up text.
 #pragma once
 
 #include <cstddef>

@@ -51,7 +51,7 @@ Result<CompactRequest> read_params(const kvfold_compact_params& params, TokenSpa
     return request;
 }
 
-float mean_over_heads(const std::vector<HeadReport>& heads, float HeadReport::*figure) {
+float mean_over_heads(const std::vector<HeadReport>& heads, float HeadReport::* figure) {
     float sum = 0;
     for (const HeadReport& head : heads)
         sum += head.*figure;

@@ -6,11 +6,22 @@
 #include "report/report.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 
 namespace kvfold::cli {
 
 namespace {
+
+struct NamedHindsight {
+    std::string_view name;
+    Hindsight hindsight;
+    std::string_view studied; // for people
+};
+constexpr std::array kHindsights = {
+    NamedHindsight{"judged", Hindsight::judged, "the very text that is judged"},
+    NamedHindsight{"later", Hindsight::later, "the text behind what is judged"},
+};
 
 struct EvalOptions {
     ModelOptions model;
@@ -22,7 +33,7 @@ struct EvalOptions {
     std::vector<std::string> methods = {"keep_last", "select", "solver", "refine"};
     Budget budget; // its ratio: row by row
     std::vector<uint64_t> seeds = {1};
-    std::string hindsight; // empty = none
+    const NamedHindsight* hindsight = nullptr; // null = none
     JsonTarget json;
     std::string html; // a file; empty = none
     std::string command;
@@ -69,8 +80,9 @@ std::string task_names() {
 CLI::Validator task_check() {
     const auto check = [](const std::string& name) {
         const auto is_it = [&](const TaskKind* kind) { return kind->name == name; };
-        return std::ranges::any_of(all_tasks(), is_it) ? std::string()
-                                                       : fmt::format("no task '{}'; there are {}", name, task_names());
+        return std::ranges::any_of(all_tasks(), is_it)
+                   ? std::string()
+                   : fmt::format("no task '{}'; there are {}", name, task_names());
     };
     return {check, "TASK"};
 }
@@ -80,19 +92,14 @@ Result<std::vector<SuiteText>> read_texts(const LoadedModel& model, const EvalOp
     std::vector<SuiteText> texts;
     for (const TaskKind* kind : kinds) {
         if (kind->needs_text && options.texts.empty())
-            return fail(ErrorCode::invalid_argument, "the task {} reads a text; give one with -f", kind->name);
+            return fail(ErrorCode::invalid_argument, "the task {} reads a text; give one with -f",
+                        kind->name);
     }
     for (const std::string& path : options.texts) {
         KVFOLD_TRY(std::vector<llama_token> tokens, read_text(model, path));
         texts.push_back({file_name(path), std::move(tokens)});
     }
     return texts;
-}
-
-// Empty: none.
-Hindsight hindsight_of(std::string_view name) {
-    if (name == "judged") return Hindsight::judged;
-    return name == "later" ? Hindsight::later : Hindsight::none;
 }
 
 // Model, texts and what is to be measured.
@@ -106,7 +113,7 @@ Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& o
     request.eval.ratios = options.ratios;
     request.eval.caches = chosen_caches(options);
     KVFOLD_TRY(request.eval.methods, chosen_methods(options));
-    request.eval.hindsight = hindsight_of(options.hindsight);
+    if (options.hindsight) request.eval.hindsight = options.hindsight->hindsight;
     request.eval.compact.budget = options.budget;
     request.eval.compact.context = model.params;
     request.eval.compact.threads = model.threads();
@@ -123,7 +130,7 @@ Json describe(const EvalOptions& options, const LoadedModel& model, double prefi
             {"offsets", options.offsets},
             {"seeds", options.seeds},
             {"context", options.model.context},
-            {"hindsight", options.hindsight.empty() ? Json() : Json(options.hindsight)},
+            {"hindsight", options.hindsight ? Json(options.hindsight->name) : Json()},
             {"prefill_s", prefill_s},
             {"threads", model.threads()},
             {"cache_type_k", options.model.keys},
@@ -133,10 +140,11 @@ Json describe(const EvalOptions& options, const LoadedModel& model, double prefi
 }
 
 void print_legend(FILE* out, double prefill_s) {
-    fmt::print(out,
-               "KL: of the next token against the full cache, in nats. top-1: the same most likely token. dNLL: how\n"
-               "much worse the text or answer is predicted, in nats a token. exact: answers whose every token is the\n"
-               "most likely one. Noise floor: the full cache with its cells in another order.");
+    fmt::print(out, "KL: of the next token against the full cache, in nats. top-1: the same most likely "
+                    "token. dNLL: how\n"
+                    "much worse the text or answer is predicted, in nats a token. exact: answers whose every "
+                    "token is the\n"
+                    "most likely one. Noise floor: the full cache with its cells in another order.");
     if (prefill_s > 0) fmt::print(out, " Prefill took {:.1f} s.", prefill_s); // a chat is read turn by turn
     fmt::print(out, "\n");
 }
@@ -164,9 +172,9 @@ Status run_eval(const EvalOptions& options) {
     fmt::print(out, "{}, {} tokens of context\n\n", model.name, options.model.context);
     print_summary(out, summary);
     print_legend(out, prefill_s);
-    if (!options.hindsight.empty())
+    if (options.hindsight)
         fmt::print(out, "With hindsight: methods have studied {}. A bound, not a result.\n",
-                   options.hindsight == "judged" ? "the very text that is judged" : "the text behind what is judged");
+                   options.hindsight->studied);
     Json json = describe(options, model, prefill_s);
     json.update(eval_json(summary, rows));
     if (!options.html.empty()) KVFOLD_CHECK(write_file(options.html, render_report(json)));
@@ -187,11 +195,12 @@ void add_eval(CLI::App& app, Command& chosen) {
     options->model.context = 2048;
     CLI::App* command =
         app.add_subcommand("eval", "Measure how much compact caches still know of the context");
-    command->footer(
-        tasks_help() +
-        "\nEach is asked of the full cache, and of the cache that each method leaves at each ratio. keep_last and\n"
-        "the noise floor are always among the rows. With --also, caches of other types are compared with the\n"
-        "same full cache, ratios counting bytes. Several texts, offsets or seeds give means and their spread.");
+    command->footer(tasks_help() + "\nEach is asked of the full cache, and of the cache that each method "
+                                   "leaves at each ratio. keep_last and\n"
+                                   "the noise floor are always among the rows. With --also, caches of other "
+                                   "types are compared with the\n"
+                                   "same full cache, ratios counting bytes. Several texts, offsets or seeds "
+                                   "give means and their spread.");
     add_model_options(*command, options->model);
     command->add_option("--tasks", options->tasks, task_names() + "; default: continuation")
         ->delimiter(',')
@@ -216,7 +225,9 @@ void add_eval(CLI::App& app, Command& chosen) {
         ->option_text("NAME,...");
     add_budget_options(*command, options->budget);
     add_cache_type_options(*command, options->model);
-    command->add_option("--also", options->also, "caches of these types too, at the same bytes, for example q8_0,q4_0")
+    command
+        ->add_option("--also", options->also,
+                     "caches of these types too, at the same bytes, for example q8_0,q4_0")
         ->delimiter(',')
         ->check(cache_type_check())
         ->option_text("TYPE,...");
@@ -224,12 +235,18 @@ void add_eval(CLI::App& app, Command& chosen) {
         ->delimiter(',')
         ->option_text("N,...");
     command
-        ->add_option("--hindsight", options->hindsight,
-                     "let methods study what is judged, or the 512 tokens that come later: a bound, not a result")
+        ->add_option_function<std::string>(
+            "--hindsight",
+            [options](const std::string& name) {
+                options->hindsight = std::ranges::find(kHindsights, name, &NamedHindsight::name);
+            },
+            "let methods study what is judged, or the 512 tokens that come later: a bound, not a result")
         ->check(CLI::IsMember({"judged", "later"}))
         ->option_text("judged|later");
     add_json_option(*command, options->json);
-    command->add_option("--html", options->html, "write a report with charts to FILE, one file that opens in any browser")
+    command
+        ->add_option("--html", options->html,
+                     "write a report with charts to FILE, one file that opens in any browser")
         ->option_text("FILE");
     command->callback([options, command, &chosen] {
         options->command = command_line(*command);

@@ -47,8 +47,8 @@ std::string percent(double share) { return fmt::format("{:.1f}%", 100 * share); 
 void print_row(const Table& table, const Block& block, const SummaryRow& row) {
     const EvalRow& mean = row.mean;
     const bool compacts = mean.method != kNoiseFloor && mean.method != kFullCache;
-    std::vector<std::string> cells = {shown_method(mean), mean.cache,
-                                      fmt::format("{:.3g}x", mean.ratio), std::to_string(mean.report.cells_after),
+    std::vector<std::string> cells = {shown_method(mean), mean.cache, fmt::format("{:.3g}x", mean.ratio),
+                                      std::to_string(mean.report.cells_after),
                                       fmt::format("{:.4f}", mean.score.kl)};
     if (block.has_runs) cells.push_back(fmt::format("{:.4f} - {:.4f}", row.kl_min, row.kl_max));
     cells.push_back(percent(mean.score.top1));
@@ -71,7 +71,8 @@ void print_rounds(FILE* out, std::span<const SummaryRow> rows, std::string_view 
     const Table table(out, columns);
     table.print_header();
     for (const SummaryRow& row : rows) {
-        std::vector<std::string> cells = {shown_method(row.mean), row.mean.cache, fmt::format("{:.3g}x", row.mean.ratio)};
+        std::vector<std::string> cells = {shown_method(row.mean), row.mean.cache,
+                                          fmt::format("{:.3g}x", row.mean.ratio)};
         for (const RoundScore& round : row.mean.rounds)
             cells.push_back(figure(round));
         table.print_row(cells);
@@ -81,7 +82,9 @@ void print_rounds(FILE* out, std::span<const SummaryRow> rows, std::string_view 
 // How a growing conversation wears: round by round.
 void print_all_rounds(FILE* out, std::span<const SummaryRow> rows) {
     const auto kl = [](const RoundScore& round) { return fmt::format("{:.3f}", round.speech.kl); };
-    const auto exact = [](const RoundScore& round) { return fmt::format("{:.0f}%", 100 * round.recall.exact); };
+    const auto exact = [](const RoundScore& round) {
+        return fmt::format("{:.0f}%", 100 * round.recall.exact);
+    };
     const auto cells = [](const RoundScore& round) { return fmt::format("{:.0f}", round.cells); };
     print_rounds(out, rows, "KL in round", kl);
     print_rounds(out, rows, "exact", exact);
@@ -104,7 +107,8 @@ void print_block(FILE* out, std::span<const SummaryRow> rows) {
     fmt::print(out, "{}", bold(out, first.task));
     if (block.has_runs) fmt::print(out, ", means of {} runs", rows.front().runs);
     if (block.has_answers)
-        fmt::print(out, "; the full cache answers {} of {} exactly", percent(score.exact_full), score.answers);
+        fmt::print(out, "; the full cache answers {} of {} exactly", percent(score.exact_full),
+                   score.answers);
     fmt::print(out, "\n");
     const Table table = make_table(out, block, rows);
     table.print_header();

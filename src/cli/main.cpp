@@ -1,4 +1,5 @@
-// The kvfold command. Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted; run and serve: the program's.
+// The kvfold command. Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted; run and serve: the
+// program's.
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"

@@ -38,20 +38,24 @@ Status run_methods(const JsonTarget& json) {
     size_t widest = 0;
     for (const Method* method : all_methods())
         widest = std::max(widest, method->name.size());
-    const Table table(stdout, {{"method", static_cast<int>(widest), true}, {"preset", 8, true}, {"cost", 5}, {"KL", 5},
+    const Table table(stdout, {{"method", static_cast<int>(widest), true},
+                               {"preset", 8, true},
+                               {"cost", 5},
+                               {"KL", 5},
                                {"", 0, true}});
     table.print_header();
     for (const Method* method : all_methods()) {
         const auto measured = find_measured(method->name);
-        const auto figure = [&](double Measured::*which) {
+        const auto figure = [&](double Measured::* which) {
             return measured ? fmt::format("{:.2f}", (*measured).*which) : std::string("-");
         };
         table.print_row({std::string(method->name), std::string(preset_of(*method)), figure(&Measured::cost),
                          figure(&Measured::kl), std::string(method->advice)});
     }
-    fmt::print("\n{} is the default; a preset's name may be given for its method.\n"
-               "cost: study and solve, the prefill being 1. KL: what the cache loses, keep_last being 1.\n{}\n",
-               default_method().name, measured_how());
+    fmt::print(
+        "\n{} is the default; a preset's name may be given for its method.\n"
+        "cost: study and solve, the prefill being 1. KL: what the cache loses, keep_last being 1.\n{}\n",
+        default_method().name, measured_how());
     return {};
 }
 

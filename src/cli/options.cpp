@@ -59,8 +59,9 @@ void add_budget_options(CLI::App& command, Budget& budget) {
         ->check(CLI::Range(1, 1 << 30))
         ->option_text("N");
     command
-        .add_option("--keep-last", budget.keep_last,
-                    "newest cells to keep as they are; default: 32, or an eighth of the rest when that is less")
+        .add_option(
+            "--keep-last", budget.keep_last,
+            "newest cells to keep as they are; default: 32, or an eighth of the rest when that is less")
         ->check(CLI::Range(0, 1 << 30))
         ->option_text("N");
 }

@@ -175,7 +175,7 @@ Status Session::decode(std::span<const llama_token> tokens, Outputs outputs, Pro
 }
 
 CompactRequest Session::request_for(const Method& method, const Budget& budget, uint64_t seed,
-                                ProgressBar& bar) const {
+                                    ProgressBar& bar) const {
     CompactRequest request;
     request.method = &method;
     request.budget = budget;

@@ -60,7 +60,8 @@ class Session {
 
   private:
     Status decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar);
-    CompactRequest request_for(const Method& method, const Budget& budget, uint64_t seed, ProgressBar& bar) const;
+    CompactRequest request_for(const Method& method, const Budget& budget, uint64_t seed,
+                               ProgressBar& bar) const;
 
     const LoadedModel* model_ = nullptr;
     llama_context_params params_ = {};

@@ -23,11 +23,13 @@ std::vector<llama_token> text_to_study(TokenSpan tokens, const Chunk& chunk, siz
 }
 
 // Adds the heads of a chunk that begins at cell `begin` of the region and is `share` of it.
-void add_heads(std::vector<HeadReport>& sum, const std::vector<HeadReport>& heads, size_t begin, double share) {
+void add_heads(std::vector<HeadReport>& sum, const std::vector<HeadReport>& heads, size_t begin,
+               double share) {
     for (size_t i = sum.size(); i < heads.size(); ++i)
         sum.push_back({.layer = heads[i].layer, .head = heads[i].head, .kept = {}});
     for (size_t i = 0; i < heads.size(); ++i) { // none when a ratio near 1 leaves the chunk as it is
-        for (const auto figure : {&HeadReport::fold_residual, &HeadReport::output_error, &HeadReport::mass_error})
+        for (const auto figure :
+             {&HeadReport::fold_residual, &HeadReport::output_error, &HeadReport::mass_error})
             sum[i].*figure += static_cast<float>(share) * heads[i].*figure;
         for (const uint32_t cell : heads[i].kept)
             sum[i].kept.push_back(static_cast<uint32_t>(begin) + cell);
@@ -96,15 +98,17 @@ Status put_back(llama_context* ctx, llama_seq_id seq_id, const std::optional<Seq
 Status check_reading(llama_context* ctx, llama_seq_id seq_id, const CompactRequest& request) {
     if (request.method->chunk == 0)
         return fail(ErrorCode::invalid_argument,
-                    "method {} folds a whole sequence; chunked folds while a text is read", request.method->name);
+                    "method {} folds a whole sequence; chunked folds while a text is read",
+                    request.method->name);
     if (llama_memory_seq_pos_max(llama_get_memory(ctx), seq_id) >= 0)
         return fail(ErrorCode::invalid_argument,
                     "sequence {} holds something: a text is read into an empty one", seq_id);
     const size_t window = window_cells(llama_get_model(ctx), llama_n_ubatch(ctx));
     if (std::min(request.tokens.size(), window) > llama_n_ctx_seq(ctx))
-        return fail(ErrorCode::invalid_argument,
-                    "a context of {} cells is too small for the model's sliding window, which takes {}; give more",
-                    llama_n_ctx_seq(ctx), window);
+        return fail(
+            ErrorCode::invalid_argument,
+            "a context of {} cells is too small for the model's sliding window, which takes {}; give more",
+            llama_n_ctx_seq(ctx), window);
     return {};
 }
 

@@ -25,10 +25,11 @@ Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& 
         chunk.end = region * (i + 1) / count;
         const size_t folded = folded_to(chunk.end) - folded_to(chunk.begin);
         if (folded < 2)
-            return fail(ErrorCode::invalid_argument,
-                        "{} folded cells are too few for {} chunks; lower the ratio or take a method that folds "
-                        "all at once",
-                        regions.folded, count);
+            return fail(
+                ErrorCode::invalid_argument,
+                "{} folded cells are too few for {} chunks; lower the ratio or take a method that folds "
+                "all at once",
+                regions.folded, count);
         const auto first = regions.region.begin();
         chunk.cells.assign(first + std::ptrdiff_t(chunk.begin), first + std::ptrdiff_t(chunk.end));
         chunk.text_end = section.cells[chunk.cells.back()].pos + 1;
@@ -53,10 +54,11 @@ Result<ReadingPlan> plan_reading(size_t tokens, const Budget& budget, size_t mos
     plan.cells = plan.regions.cells_after();
     const size_t region = plan.regions.region.size(), least = std::min(region, kLeastChunk);
     if (plan.cells + least > room)
-        return fail(ErrorCode::invalid_argument,
-                    "{} tokens at ratio {:g} become {} cells, and folding them on the way takes {} more: a context "
-                    "of {} is too small; raise the ratio or the context",
-                    tokens, budget.ratio, plan.cells, least, room);
+        return fail(
+            ErrorCode::invalid_argument,
+            "{} tokens at ratio {:g} become {} cells, and folding them on the way takes {} more: a context "
+            "of {} is too small; raise the ratio or the context",
+            tokens, budget.ratio, plan.cells, least, room);
     if (region == 0) return plan;
     KVFOLD_TRY(plan.chunks, plan_chunks(text, plan.regions, std::min(most, room - plan.cells)));
     for (const Chunk& chunk : plan.chunks)

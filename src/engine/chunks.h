@@ -22,8 +22,8 @@ struct Chunk {
 };
 
 // The chunks of a region, all of about the same size and ratio, none of more than `most` cells.
-// REQUIRES: regions that fold something, most >= 1. Fails with invalid_argument when the ratio leaves fewer than two
-// cells for a chunk.
+// REQUIRES: regions that fold something, most >= 1. Fails with invalid_argument when the ratio leaves fewer
+// than two cells for a chunk.
 Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& regions, size_t most);
 
 // The cells that a text will have, cell i at position i and nothing in it: to plan before it is read.
@@ -39,7 +39,8 @@ struct ReadingPlan {
 constexpr size_t kLeastChunk = 128; // the study of less text asks about nothing
 
 // room: cells of the context. Where it is too small for chunks of `most` cells they are smaller, down to
-// kLeastChunk. Fails with invalid_argument when that does not fit either, and as plan_regions and plan_chunks do.
+// kLeastChunk. Fails with invalid_argument when that does not fit either, and as plan_regions and plan_chunks
+// do.
 Result<ReadingPlan> plan_reading(size_t tokens, const Budget& budget, size_t most, size_t room);
 
 } // namespace kvfold

@@ -30,11 +30,12 @@ Status check_tokens(std::span<const llama_token> tokens, const KvSection& sectio
                     tokens.size(), last);
     const auto nulls = std::count(tokens.begin(), tokens.end(), LLAMA_TOKEN_NULL);
     if (static_cast<size_t>(nulls) + 2 > tokens.size())
-        return fail(ErrorCode::invalid_argument, "no text to study: {} of {} tokens given are LLAMA_TOKEN_NULL", nulls, tokens.size());
+        return fail(ErrorCode::invalid_argument,
+                    "no text to study: {} of {} tokens given are LLAMA_TOKEN_NULL", nulls, tokens.size());
     if (nulls > 0 && method.study.reads(Source::prefill))
         return fail(ErrorCode::invalid_argument,
-                    "method {} reads the sequence from its start, and {} positions have no token", method.name,
-                    nulls);
+                    "method {} reads the sequence from its start, and {} positions have no token",
+                    method.name, nulls);
     return {};
 }
 

@@ -17,8 +17,8 @@ struct CompactRequest {
     // Of the sequence: token i at position i, LLAMA_TOKEN_NULL where no token stands (images, removed cells).
     // Baselines and generation need none.
     std::span<const llama_token> tokens;
-    // Token sequences that will come behind the sequence, where the caller knows some: methods that study the text
-    // read them too, with each of them no longer than kLongestPassage.
+    // Token sequences that will come behind the sequence, where the caller knows some: methods that study the
+    // text read them too, with each of them no longer than kLongestPassage.
     std::vector<std::vector<llama_token>> expected;
     llama_context_params context = llama_context_default_params(); // how the user's context was made
     uint64_t seed = 1;
@@ -30,7 +30,7 @@ struct CompactRequest {
 
 struct CompactReport {
     size_t cells_before = 0, cells_after = 0;
-    double neutral_cells = 0; // of cells_after, those that a head does not see, on average: budgets of their own
+    double neutral_cells = 0; // of cells_after, those that a head with a budget of its own does not see: mean
     size_t bytes_before = 0, bytes_after = 0; // of the sequence state
     Regions regions;
     Index study_tokens = 0; // whose queries were used; n before thinning

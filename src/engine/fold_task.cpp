@@ -34,7 +34,8 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     task->region_size = regions.region.size();
     // Behind the head, not at the region's first cell: folded cells stand anywhere in what they stand for.
     const llama_pos first = section.cells[regions.head.back()].pos + 1;
-    task->fold = {first, section.cells[regions.region.back()].pos + 1, regions.folded + static_cast<uint32_t>(regions.pinned.size())};
+    task->fold = {first, section.cells[regions.region.back()].pos + 1,
+                  regions.folded + static_cast<uint32_t>(regions.pinned.size())};
     if (!log.fold().empty() && log.fold().end <= first) { // the older fold stays, as part of the head
         task->fold.cells += static_cast<uint32_t>(first - log.fold().end) + log.fold().cells;
         task->fold.begin = log.fold().begin;

@@ -1,4 +1,5 @@
-// One fold of a sequence that may go on meanwhile: what it works on, and how its result comes back into a sequence that went on.
+// One fold of a sequence that may go on meanwhile: what it works on, and how its result comes back into a
+// sequence that went on.
 #pragma once
 
 #include "engine/compact.h"

@@ -20,10 +20,11 @@ std::vector<Index> points_around(Index budget, Index cells) {
 }
 
 // [heads][points]
-Result<std::vector<std::vector<double>>>
-measure_errors(const KvSection& section, Regions regions, const AttentionMap& map, const Study& study,
-               SolvePlan plan, std::span<const Index> points, const SolveLimits& limits,
-               const ProgressFn& progress) {
+Result<std::vector<std::vector<double>>> measure_errors(const KvSection& section, Regions regions,
+                                                        const AttentionMap& map, const Study& study,
+                                                        SolvePlan plan, std::span<const Index> points,
+                                                        const SolveLimits& limits,
+                                                        const ProgressFn& progress) {
     plan.refine_steps = 0; // it lowers all points of a curve
     std::vector<std::vector<double>> errors;
     for (const Index point : points) {

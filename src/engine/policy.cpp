@@ -6,8 +6,9 @@ namespace kvfold {
 
 namespace {
 
-constexpr double kMostFolded = 0.75; // of the room below the high-water mark: beyond it old folds are folded again
-constexpr double kRefold = 2;        // by this much
+// Old folds are folded again when they fill more than this of the room below the high-water mark, by kRefold.
+constexpr double kMostFolded = 0.75;
+constexpr double kRefold = 2;
 constexpr size_t kLeastGain = 64, kLeastUrgentGain = 16; // cells
 
 } // namespace

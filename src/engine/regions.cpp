@@ -30,8 +30,8 @@ Regions split(const std::vector<uint32_t>& order, size_t head, size_t folded, si
             std::move(pinned)};
 }
 
-// Cells drawn by lot stay verbatim in the place of the folded ones. The region's last cell is never drawn: the region
-// ends where it stands.
+// Cells drawn by lot stay verbatim in the place of the folded ones. The region's last cell is never drawn:
+// the region ends where it stands.
 void draw_instead_of_folding(Regions& regions, uint64_t seed) {
     std::vector<uint32_t> drawn, dropped;
     std::mt19937_64 rng(seed);
@@ -53,7 +53,8 @@ Budget exact_budget(size_t before, size_t after, size_t keep_first, size_t keep_
             static_cast<int>(keep_last)};
 }
 
-Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Method::Keep keep, uint64_t seed) {
+Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Method::Keep keep,
+                             uint64_t seed) {
     if (!(budget.ratio >= 1) || !std::isfinite(budget.ratio))
         return fail(ErrorCode::invalid_argument,
                     "ratio {} is below 1; give cells before / cells after, for example 8", budget.ratio);

@@ -23,13 +23,14 @@ Budget exact_budget(size_t before, size_t after, size_t keep_first, size_t keep_
 struct Regions {
     std::vector<uint32_t> head, region, tail; // indices into the section's cells, by rising position
     uint32_t folded = 0;                      // t: cells that the region becomes; 0 = dropped
-    std::vector<uint32_t> pinned;             // amid the region, kept verbatim: images, and what Keep::random draws
+    std::vector<uint32_t> pinned; // amid the region, kept verbatim: images, and what Keep::random draws
     size_t cells_after() const { return head.size() + pinned.size() + folded + tail.size(); }
 };
 
-// seed: of Keep::random alone. Fails with invalid_argument when the ratio leaves no room for what is to be kept,
-// saying what would fit.
-Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Method::Keep keep, uint64_t seed = 1);
+// seed: of Keep::random alone. Fails with invalid_argument when the ratio leaves no room for what is to be
+// kept, saying what would fit.
+Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Method::Keep keep,
+                             uint64_t seed = 1);
 
 // The original index within the region that each folded slot stands for, strictly rising, the last one
 // T - 1, so that positions spread over the region as the kept cells do: a program that cuts the sequence at

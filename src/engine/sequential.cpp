@@ -75,8 +75,7 @@ Result<Index> place_layers(const AttentionMap& group, size_t first, const Study&
         for (Index head = 0; head < group.layers[i].kv_heads; ++head) {
             const Matrix queries = queries_of_head(study, group, i, head, max_queries);
             const CompactHead compact = take_head(solution, group, i, index++);
-            KVFOLD_TRY(const bool placed,
-                       place_head(group.layers[i], head, compact, queries, round, rows));
+            KVFOLD_TRY(const bool placed, place_head(group.layers[i], head, compact, queries, round, rows));
             if (!placed) ++left_full;
         }
         KVFOLD_CHECK(put_region(rows.keys, regions.region, keys));
@@ -112,9 +111,9 @@ Result<Solution> fit_sequentially(llama_model* model, const AttentionMap& map, c
                    solve_layers(take_layers(full, first, count), report.regions, group, study,
                                 request.method->solve, request.solve_limits(), request.progress));
         if (first + count < layers) {
-            KVFOLD_TRY(const Index left_full, place_layers(group, first, study, solution, report.regions,
-                                                           request.method->study.max_queries,
-                                                           partly.sections.front()));
+            KVFOLD_TRY(const Index left_full,
+                       place_layers(group, first, study, solution, report.regions,
+                                    request.method->study.max_queries, partly.sections.front()));
             report.heads_left_full += left_full;
         }
         append_layers(all, std::move(solution));

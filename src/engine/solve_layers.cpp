@@ -57,7 +57,7 @@ class Collector {
 
 // heads: the KV heads of one layer, side by side in the rows of the cache.
 Result<CacheTensor> join_heads(std::span<const CompactHead> heads, const CacheTensor& like,
-                               Matrix CompactHead::*part) {
+                               Matrix CompactHead::* part) {
     Matrix rows((heads.front().*part).rows(), like.width);
     Index col = 0;
     for (const CompactHead& head : heads) {
@@ -141,8 +141,8 @@ Result<Solution> solve_layers(const KvSection& section, const Regions& regions, 
     for (size_t job = 0; job < jobs.size(); ++job) {
         CompactHead& head = found.heads[job];
         solution.heads.push_back({map.layers[jobs[job].layer].layer, static_cast<int>(jobs[job].head),
-                                  head.fold_residual, head.output_error, head.mass_error,
-                                  head.neutral, std::move(head.kept)});
+                                  head.fold_residual, head.output_error, head.mass_error, head.neutral,
+                                  std::move(head.kept)});
     }
     return solution;
 }

@@ -42,15 +42,14 @@ using HeadSolver = std::function<Result<CompactHead>(const HeadTask&)>;
 
 // The reference queries of one KV head: [n, d], thinned evenly to at most max_rows.
 // layer: index into map.layers.
-Matrix queries_of_head(const Study& study, const AttentionMap& map, size_t layer, Index head,
-                       Index max_rows);
+Matrix queries_of_head(const Study& study, const AttentionMap& map, size_t layer, Index head, Index max_rows);
 
 // A head as the cache will hold it. layer: index into map.layers, index: into solution.heads.
 CompactHead take_head(const Solution& solution, const AttentionMap& map, size_t layer, size_t index);
 
-// Memory beside the result: a thread holds one head, (T + t) (d + dv) + n (T_block + 3 t + d + dv) floats, the normal
-// equations of the bias (3 t^2 doubles), and where cells are pursued M (n + 2 t + dv) floats, M <= min(T, 4 t).
-// Fails as solve_head does, naming layer and head, or with `cancelled`.
+// Memory beside the result: a thread holds one head, (T + t) (d + dv) + n (T_block + 3 t + d + dv) floats,
+// the normal equations of the bias (3 t^2 doubles), and where cells are pursued M (n + 2 t + dv) floats, M <=
+// min(T, 4 t). Fails as solve_head does, naming layer and head, or with `cancelled`.
 Result<Solution> solve_layers(const KvSection& section, const Regions& regions, const AttentionMap& map,
                               const Study& study, const SolvePlan& plan, const SolveLimits& limits,
                               const ProgressFn& progress);

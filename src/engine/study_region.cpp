@@ -38,8 +38,9 @@ Result<std::vector<Passage>> write_drafts(llama_model* model, const AttentionMap
 
 } // namespace
 
-std::vector<Passage> passages_of_text(const llama_model* model, const AttentionMap& map, const Regions& regions,
-                                      const CompactRequest& request, std::mt19937_64& rng) {
+std::vector<Passage> passages_of_text(const llama_model* model, const AttentionMap& map,
+                                      const Regions& regions, const CompactRequest& request,
+                                      std::mt19937_64& rng) {
     const Pieces pieces = [model](llama_token token) { return detokenize(model, {&token, 1}); };
     const CanGoBack can = map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
     const FoldSize fold{cells_to_study(regions), regions.folded};

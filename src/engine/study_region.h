@@ -11,9 +11,11 @@ namespace kvfold {
 Result<Study> study_region(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                            const Regions& regions, const CompactRequest& request);
 
-// The passages of the method's sources, drafts excepted, and request.expected: the same for the same state of rng.
-std::vector<Passage> passages_of_text(const llama_model* model, const AttentionMap& map, const Regions& regions,
-                                      const CompactRequest& request, std::mt19937_64& rng);
+// The passages of the method's sources, drafts excepted, and request.expected: the same for the same state of
+// rng.
+std::vector<Passage> passages_of_text(const llama_model* model, const AttentionMap& map,
+                                      const Regions& regions, const CompactRequest& request,
+                                      std::mt19937_64& rng);
 
 // Reads passages in a scratch context that holds `cache`, and returns their queries.
 Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& cache,

@@ -158,8 +158,8 @@ Status check_chat(const llama_model* model, size_t context) {
     const auto trained = static_cast<size_t>(llama_model_n_ctx_train(model));
     if (length(context) > trained)
         return fail(ErrorCode::invalid_argument,
-                    "chat talks for {} tokens, and the model was trained for {}; lower -c {}", length(context),
-                    trained, context);
+                    "chat talks for {} tokens, and the model was trained for {}; lower -c {}",
+                    length(context), trained, context);
     return {};
 }
 

@@ -59,13 +59,15 @@ Result<std::vector<Matrix>> ChatLane::ask(const std::vector<Probe>& probes) {
 Status ChatLane::make_room(size_t count) {
     if (!policy_) return {};
     if (static_cast<double>(cells()) >= policy_->high_water * static_cast<double>(limit_)) {
-        if (const auto plan = plan_fold(log_, *policy_, limit_, /*urgent=*/false)) KVFOLD_CHECK(fold(plan->budget));
+        if (const auto plan = plan_fold(log_, *policy_, limit_, /*urgent=*/false))
+            KVFOLD_CHECK(fold(plan->budget));
     }
     while (cells() + count > limit_) {
         const auto plan = plan_fold(log_, *policy_, limit_, /*urgent=*/true);
         if (!plan)
             return fail(ErrorCode::invalid_argument,
-                        "chat: {} of {} cells are in use and a turn of {} tokens finds no room; raise -c or the ratio",
+                        "chat: {} of {} cells are in use and a turn of {} tokens finds no room; raise -c or "
+                        "the ratio",
                         cells(), limit_, count);
         KVFOLD_CHECK(fold(plan->budget));
     }

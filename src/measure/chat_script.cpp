@@ -12,8 +12,8 @@ constexpr size_t kPinned = 8;
 constexpr int kSentencesAnAnswer = 3;
 constexpr const char* kRecall = "Please repeat word for word what I asked you to remember.";
 
-// The statement up to the answer. Asked in other words, as task questions does, a small model remembers less than a
-// fifth with its full cache, and there is nothing left that folding could lose.
+// The statement up to the answer. Asked in other words, as task questions does, a small model remembers less
+// than a fifth with its full cache, and there is nothing left that folding could lose.
 std::string lead_of(const Fact& fact) {
     return fact.statement.substr(0, fact.statement.rfind(" " + fact.answer));
 }

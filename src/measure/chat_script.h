@@ -1,4 +1,5 @@
-// A conversation made up from a seed: what is pinned at its start is never mentioned again, and asked for throughout.
+// A conversation made up from a seed: what is pinned at its start is never mentioned again, and asked for
+// throughout.
 #pragma once
 
 #include "measure/task.h"

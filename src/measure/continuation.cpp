@@ -15,7 +15,8 @@ Result<Task> make(const TaskSource& source) {
     Task task{"continuation", {context.begin(), context.end()}, {}};
     task.probes.push_back({{rest.front()}, {rest.begin() + 1, rest.end()}, /*depth=*/1});
     const auto later = source.text.subspan(source.context + rest.size());
-    task.later.assign(later.begin(), later.begin() + static_cast<std::ptrdiff_t>(std::min(later.size(), kLaterTokens)));
+    task.later.assign(later.begin(),
+                      later.begin() + static_cast<std::ptrdiff_t>(std::min(later.size(), kLaterTokens)));
     return task;
 }
 

@@ -13,13 +13,14 @@ constexpr size_t kLeastContext = 6 * (kPrompt + kCopied); // passages that do no
 // Passages from amid the text: their first tokens again, behind the context, then the rest of each.
 Result<Task> make(const TaskSource& source) {
     if (source.context < kLeastContext)
-        return fail(ErrorCode::invalid_argument, "copy needs a context of {} tokens; raise -c {}", kLeastContext,
-                    source.context);
+        return fail(ErrorCode::invalid_argument, "copy needs a context of {} tokens; raise -c {}",
+                    kLeastContext, source.context);
     const auto context = source.text.first(source.context);
     Task task{"copy", {context.begin(), context.end()}, {}};
     for (const double depth : kDepths) {
         const auto begin = static_cast<size_t>(depth * static_cast<double>(source.context)) - kPrompt;
-        const auto prompt = context.subspan(begin, kPrompt), copied = context.subspan(begin + kPrompt, kCopied);
+        const auto prompt = context.subspan(begin, kPrompt),
+                   copied = context.subspan(begin + kPrompt, kCopied);
         task.probes.push_back({{prompt.begin(), prompt.end()}, {copied.begin(), copied.end()}, depth});
     }
     return task;

@@ -15,7 +15,8 @@ namespace kvfold {
 
 namespace {
 
-using Answers = std::vector<Matrix>; // of all probes of all tasks, in their order: logits [answer, vocabulary]
+// Of all probes of all tasks, in their order: logits [answer, vocabulary].
+using Answers = std::vector<Matrix>;
 
 // The same cells in reverse order: what an exact method could be charged with.
 SequenceState in_another_order(SequenceState state) {
@@ -115,7 +116,8 @@ class Measured {
 
     // A row in which nothing is compacted yet.
     EvalRow row(const EvalCache& cache, std::string_view method, double ratio) const {
-        EvalRow row{.cache = cache.name, .method = std::string(method), .ratio = ratio, .prefill_s = prefill_s_};
+        EvalRow row{
+            .cache = cache.name, .method = std::string(method), .ratio = ratio, .prefill_s = prefill_s_};
         row.report.cells_before = row.report.cells_after = compact_.tokens.size();
         row.report.bytes_before = row.report.bytes_after = bytes_;
         return row;
@@ -192,7 +194,8 @@ class Rows {
 
   private:
     std::ptrdiff_t place(const EvalRow& row) const {
-        return std::find_if(tasks_.begin(), tasks_.end(), [&](const Task& task) { return task.name == row.task; }) -
+        return std::find_if(tasks_.begin(), tasks_.end(),
+                            [&](const Task& task) { return task.name == row.task; }) -
                tasks_.begin();
     }
 
@@ -205,7 +208,8 @@ void tell(const EvalRequest& request, std::string_view what) {
     if (request.step) request.step(what);
 }
 
-Status add_compacted(Measured& measured, const EvalCache& cache, double saved, const EvalRequest& request, Rows& rows) {
+Status add_compacted(Measured& measured, const EvalCache& cache, double saved, const EvalRequest& request,
+                     Rows& rows) {
     for (const double ratio : request.ratios) {
         for (const Method* method : request.methods) {
             tell(request, fmt::format("{} {} {:g}x", cache.name, method->name, ratio));
@@ -222,13 +226,14 @@ Status add_compacted(Measured& measured, const EvalCache& cache, double saved, c
 Status check_hindsight(std::span<const Task> tasks, const EvalRequest& request) {
     if (request.hindsight == Hindsight::none) return {};
     if (foreseen_tokens(tasks, request.hindsight).empty())
-        return fail(ErrorCode::invalid_argument, "task {}: no text goes on behind what is judged, so there is nothing "
-                                                 "to study there; ask for continuation",
+        return fail(ErrorCode::invalid_argument,
+                    "task {}: no text goes on behind what is judged, so there is nothing "
+                    "to study there; ask for continuation",
                     tasks.front().name);
     for (const Method* method : request.methods) {
         if (method->keep == Method::Keep::fit && !method->study.reads_text())
-            return fail(ErrorCode::invalid_argument, "method {} studies no text, so hindsight changes nothing for it",
-                        method->name);
+            return fail(ErrorCode::invalid_argument,
+                        "method {} studies no text, so hindsight changes nothing for it", method->name);
     }
     return {};
 }
@@ -243,14 +248,15 @@ Result<std::vector<double>> savings_of_types(llama_model* model, const EvalReque
         for (const double ratio : request.ratios) {
             if (ratio < saved)
                 return fail(ErrorCode::invalid_argument,
-                            "ratio {:g}: a {} cache takes {:.2f} times fewer bytes uncompacted; give more", ratio,
-                            cache.name, saved);
+                            "ratio {:g}: a {} cache takes {:.2f} times fewer bytes uncompacted; give more",
+                            ratio, cache.name, saved);
         }
     }
     return savings;
 }
 
-Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> tasks, const EvalRequest& request) {
+Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> tasks,
+                                      const EvalRequest& request) {
     KVFOLD_TRY(const std::vector<double> savings, savings_of_types(model, request));
     KVFOLD_CHECK(check_ratios(tasks.front().context.size(), request, savings));
     KVFOLD_CHECK(check_hindsight(tasks, request));

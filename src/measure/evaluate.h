@@ -33,7 +33,7 @@ struct EvalRow {
     std::string task = {};
     std::string cache = {};
     std::string method = {}; // kFullCache or kNoiseFloor where nothing was compacted
-    double ratio = 1;   // bytes of a cell x cells, of the first cache in full / of this one
+    double ratio = 1;        // bytes of a cell x cells, of the first cache in full / of this one
     CompactReport report = {};
     std::optional<size_t> peak_extra_bytes = {}; // of the compaction, beyond what was resident before
     double prefill_s = 0;
@@ -42,9 +42,9 @@ struct EvalRow {
     std::vector<RoundScore> rounds = {};   // of the chat task
 };
 
-inline constexpr std::string_view kFullCache = "full";         // the cost of the cache's type alone
-inline constexpr std::string_view kNoiseFloor = "noise floor"; // the first cache with its cells in another order:
-                                                               // what reading a cache back costs already
+inline constexpr std::string_view kFullCache = "full"; // the cost of the cache's type alone
+// The first cache with its cells in another order: what reading a cache back costs already.
+inline constexpr std::string_view kNoiseFloor = "noise floor";
 
 // What methods study beside their own sources, to see what better queries could give.
 enum class Hindsight : uint8_t {
@@ -55,7 +55,7 @@ enum class Hindsight : uint8_t {
 
 struct EvalRequest {
     std::vector<EvalCache> caches = {{"f16"}};
-    std::vector<double> ratios = {8}; // of bytes against the first cache, so that caches of all types cost the same
+    std::vector<double> ratios = {8}; // of bytes against the first cache: caches of all types cost the same
     std::vector<const Method*> methods;
     Hindsight hindsight = Hindsight::none;
     CompactRequest compact; // method, ratio, tokens, and of `context` sizes and types are set row by row;
@@ -63,8 +63,8 @@ struct EvalRequest {
     std::function<void(std::string_view)> step; // what is done now
 };
 
-// Fails with invalid_argument where hindsight would change nothing: for a method that studies no text, and for tasks
-// behind which no text goes on.
+// Fails with invalid_argument where hindsight would change nothing: for a method that studies no text, and
+// for tasks behind which no text goes on.
 Status check_hindsight(std::span<const Task> tasks, const EvalRequest& request);
 
 // How many times fewer bytes a cell takes in each cache of the request than in the first. Fails with
@@ -72,10 +72,10 @@ Status check_hindsight(std::span<const Task> tasks, const EvalRequest& request);
 Result<std::vector<double>> savings_of_types(llama_model* model, const EvalRequest& request);
 
 // Prefills a context of each cache's type, then for every ratio and method: compacts once, asks all probes of
-// all tasks, compares with the first cache in full, and puts the full cache back. Rows: task by task, the noise
-// floor first; caches behind the first have a row kFullCache too. What cannot work is refused before the prefill.
-// Memory: one context at a time, two sets of logits, answers x vocabulary floats each.
-// REQUIRES: caches; tasks that all have the same context. Fails as compact_sequence.
+// all tasks, compares with the first cache in full, and puts the full cache back. Rows: the noise floor of
+// every task first, then compaction by compaction; caches behind the first have rows kFullCache too. What
+// cannot work is refused before the prefill. Memory: one context at a time, two sets of logits, answers x
+// vocabulary floats each. REQUIRES: caches; tasks that all have the same context. Fails as compact_sequence.
 Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> tasks,
                                       const EvalRequest& request);
 

@@ -1,5 +1,5 @@
-// Facts that no model knows and sentences that say nothing about them: what texts with something to ask are made of.
-// Seeded: the same generator state makes the same text on every machine.
+// Facts that no model knows and sentences that say nothing about them: what texts with something to ask are
+// made of. Seeded: the same generator state makes the same text on every machine.
 #pragma once
 
 #include <random>

@@ -11,18 +11,21 @@ namespace {
 constexpr size_t kTokensAFact = 128; // of context, so that facts stand apart
 constexpr size_t kFewestFacts = 2;
 
-// Facts at even depths of a text that says nothing else about them, asked behind it in other words than theirs. The
-// sentences are tokenised one by one, so that the statement stands in the context token for token.
+// Facts at even depths of a text that says nothing else about them, asked behind it in other words than
+// theirs. The sentences are tokenised one by one, so that the statement stands in the context token for
+// token.
 Result<Task> make(const TaskSource& source) {
     const size_t count = std::min(kMostFacts, source.context / kTokensAFact);
     if (count < kFewestFacts)
         return fail(ErrorCode::invalid_argument, "questions needs a context of {} tokens; raise -c {}",
                     kFewestFacts * kTokensAFact, source.context);
     const auto words = [&](const char* before, const std::string& text) {
-        return tokenize(source.model, fmt::format("{}{}", before, text), /*add_bos=*/false, /*special=*/false);
+        return tokenize(source.model, fmt::format("{}{}", before, text), /*add_bos=*/false,
+                        /*special=*/false);
     };
     std::mt19937_64 rng(source.seed);
-    Task task{"questions", tokenize(source.model, "", /*add_bos=*/true, /*special=*/false), {}, /*by_depth=*/true};
+    Task task{
+        "questions", tokenize(source.model, "", /*add_bos=*/true, /*special=*/false), {}, /*by_depth=*/true};
     const std::vector<Fact> facts = make_facts(count, rng);
     std::vector<llama_token> filler = words(" ", filler_sentence(rng));
     const auto fill_up_to = [&](size_t tokens) {

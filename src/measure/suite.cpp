@@ -21,20 +21,24 @@ Result<std::vector<llama_token>> text_window(const llama_model* model, const Sui
                                              size_t context, size_t behind) {
     const llama_vocab* vocab = llama_model_get_vocab(model);
     const std::vector<llama_token>& tokens = text.tokens;
-    const bool has_bos = llama_vocab_get_add_bos(vocab) && !tokens.empty() && tokens.front() == llama_vocab_bos(vocab);
+    const bool has_bos =
+        llama_vocab_get_add_bos(vocab) && !tokens.empty() && tokens.front() == llama_vocab_bos(vocab);
     const size_t left = tokens.size() - std::min(tokens.size(), offset);
     if (left < context + behind)
         return fail(ErrorCode::invalid_argument,
-                    "{}: has {} tokens behind offset {}, but {} are needed (a context of {} and {} behind it); give a "
+                    "{}: has {} tokens behind offset {}, but {} are needed (a context of {} and {} behind "
+                    "it); give a "
                     "longer text or lower -c",
                     text.name, left, offset, context + behind, context, behind);
     std::vector<llama_token> window(tokens.begin(), tokens.begin() + (has_bos ? 1 : 0));
-    const TokenSpan words = TokenSpan(tokens).subspan(window.size() + offset, context + behind - window.size());
+    const TokenSpan words =
+        TokenSpan(tokens).subspan(window.size() + offset, context + behind - window.size());
     window.insert(window.end(), words.begin(), words.end());
     return window;
 }
 
-Status make_tasks(const TaskSource& source, const std::vector<const TaskKind*>& kinds, std::vector<Task>& tasks) {
+Status make_tasks(const TaskSource& source, const std::vector<const TaskKind*>& kinds,
+                  std::vector<Task>& tasks) {
     for (const TaskKind* kind : kinds) {
         KVFOLD_TRY(Task task, kind->make(source));
         tasks.push_back(std::move(task));
@@ -88,7 +92,8 @@ Result<std::vector<SuiteRow>> run_suite(llama_model* model, const SuiteRequest& 
     const bool chats = std::ranges::find(request.kinds, &tasks::chat) != request.kinds.end();
     if (chats) KVFOLD_CHECK(check_chat(model, request.context));
     if (chats && request.eval.hindsight != Hindsight::none)
-        return fail(ErrorCode::invalid_argument, "the chat is folded while it is said: no hindsight; leave it out");
+        return fail(ErrorCode::invalid_argument,
+                    "the chat is folded while it is said: no hindsight; leave it out");
     KVFOLD_TRY(const std::vector<Sitting> sittings, plan_sittings(model, request));
     for (const Sitting& sitting : sittings)
         KVFOLD_CHECK(check_hindsight(sitting.tasks, request.eval));
@@ -102,8 +107,9 @@ Result<std::vector<SuiteRow>> run_suite(llama_model* model, const SuiteRequest& 
     }
     if (!chats) return all;
     for (const uint64_t seed : request.seeds) {
-        KVFOLD_TRY(std::vector<EvalRow> rows,
-                   evaluate_chat(model, request.context, for_run(request, seed, std::string(tasks::chat.name))));
+        KVFOLD_TRY(
+            std::vector<EvalRow> rows,
+            evaluate_chat(model, request.context, for_run(request, seed, std::string(tasks::chat.name))));
         for (EvalRow& row : rows)
             all.push_back({"", 0, seed, std::move(row)});
     }

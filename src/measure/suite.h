@@ -12,11 +12,11 @@ struct SuiteText {
 
 struct SuiteRequest {
     std::vector<const TaskKind*> kinds;
-    std::vector<SuiteText> texts;       // none when no task reads one
-    std::vector<size_t> offsets = {0};  // tokens of each text that are skipped
-    std::vector<uint64_t> seeds = {1};  // of the study, and of what tasks make up
-    size_t context = 2048;              // tokens that are prefilled and compacted
-    EvalRequest eval;                   // compact.seed is set run by run
+    std::vector<SuiteText> texts;      // none when no task reads one
+    std::vector<size_t> offsets = {0}; // tokens of each text that are skipped
+    std::vector<uint64_t> seeds = {1}; // of the study, and of what tasks make up
+    size_t context = 2048;             // tokens that are prefilled and compacted
+    EvalRequest eval;                  // compact.seed is set run by run
 };
 
 struct SuiteRow {
@@ -26,9 +26,9 @@ struct SuiteRow {
     EvalRow row;
 };
 
-// Every task on every text, offset and seed; tasks that make up their text on every seed. Tasks of one text, offset and
-// seed share prefill and compaction. All tasks are made before the first of them runs.
-// Fails with invalid_argument when a text is too short or a chat is to have hindsight, else as evaluate.
+// Every task on every text, offset and seed; tasks that make up their text on every seed. Tasks of one text,
+// offset and seed share prefill and compaction. All tasks are made before the first of them runs. Fails with
+// invalid_argument when a text is too short or a chat is to have hindsight, else as evaluate.
 Result<std::vector<SuiteRow>> run_suite(llama_model* model, const SuiteRequest& request);
 
 struct SummaryRow {

@@ -59,14 +59,15 @@ EvalRow mean_row(const Runs& runs) {
     const EvalRow& first = *runs.front();
     EvalRow row{.task = first.task, .cache = first.cache, .method = first.method, .ratio = first.ratio};
     row.report = mean_report(runs);
-    if (std::all_of(runs.begin(), runs.end(), [](const EvalRow* run) { return run->peak_extra_bytes.has_value(); }))
+    if (std::all_of(runs.begin(), runs.end(),
+                    [](const EvalRow* run) { return run->peak_extra_bytes.has_value(); }))
         row.peak_extra_bytes =
             static_cast<size_t>(mean(runs, [](const EvalRow& run) { return *run.peak_extra_bytes; }));
     row.prefill_s = mean(runs, [](const EvalRow& run) { return run.prefill_s; });
     row.score = pooled(runs, [](const EvalRow& run) { return run.score; });
     for (size_t i = 0; i < first.by_depth.size(); ++i)
-        row.by_depth.push_back(
-            {first.by_depth[i].depth, pooled(runs, [i](const EvalRow& run) { return run.by_depth[i].score; })});
+        row.by_depth.push_back({first.by_depth[i].depth,
+                                pooled(runs, [i](const EvalRow& run) { return run.by_depth[i].score; })});
     for (size_t i = 0; i < first.rounds.size(); ++i)
         row.rounds.push_back(mean_round(runs, i));
     return row;

@@ -49,8 +49,8 @@ struct TaskKind {
     size_t text_behind;     // tokens of the text that are needed behind the context; unless it needs no text
     bool needs_text;
     bool asks; // for answers that are right or wrong
-    // Fails with invalid_argument, saying what to do, when the source is too short for it. Null: the task has a
-    // loop of its own (chat.h).
+    // Fails with invalid_argument, saying what to do, when the source is too short for it. Null: the task has
+    // a loop of its own (chat.h).
     Result<Task> (*make)(const TaskSource& source);
 };
 

@@ -1,4 +1,5 @@
 // Written by `bench/results.py methods`: not to be edited by hand.
+// clang-format off
 #pragma once
 
 #include "method/measured.h"

@@ -6,18 +6,18 @@ namespace kvfold {
 
 std::span<const Method* const> all_methods() {
     static constexpr std::array methods = {
-        &methods::refine,     &methods::omp_refine, &methods::self_study, &methods::solver,
-        &methods::omp,        &methods::on_policy,  &methods::sequential_on_policy,
-        &methods::nonuniform, &methods::select,     &methods::context_prefill,
-        &methods::generation, &methods::chunked,    &methods::keep_last,
-        &methods::keep_first, &methods::keep_random};
+        &methods::refine,    &methods::omp_refine,      &methods::self_study,           &methods::solver,
+        &methods::omp,       &methods::on_policy,       &methods::sequential_on_policy, &methods::nonuniform,
+        &methods::select,    &methods::context_prefill, &methods::generation,           &methods::chunked,
+        &methods::keep_last, &methods::keep_first,      &methods::keep_random};
     return methods;
 }
 
 const Method& default_method() { return *all_methods().front(); }
 
 std::span<const Preset> all_presets() {
-    static constexpr std::array presets = {Preset{"fast", &methods::select}, Preset{"balanced", &methods::refine},
+    static constexpr std::array presets = {Preset{"fast", &methods::select},
+                                           Preset{"balanced", &methods::refine},
                                            Preset{"best", &methods::omp_refine}};
     return presets;
 }

@@ -15,7 +15,7 @@ struct Method {
         fit,    // fold the region by study and solve
         newest, // baseline: drop all but the first few and the newest cells
         oldest, // baseline: drop all but the first cells and the newest one
-        random, // baseline: drop all but the first few, the newest and others drawn by lot, the same in all heads
+        random, // baseline: as newest, but most cells drawn by lot, the same in all heads
     };
 
     // What stands in the scratch context when the model is asked.
@@ -32,17 +32,16 @@ struct Method {
     SolvePlan solve = {};
     Policy policy = Policy::full;
     bool own_budgets = false; // each layer and KV head has as many cells as its error asks for
-    size_t chunk = 0; // cells that are folded at a time; 0 = all at once (engine/chunked.h)
+    size_t chunk = 0;         // cells that are folded at a time; 0 = all at once (engine/chunked.h)
 };
 
 namespace methods {
 // The queries of solver, shared by the methods that build on it: inline, because it is used to initialise
 // them. Twice as many were no better (docs/methods.md).
-inline const StudyPlan solver_study = {
-    .parts = {{Source::tail, 0.140625f},
-              {Source::pseudo, 0.171875f},
-              {Source::repeat, 0.09375f},
-              {Source::recite, 0.09375f}}};
+inline const StudyPlan solver_study = {.parts = {{Source::tail, 0.140625f},
+                                                 {Source::pseudo, 0.171875f},
+                                                 {Source::repeat, 0.09375f},
+                                                 {Source::recite, 0.09375f}}};
 
 // What refine solves, likewise.
 inline const SolvePlan refine_solve = {.refine_steps = 12, .pursued = 0.25f};

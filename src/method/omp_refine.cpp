@@ -2,8 +2,8 @@
 
 namespace kvfold::methods {
 
-// refine with half of the cells chosen as omp does. Pursuit drops what few queries ask for, so the dense spans are
-// recited twice, in two orders. Ten times as many gradient steps.
+// refine with half of the cells chosen as omp does. Pursuit drops what few queries ask for, so the dense
+// spans are recited twice, in two orders. Ten times as many gradient steps.
 const Method omp_refine = {
     .name = "omp_refine",
     .advice = "refine with ten times the steps, half of the cells by pursuit",

@@ -9,8 +9,8 @@ namespace {
 
 constexpr std::string_view kPlace = "{{document}}";
 
-// JSON that is inert inside <script>: a browser ends that element at "</script" and reads "<!--" in its own way,
-// whatever the quotes around them. In JSON "<" stands in strings alone, where \u003c is the same.
+// JSON that is inert inside <script>: a browser ends that element at "</script" and reads "<!--" in its own
+// way, whatever the quotes around them. In JSON "<" stands in strings alone, where \u003c is the same.
 std::string inert_json(const nlohmann::ordered_json& document) {
     const std::string json =
         document.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::ordered_json::error_handler_t::replace);

@@ -7,8 +7,8 @@
 
 namespace kvfold {
 
-// `eval` is the document that `kvfold eval --json` writes; the page shows what is in it and leaves out the charts of
-// what is not. No text in it can become markup or script. Bytes that are not UTF-8 show as U+FFFD.
+// `eval` is the document that `kvfold eval --json` writes; the page shows what is in it and leaves out the
+// charts of what is not. No text in it can become markup or script. Bytes that are not UTF-8 show as U+FFFD.
 std::string render_report(const nlohmann::ordered_json& eval);
 
 } // namespace kvfold

@@ -13,8 +13,8 @@ struct ChatTurn {
     bool one_line;       // without a template only the end of the line tells that an answer is over
 };
 
-// In the model's own chat template, else as "Question: ... Answer:". The turn is put into the template by itself: the
-// sequence may hold a document, or turns that were folded.
+// In the model's own chat template, else as "Question: ... Answer:". The turn is put into the template by
+// itself: the sequence may hold a document, or turns that were folded.
 ChatTurn make_turn(const llama_model* model, const std::string& question, bool is_first);
 
 } // namespace kvfold

@@ -20,8 +20,7 @@ constexpr Index kPatience = 2 * kPursuitSteps;
 
 // B: [n, 1 + dv]. Without the output where it is zero or overflows: solve_head reports that later.
 Matrix targets_of(const FullAttention& full) {
-    const double square =
-        full.output.cast<double>().squaredNorm() / static_cast<double>(full.output.rows());
+    const double square = full.output.cast<double>().squaredNorm() / static_cast<double>(full.output.rows());
     const bool usable = square > 0 && std::isfinite(square);
     Matrix targets(full.output.rows(), 1 + (usable ? full.output.cols() : 0));
     targets.col(0).setOnes();
@@ -71,8 +70,9 @@ class Pursuit {
         const std::vector<Index> order = best_first(size + 1);
         const auto inside = std::min(std::min(size, wanted()), std::ssize(order));
         const std::vector<Index> pool(order.begin(), order.begin() + inside);
-        const float outside =
-            may_drop && inside < std::ssize(order) ? kWorthless * gain(order[static_cast<size_t>(inside)]) : 0;
+        const float outside = may_drop && inside < std::ssize(order)
+                                  ? kWorthless * gain(order[static_cast<size_t>(inside)])
+                                  : 0;
         Eigen::MatrixXf columns = project(pool);
         for (Index taken = 0; taken < inside; ++taken) {
             const Index best = best_of(pool);
@@ -115,8 +115,8 @@ class Pursuit {
             const Index j = pool[static_cast<size_t>(i)];
             if (taken_[static_cast<size_t>(j)]) continue;
             const float now = gain(j);
-            const bool wins = best < 0 || now > best_gain ||
-                              (now == best_gain && j < pool[static_cast<size_t>(best)]);
+            const bool wins =
+                best < 0 || now > best_gain || (now == best_gain && j < pool[static_cast<size_t>(best)]);
             if (wins) best = i, best_gain = now;
         }
         return best;

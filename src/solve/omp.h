@@ -13,9 +13,9 @@ inline constexpr double kPursuitRidge = 1e-3;
 inline constexpr Index kPursuitSteps = 16;     // keys are taken in about so many steps, whatever t
 inline constexpr Index kPursuitCandidates = 4; // cells that are looked at for each that is pursued
 
-// A: [n, M] = exp(S_ij - m_i), the mass shares of the candidates: the M = min(T, p + 4 (t - p)) cells of the best RMS
-// score, the p pinned ones among them. With B = [1, Y / y]: [n, 1 + dv] and y^2 = mean_i ||Y_i||^2, take the cells
-// C, greedily, for which this is least:
+// A: [n, M] = exp(S_ij - m_i), the mass shares of the candidates: the M = min(T, p + 4 (t - p)) cells of the
+// best RMS score, the p pinned ones among them. With B = [1, Y / y]: [n, 1 + dv] and y^2 = mean_i ||Y_i||^2,
+// take the cells C, greedily, for which this is least:
 //
 //   min_Z ||A_C Z - B||^2 + lambda ||Z||^2,   lambda = 1e-3 x mean squared norm of the t heaviest columns
 //
@@ -27,18 +27,18 @@ inline constexpr Index kPursuitCandidates = 4; // cells that are looked at for e
 //
 // A mass weight cannot be negative, so the part of the mass counts only where its correlation is positive.
 //
-// Pinned cells come first, all at once. Then each step puts the t/16 best cells into a pool and takes them one by one, the
-// best first, by gains that know of those taken before; a cell that others have made worthless meanwhile is
-// dropped and the next step fills its place. The factor of A_C^T A_C + lambda I grows by a column a cell, and
-// is kept for all candidates at once: U: [M, t] with rows U_C its lower triangle. So a cell costs
-// M (n + t + dv), mostly as matrix products, and nothing is ever factored again.
-// Equal gains go to the lower index. Memory: M (n + t + t/16 + dv) floats.
+// Pinned cells come first, all at once. Then each step puts the t/16 best cells into a pool and takes them
+// one by one, the best first, by gains that know of those taken before; a cell that others have made
+// worthless meanwhile is dropped and the next step fills its place. The factor of A_C^T A_C + lambda I grows
+// by a column a cell, and is kept for all candidates at once: U: [M, t] with rows U_C its lower triangle. So
+// a cell costs M (n + t + dv), mostly as matrix products, and nothing is ever factored again. Equal gains go
+// to the lower index. Memory: M (n + t + t/16 + dv) floats.
 //
 // Measured on a prototype, not on this code (SmolLM2, T 2048, 8x, KL as a share of keep_last's, two texts, no
 // refinement): RMS score 0.43; the mass alone with one weight a cell, w >= 0 and tiny weights dropped, as in
-// arXiv 2602.16284, 0.38; mass and output with one weight a cell and fixed values 0.34; free values 0.31. What did
-// not help: half of the cells by RMS score first (0.32), a ridge of 1e-1 (0.36); on one text, one run each, a ridge
-// of 1e-4 and all T cells as candidates.
+// arXiv 2602.16284, 0.38; mass and output with one weight a cell and fixed values 0.34; free values 0.31.
+// What did not help: half of the cells by RMS score first (0.32), a ridge of 1e-1 (0.36); on one text, one
+// run each, a ridge of 1e-4 and all T cells as candidates.
 //
 // Returns [kept] rising indices. REQUIRES: as select_cells; full = attend_all(problem).
 std::vector<uint32_t> pursue_cells(const HeadProblem& problem, const FullAttention& full, Index kept,

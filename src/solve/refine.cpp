@@ -99,9 +99,7 @@ Result<Fit> fit_all(const HeadProblem& problem, const FullAttention& full, const
     return Fit{std::move(values), loss};
 }
 
-Index steps_for(int steps, Index cells) {
-    return std::max<Index>(steps, steps * kManyCells / cells);
-}
+Index steps_for(int steps, Index cells) { return std::max<Index>(steps, steps * kManyCells / cells); }
 
 } // namespace
 
@@ -150,7 +148,8 @@ Status refine_keys(const HeadProblem& problem, const FullAttention& full, const 
     const double before = fit.loss;
     const float query = std::sqrt(problem.queries.squaredNorm() / static_cast<float>(problem.queries.rows()));
     const float key_rate = kRate / std::max(problem.scale * query, std::numeric_limits<float>::min());
-    const float value_rate = kValueRate * std::sqrt(mean_square(fit.values) / static_cast<float>(values.cols()));
+    const float value_rate =
+        kValueRate * std::sqrt(mean_square(fit.values) / static_cast<float>(values.cols()));
     Matrix refined = keys;
     Adam key_adam(keys.rows(), keys.cols()), value_adam(values.rows(), values.cols());
     Batches batches(problem, full);

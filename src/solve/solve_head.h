@@ -28,9 +28,9 @@ struct HeadProblem {
 struct SolvePlan {
     bool fit_bias = true;   // weigh the kept keys so that the attention mass stays, and fold the weights in
     bool fit_values = true; // correct the kept values so that the attention output stays
-    int refine_steps = 0;   // gradient steps between folding and rounding, fewer cells take more (refine.h); 0 = none
-    // Share of the cells that is found by pursuit (omp.h), 0..1; the others are those that the queries look at most.
-    // Pursuit explains mass and output best, and alone drops what few queries ask for.
+    int refine_steps = 0;   // gradient steps between folding and rounding; few cells take more (refine.h)
+    // Share of the cells that is found by pursuit (omp.h), 0..1; the others are those that the queries look
+    // at most. Pursuit explains mass and output best, and alone drops what few queries ask for.
     float pursued = 0;
 };
 

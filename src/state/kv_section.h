@@ -22,9 +22,9 @@ bool is_embedding(const CellMeta& cell);
 
 // One attention cache. A model has one; with interleaved sliding windows two: global first, window second.
 struct KvSection {
-    uint32_t streams = 1; // streams of the cache that wrote it
-    uint32_t stream = 0;  // the stream that holds the cells; the others are empty
-    bool has_extra = false; // the cells carry CellMeta::extra
+    uint32_t streams = 1;            // streams of the cache that wrote it
+    uint32_t stream = 0;             // the stream that holds the cells; the others are empty
+    bool has_extra = false;          // the cells carry CellMeta::extra
     std::vector<CellMeta> cells;     // [T], in the order of the cache; T = 0: no layers below
     std::vector<CacheTensor> keys;   // [layers] each [T, width]
     std::vector<CacheTensor> values; // [layers] each [T, width]

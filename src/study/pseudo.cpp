@@ -46,8 +46,7 @@ class NgramModel {
 
 } // namespace
 
-std::vector<Passage> pseudo_passages(TokenSpan text, llama_pos behind, size_t count,
-                                     std::mt19937_64& rng) {
+std::vector<Passage> pseudo_passages(TokenSpan text, llama_pos behind, size_t count, std::mt19937_64& rng) {
     const NgramModel model(text);
     std::vector<Passage> passages;
     for (size_t done = 0; done < count; done += kPassage) {

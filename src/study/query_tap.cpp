@@ -13,8 +13,8 @@ namespace {
 // Sources of a GGML_OP_FLASH_ATTN_EXT node.
 constexpr int kQuery = 0, kKey = 1, kValue = 2;
 
-// The number in "cache_k_l<number>", or -1. Where a device computes what another holds, the keys are a copy that
-// ggml names after device and original: "CUDA0#cache_k_l0 (view)#0".
+// The number in "cache_k_l<number>", or -1. Where a device computes what another holds, the keys are a copy
+// that ggml names after device and original: "CUDA0#cache_k_l0 (view)#0".
 int layer_of_cache_tensor(const ggml_tensor* keys) {
     const ggml_tensor* cache = keys->view_src ? keys->view_src : keys;
     const char* name = std::strstr(cache->name, "cache_k_l");

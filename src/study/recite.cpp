@@ -24,12 +24,14 @@ bool is_name_like(const std::string& piece) {
 bool ends_sentence(const std::string& piece, const std::string& next) {
     if (piece.find('\n') != std::string::npos) return true;
     const size_t last = piece.find_last_not_of(' ');
-    if (last == std::string::npos || std::string_view(".!?;").find(piece[last]) == std::string_view::npos) return false;
+    if (last == std::string::npos || std::string_view(".!?;").find(piece[last]) == std::string_view::npos)
+        return false;
     return next.empty() || std::isspace(static_cast<unsigned char>(next.front())) != 0;
 }
 
-// What a token tells, in nats, roughly: a word that stands once in N tokens log N, one that stands everywhere nothing.
-// Digits come back in every number, yet no number can be guessed; names begin with a capital, as sentences do.
+// What a token tells, in nats, roughly: a word that stands once in N tokens log N, one that stands everywhere
+// nothing. Digits come back in every number, yet no number can be guessed; names begin with a capital, as
+// sentences do.
 double information(const std::string& piece, size_t count, size_t total, bool begins_sentence) {
     const double rarest = std::log(static_cast<double>(total));
     if (has_digit(piece)) return 2 * rarest;
@@ -54,7 +56,8 @@ std::vector<double> information_of(TokenSpan text, const Pieces& pieces) {
     return told;
 }
 
-// Of each snippet of `length` tokens. Not by differences of prefix sums: rounding would decide between equal ones.
+// Of each snippet of `length` tokens. Not by differences of prefix sums: rounding would decide between equal
+// ones.
 std::vector<double> information_of_snippets(const std::vector<double>& told, size_t length) {
     std::vector<double> sums;
     for (auto end = told.begin() + static_cast<std::ptrdiff_t>(length);; ++end) {

@@ -4,10 +4,9 @@
 
 namespace kvfold {
 
-// One snippet from each of equal stretches of the text, at a random place within its stretch, so that every part has
-// its share whatever the count.
-std::vector<Passage> repeat_passages(TokenSpan text, llama_pos behind, size_t count,
-                                     std::mt19937_64& rng) {
+// One snippet from each of equal stretches of the text, at a random place within its stretch, so that every
+// part has its share whatever the count.
+std::vector<Passage> repeat_passages(TokenSpan text, llama_pos behind, size_t count, std::mt19937_64& rng) {
     count = std::min(count, text.size());
     const size_t stretches = std::max<size_t>(1, count / kRepeatSnippet);
     const size_t length = count / stretches;

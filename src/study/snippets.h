@@ -5,8 +5,8 @@
 
 namespace kvfold {
 
-// Tokens of a snippet. A few lead to a look-up, and more places count for more than longer ones; the samples of repeat are
-// better left long (docs/methods.md).
+// Tokens of a snippet. A few lead to a look-up, and more places count for more than longer ones; the samples
+// of repeat are better left long (docs/methods.md).
 inline constexpr size_t kReciteSnippet = 8, kRepeatSnippet = 64;
 
 // In another order, joined to passages of at most kPassage tokens behind the sequence.

@@ -14,7 +14,8 @@ std::vector<llama_token> text_of(TokenSpan context) {
     return text;
 }
 
-// Places that are asked for and cannot all be kept crowd out the rest (docs/methods.md). Up to 8x this does not bind.
+// Places that are asked for and cannot all be kept crowd out the rest (docs/methods.md). Up to 8x this does
+// not bind.
 constexpr float kPlacesACell = 1.25f;
 
 bool asks_for_places(Source source) { return source == Source::repeat || source == Source::recite; }
@@ -30,7 +31,8 @@ std::vector<size_t> count_tokens(const StudyPlan& plan, FoldSize fold) {
         left += count - counts.back();
     }
     for (size_t i = 0; i < counts.size(); ++i) {
-        if (plan.parts[i].source == Source::pseudo) counts[i] = std::min(plan.max_tokens_a_part, counts[i] + left);
+        if (plan.parts[i].source == Source::pseudo)
+            counts[i] = std::min(plan.max_tokens_a_part, counts[i] + left);
     }
     return counts;
 }

@@ -20,14 +20,15 @@ struct StudyPlan {
     };
     std::vector<Part> parts;
     size_t max_tokens_a_part = 768; // a bound on time and memory for very long contexts
-    // Rows of the query matrix of one KV head: n; of more, an even choice is solved with, and the cost of every stage
-    // of the solve grows with it. As many as 1365 tokens ask three query heads. 2048 cost 10 % on prose and lost a
-    // name in a dialogue.
+    // Rows of the query matrix of one KV head: n; of more, an even choice is solved with, and the cost of
+    // every stage of the solve grows with it. As many as 1365 tokens ask three query heads. 2048 cost 10 % on
+    // prose and lost a name in a dialogue.
     Index max_queries = 4096;
-    float draft_share = 0;          // tokens of drafted self-study / cells to fold; 0 = none
+    float draft_share = 0; // tokens of drafted self-study / cells to fold; 0 = none
 
     bool reads(Source source) const {
-        return std::any_of(parts.begin(), parts.end(), [&](const Part& part) { return part.source == source; });
+        return std::any_of(parts.begin(), parts.end(),
+                           [&](const Part& part) { return part.source == source; });
     }
     bool reads_text() const { return !parts.empty(); } // else the sequence's tokens need not be known
 
@@ -46,10 +47,11 @@ struct FoldSize {
 // A recurrent state cannot go back to an earlier token.
 enum class CanGoBack : bool { no, yes };
 
-// The passages of all parts of a plan, drafts excepted. Repeat and recite, which ask for single places, have at most 5/4
-// tokens for each cell that is kept, whatever their share; pseudo reads what they leave. Seeded: the same seed gives the same passages. Where the model
-// cannot go back, the newest tokens (`tail`) are read again behind the sequence instead of where they stand. pieces: what
-// tokens say, for Source::recite. REQUIRES: two tokens of text in the context.
+// The passages of all parts of a plan, drafts excepted. Repeat and recite, which ask for single places, have
+// at most 5/4 tokens for each cell that is kept, whatever their share; pseudo reads what they leave. Seeded:
+// the same seed gives the same passages. Where the model cannot go back, the newest tokens (`tail`) are read
+// again behind the sequence instead of where they stand. pieces: what tokens say, for Source::recite.
+// REQUIRES: two tokens of text in the context.
 std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, FoldSize fold, CanGoBack can,
                                    const Pieces& pieces, std::mt19937_64& rng);
 

@@ -1,5 +1,5 @@
-// Every kind of attention that llama.cpp has, on tiny models of random weights (tiny_models.py): that compaction is
-// exact where it must be. Quality is shown on real models only.
+// Every kind of attention that llama.cpp has, on tiny models of random weights (tiny_models.py): that
+// compaction is exact where it must be. Quality is shown on real models only.
 #include "architectures/tiny_model.h"
 #include "reference/naive_head.h"
 
@@ -45,9 +45,11 @@ class Compactable : public Tiny {
     // The queries of 64 tokens behind the sequence.
     Study study_of(const SequenceState& snapshot, const AttentionMap& map) const {
         QueryTap tap(map.layers, 64);
-        auto scratch = Scratch::open(model_.get(), map, snapshot, {llama_context_default_params(), 1, 256}, &tap, {});
+        auto scratch =
+            Scratch::open(model_.get(), map, snapshot, {llama_context_default_params(), 1, 256}, &tap, {});
         EXPECT_TRUE(scratch) << scratch.error().message;
-        const Status read = scratch ? read_passages(*scratch, {{{next_.begin(), next_.begin() + 64}, kTokens}}) : Status{};
+        const Status read =
+            scratch ? read_passages(*scratch, {{{next_.begin(), next_.begin() + 64}, kTokens}}) : Status{};
         EXPECT_TRUE(read);
         return tap.take();
     }
@@ -82,19 +84,22 @@ TEST_P(Compactable, BlocksMatchTheOracle) {
             const HeadProblem problem{k, v, q, layer.scale, layer.softcap};
             const Matrix keys = head_to_float(solution->keys[i], all, head * d, d);
             const Matrix values = head_to_float(solution->values[i], all, head * dv, dv);
-            const auto quality = reference::naive_quality(problem, keys.cast<double>(), values.cast<double>());
+            const auto quality =
+                reference::naive_quality(problem, keys.cast<double>(), values.cast<double>());
             const HeadReport& report = solution->heads[job];
             // Values are rounded to f16 after the report was made: 2^-11 of values that may cancel.
             EXPECT_NEAR(report.output_error, quality.output_error, 0.01 * quality.output_error + 2e-3);
             EXPECT_NEAR(report.mass_error, quality.mass_error, 0.01 * quality.mass_error + 2e-3);
             EXPECT_LT(quality.output_error, 0.5);
-            const auto negated = reference::naive_quality(problem, keys.cast<double>(), -values.cast<double>());
+            const auto negated =
+                reference::naive_quality(problem, keys.cast<double>(), -values.cast<double>());
             EXPECT_GT(negated.output_error, 1); // broken twin
         }
     }
 }
 
-// Every head's cells taken apart, "solved" for as many as there are, rounded and put together: not a bit differs.
+// Every head's cells taken apart, "solved" for as many as there are, rounded and put together: not a bit
+// differs.
 TEST_P(Compactable, AsManyCellsAsThereAreAreTheFullCache) {
     const std::vector<llama_token> probe(next_.begin(), next_.begin() + 8);
     const auto full = testing::forced_logits(ctx_.get(), probe, kTokens);
@@ -114,7 +119,8 @@ TEST_P(Compactable, AsManyCellsAsThereAreAreTheFullCache) {
 
     SequenceState reordered = snapshot; // the noise floor
     const std::vector<uint32_t> cells = all_cells(kTokens);
-    reordered.sections[0] = take_cells(snapshot.sections[0], std::vector<uint32_t>(cells.rbegin(), cells.rend()));
+    reordered.sections[0] =
+        take_cells(snapshot.sections[0], std::vector<uint32_t>(cells.rbegin(), cells.rend()));
     const auto kl_of = [&](const SequenceState& state) {
         EXPECT_TRUE(write_sequence(ctx_.get(), 0, state));
         return testing::mean_kl(full, testing::forced_logits(ctx_.get(), probe, kTokens));
@@ -155,9 +161,10 @@ TEST_P(Compactable, WindowsRecurrentStateAndPositionsSurviveAndDecodingGoesOn) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Compactable,
-                         ::testing::Values("mha", "mqa", "unequal_widths", "qwen2", "qwen3", "qwen2vl", "olmoe",
-                                           "gemma2", "gemma3", "gemma3n", "gpt_oss", "granite_hybrid", "jamba",
-                                           "falcon_h1", "qwen3vl", "qwen3next", "qwen35"),
+                         ::testing::Values("mha", "mqa", "unequal_widths", "qwen2", "qwen3", "qwen2vl",
+                                           "olmoe", "gemma2", "gemma3", "gemma3n", "gpt_oss",
+                                           "granite_hybrid", "jamba", "falcon_h1", "qwen3vl", "qwen3next",
+                                           "qwen35"),
                          [](const auto& info) { return std::string(info.param); });
 
 struct CacheTypes {
@@ -168,8 +175,8 @@ struct CacheTypes {
 
 class InACacheOf : public ::testing::TestWithParam<CacheTypes> {};
 
-// Keys are rounded to the type before the values are fitted, so the report's error is that of the cells which are
-// stored, up to the rounding of the values.
+// Keys are rounded to the type before the values are fitted, so the report's error is that of the cells which
+// are stored, up to the rounding of the values.
 TEST_P(InACacheOf, CompactCellsHaveTheTypesOfTheCache) {
     for (const char* name : {"mha", "unequal_widths", "granite_hybrid"}) {
         SCOPED_TRACE(name);
@@ -222,7 +229,8 @@ int decode_image(llama_context* ctx, llama_pos pos, int side) {
     std::vector<float> embeddings(static_cast<size_t>(count * width));
     for (float& value : embeddings)
         value = normal(random);
-    std::vector<llama_pos> positions(static_cast<size_t>(4 * count), 0); // t, y, x, unused: one behind the other
+    std::vector<llama_pos> positions(static_cast<size_t>(4 * count),
+                                     0); // t, y, x, unused: one behind the other
     std::vector<int32_t> seq_counts(static_cast<size_t>(count), 1);
     llama_seq_id sequence = 0;
     std::vector<llama_seq_id*> seq_ids(static_cast<size_t>(count), &sequence);
@@ -232,8 +240,8 @@ int decode_image(llama_context* ctx, llama_pos pos, int side) {
         positions[static_cast<size_t>(count + i)] = pos + i / side;
         positions[static_cast<size_t>(2 * count + i)] = pos + i % side;
     }
-    return llama_decode(ctx, {count, nullptr, embeddings.data(), positions.data(), seq_counts.data(), seq_ids.data(),
-                              outputs.data()});
+    return llama_decode(ctx, {count, nullptr, embeddings.data(), positions.data(), seq_counts.data(),
+                              seq_ids.data(), outputs.data()});
 }
 
 class WithImages : public Tiny {};
@@ -269,7 +277,8 @@ TEST_P(WithImages, ImageCellsStayVerbatimAmidTheRegion) {
     }
     for (size_t layer = 0; layer < old_cells.keys.size(); ++layer) {
         EXPECT_EQ(take_cells(new_cells.keys[layer], is).bytes, take_cells(old_cells.keys[layer], was).bytes);
-        EXPECT_EQ(take_cells(new_cells.values[layer], is).bytes, take_cells(old_cells.values[layer], was).bytes);
+        EXPECT_EQ(take_cells(new_cells.values[layer], is).bytes,
+                  take_cells(old_cells.values[layer], was).bytes);
     }
     const std::vector<uint32_t> text(was.size(), 20); // broken twin: other cells of the region do not stay
     EXPECT_NE(take_cells(new_cells.keys[0], text).bytes, take_cells(old_cells.keys[0], text).bytes);

@@ -1,4 +1,5 @@
-// Sequences as servers leave them: sharing cells with others, with gaps, shifted; in unified and split caches.
+// Sequences as servers leave them: sharing cells with others, with gaps, shifted; in unified and split
+// caches.
 #include "architectures/tiny_model.h"
 
 namespace kvfold {
@@ -76,7 +77,8 @@ TEST_P(Sequences, ThatShareCellsAreCompactedEachForItself) {
 TEST_P(Sequences, WithAGapGiveTheFullLogits) {
     constexpr llama_pos kFrom = 60, kTo = 80;
     if (!llama_memory_seq_rm(memory(), 0, kFrom, kTo)) {
-        EXPECT_TRUE(llama_model_is_hybrid(model_.get())); // a recurrent state forgets nothing that lies amid it
+        EXPECT_TRUE(
+            llama_model_is_hybrid(model_.get())); // a recurrent state forgets nothing that lies amid it
         return;
     }
     std::fill(tokens_.begin() + kFrom, tokens_.begin() + kTo, LLAMA_TOKEN_NULL);

@@ -26,16 +26,18 @@ inline std::vector<llama_token> random_tokens(size_t count) {
 inline SequenceState with_negated_values(SequenceState state, const Regions& regions) {
     for (CacheTensor& values : state.sections[0].values) {
         Matrix rows = to_float(values);
-        rows.middleRows(static_cast<Index>(regions.head.size() + regions.pinned.size()), regions.folded) *= -1;
+        rows.middleRows(static_cast<Index>(regions.head.size() + regions.pinned.size()), regions.folded) *=
+            -1;
         values = from_float(rows, values.type, values.transposed).value();
     }
     return state;
 }
 
-// Compacts the sequence by one cell: it still gives the full cache's logits, and with its folded values negated it
-// does not. tokens: of the sequence; next: what is decoded behind them.
+// Compacts the sequence by one cell: it still gives the full cache's logits, and with its folded values
+// negated it does not. tokens: of the sequence; next: what is decoded behind them.
 inline void expect_full_logits_with_one_cell_less(llama_context* ctx, const std::vector<llama_token>& tokens,
-                                                  const std::vector<llama_token>& next, llama_seq_id seq_id = 0) {
+                                                  const std::vector<llama_token>& next,
+                                                  llama_seq_id seq_id = 0) {
     const auto end = static_cast<llama_pos>(tokens.size());
     const auto cells = static_cast<double>(snapshot_of(ctx, seq_id).sections[0].cells.size());
     const LogitRows full = forced_logits(ctx, next, end, seq_id);

@@ -129,7 +129,8 @@ TEST_F(ChunkedSequence, AnswersAlmostAsTheFullOne) {
         EXPECT_TRUE(write_sequence(ctx_.get(), 0, compacted(method).state));
         return testing::mean_kl(full, testing::forced_logits(ctx_.get(), next, kTokens));
     };
-    EXPECT_LT(kl_of(in_chunks_of(200)), 0.8 * kl_of(methods::keep_last)); // broken twin: forgets what it does not fold
+    EXPECT_LT(kl_of(in_chunks_of(200)),
+              0.8 * kl_of(methods::keep_last)); // broken twin: forgets what it does not fold
 }
 
 TEST_F(ChunkedSequence, ThatIsCancelledAmidAChunkIsWhatItWas) {
@@ -182,7 +183,8 @@ class ReadInChunks : public ::testing::TestWithParam<const char*> {
 
     AppendFn append() {
         return [this](TokenSpan tokens) -> Status {
-            if (!tokens.empty() && testing::decode(ctx_.get(), {tokens.begin(), tokens.end()}, pos_max() + 1) == 0)
+            if (!tokens.empty() &&
+                testing::decode(ctx_.get(), {tokens.begin(), tokens.end()}, pos_max() + 1) == 0)
                 return {};
             return fail(ErrorCode::llama, "cannot decode {} tokens", tokens.size());
         };

@@ -62,7 +62,8 @@ TEST(Chunks, FoldEveryCellOfTheRegionOnceAndInOrder) {
         for (const size_t cells : {300u, 1000u, 2049u}) {
             for (const double ratio : {1.02, 2.0, 4.7}) {
                 for (const size_t most : {100u, 256u, 5000u}) {
-                    SCOPED_TRACE(::testing::Message() << cells << " at " << ratio << " by " << most << ", " << images);
+                    SCOPED_TRACE(::testing::Message()
+                                 << cells << " at " << ratio << " by " << most << ", " << images);
                     KvSection full = sequence_of(cells);
                     if (images && ratio > 3) continue; // a fifth stays anyway
                     if (images) full = with_images(full);
@@ -126,7 +127,8 @@ TEST(ReadingPlan, NeverHoldsMoreCellsThanTheContext) {
                 most = std::max(most, chunk.cells_before);
             EXPECT_EQ(plan->cells, most);
             EXPECT_LE(plan->cells, tokens / 8 + 1 + 512);
-            EXPECT_EQ(plan->chunks.back().text_end + std::ssize(plan->regions.tail), static_cast<ptrdiff_t>(tokens));
+            EXPECT_EQ(plan->chunks.back().text_end + std::ssize(plan->regions.tail),
+                      static_cast<ptrdiff_t>(tokens));
         }
     }
 }

@@ -177,7 +177,9 @@ TEST(Regions, DrawnByLotKeepHeadAndTailAndAsManyCellsAsAFold) {
 TEST(Regions, DrawnByLotAreThoseOfTheSeedAndLieAnywhere) {
     constexpr auto kRandom = Method::Keep::random;
     const KvSection section = sequence_of(400);
-    const auto drawn = [&](uint64_t seed) { return plan_regions(section, {.ratio = 8}, kRandom, seed)->pinned; };
+    const auto drawn = [&](uint64_t seed) {
+        return plan_regions(section, {.ratio = 8}, kRandom, seed)->pinned;
+    };
     EXPECT_EQ(drawn(1), drawn(1));
     EXPECT_NE(drawn(1), drawn(2));
     double mean = 0; // of 50 draws of 35 cells between 4 and 388: 196 +- 3

@@ -22,7 +22,9 @@ TEST(Chat, ALaneFoldsAsItGrowsAndForgetsWhatItWasAsked) {
     const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
     const EvalRequest request = testing::request_with({&methods::select}, 4);
     constexpr size_t kCells = 224, kSpare = 192;
-    const auto open = [&](size_t cells) { return ChatLane::open(model.get(), {"f16"}, request.compact, cells, kSpare); };
+    const auto open = [&](size_t cells) {
+        return ChatLane::open(model.get(), {"f16"}, request.compact, cells, kSpare);
+    };
     auto folded = open(kCells), full = open(3 * kCells);
     ASSERT_TRUE(folded) << folded.error().message;
     ASSERT_TRUE(full) << full.error().message;

@@ -20,7 +20,7 @@ class Evaluate : public ::testing::Test {
 
 TEST_F(Evaluate, AFullCacheIsAtTheNoiseFloorAndATruncatedOneIsNot) {
     const Task both[] = {testing::task_of(tasks::continuation, model_.get(), text_, 400),
-                          testing::task_of(tasks::copy, model_.get(), text_, 400)};
+                         testing::task_of(tasks::copy, model_.get(), text_, 400)};
     EvalRequest request = testing::request_with({&methods::keep_first}, 8);
     request.ratios = {1, 8};
     const auto rows = evaluate(model_.get(), both, request);
@@ -104,7 +104,8 @@ TEST_F(Evaluate, HindsightOfWhatComesLaterNeedsATextThatGoesOn) {
     const auto rows = run_suite(model_.get(), suite);
     ASSERT_FALSE(rows);
     EXPECT_FALSE(started);
-    EXPECT_NE(rows.error().message.find("task questions: no text goes on"), std::string::npos) << rows.error().message;
+    EXPECT_NE(rows.error().message.find("task questions: no text goes on"), std::string::npos)
+        << rows.error().message;
 }
 
 TEST_F(Evaluate, WhatCannotBeReachedIsRefusedBeforeThePrefill) {

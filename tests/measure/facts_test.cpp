@@ -19,7 +19,8 @@ std::set<std::string> names_in(const std::string& text) {
     std::istringstream words(text.substr(0, text.find_last_not_of('.') + 1));
     std::set<std::string> names;
     for (std::string word; words >> word;)
-        if (std::isupper(static_cast<unsigned char>(word[0])) || std::isdigit(static_cast<unsigned char>(word[0])))
+        if (std::isupper(static_cast<unsigned char>(word[0])) ||
+            std::isdigit(static_cast<unsigned char>(word[0])))
             names.insert(word);
     names.erase("The");
     return names;

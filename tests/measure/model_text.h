@@ -6,8 +6,8 @@
 
 namespace kvfold::testing {
 
-inline Task task_of(const TaskKind& kind, const llama_model* model, std::span<const llama_token> text, size_t context,
-                    uint64_t seed = 1) {
+inline Task task_of(const TaskKind& kind, const llama_model* model, std::span<const llama_token> text,
+                    size_t context, uint64_t seed = 1) {
     Result<Task> task = kind.make({model, text, context, seed});
     EXPECT_TRUE(task) << task.error().message;
     return task ? *std::move(task) : Task{};

@@ -21,9 +21,7 @@ Matrix random_logits(Index rows, unsigned seed) {
     return Matrix::NullaryExpr(rows, kVocabulary, [&] { return normal(rng); });
 }
 
-std::vector<float> row(const Matrix& logits, Index i) {
-    return {logits.row(i).begin(), logits.row(i).end()};
-}
+std::vector<float> row(const Matrix& logits, Index i) { return {logits.row(i).begin(), logits.row(i).end()}; }
 
 double naive_nll(const std::vector<float>& logits, llama_token token) {
     double sum = 0;

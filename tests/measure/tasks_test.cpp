@@ -48,7 +48,8 @@ TEST_F(Tasks, CopyAsksForWhatStandsAtItsDepth) {
     for (const Probe& probe : task.probes) {
         const Tokens passage = joined(probe);
         EXPECT_EQ(passage.size(), 64u);
-        const auto found = std::search(task.context.begin(), task.context.end(), passage.begin(), passage.end());
+        const auto found =
+            std::search(task.context.begin(), task.context.end(), passage.begin(), passage.end());
         ASSERT_NE(found, task.context.end());
         EXPECT_NEAR(static_cast<double>(found - task.context.begin()) / 700, probe.depth, 0.03);
     }
@@ -65,7 +66,8 @@ TEST_F(Tasks, QuestionsPlantEveryFactExactlyOnceAtItsDepth) {
         for (size_t i = 0; i < facts.size(); ++i) {
             EXPECT_EQ(count_of(text, facts[i].statement), 1u) << facts[i].statement;
             EXPECT_EQ(count_of(text, facts[i].answer), 1u) << facts[i].answer;
-            const auto place = static_cast<double>(text.find(facts[i].statement)) / static_cast<double>(text.size());
+            const auto place =
+                static_cast<double>(text.find(facts[i].statement)) / static_cast<double>(text.size());
             EXPECT_NEAR(place, task.probes[i].depth, 0.03) << facts[i].statement;
             EXPECT_EQ(detokenize(model_.get(), joined(task.probes[i])),
                       "\n\n" + facts[i].question + " " + facts[i].answer);

@@ -25,12 +25,14 @@ std::string embedded(std::string_view page) {
 }
 
 TEST(Report, HoldsTheDocumentAsItIs) {
-    const Json eval = Json::parse(R"({"model":"m","rows":[{"method":"refine","kl":0.125,"peak_extra_mb":null}]})");
+    const Json eval =
+        Json::parse(R"({"model":"m","rows":[{"method":"refine","kl":0.125,"peak_extra_mb":null}]})");
     EXPECT_EQ(Json::parse(embedded(render_report(eval))), eval);
 }
 
 TEST(Report, NamesWithMarkupStayText) {
-    const std::string name = "</script><script>alert(1)</script><!--<script>&\"'\\ {{document}} \xe2\x80\xa8 \x7f";
+    const std::string name =
+        "</script><script>alert(1)</script><!--<script>&\"'\\ {{document}} \xe2\x80\xa8 \x7f";
     const Json eval = {{"model", name}, {"rows", Json::array()}, {name, name}};
     const std::string page = render_report(eval), plain = render_report(Json::object());
     for (const char* word : {"<script", "</script", "<!--"})
@@ -51,7 +53,7 @@ TEST(Report, BytesThatAreNotUtf8BecomeReplacementCharacters) {
     const Json eval = {{"model", "a\xff"
                                  "b"}};
     EXPECT_EQ(Json::parse(embedded(render_report(eval)))["model"], "a\xef\xbf\xbd"
-                                                                    "b");
+                                                                   "b");
 }
 
 TEST(Report, LoadsNothing) {

@@ -31,8 +31,7 @@ struct Twin {
 };
 
 Twin make_twin(const HeadProblem& problem, Index kept) {
-    const auto full =
-        naive_attention(problem, problem.keys.cast<double>(), problem.values.cast<double>());
+    const auto full = naive_attention(problem, problem.keys.cast<double>(), problem.values.cast<double>());
     Twin twin{full.probabilities, Table::Ones(full.output.rows(), 1 + full.output.cols()), 0};
     double square = 0;
     for (Index i = 0; i < full.output.rows(); ++i)
@@ -101,8 +100,7 @@ Cells pursue(const HeadProblem& problem, Index kept, const Cells& pinned = {}) {
 }
 
 bool is_rising_choice(const Cells& cells, Index kept, Index all) {
-    const bool rising =
-        std::adjacent_find(cells.begin(), cells.end(), std::greater_equal<>()) == cells.end();
+    const bool rising = std::adjacent_find(cells.begin(), cells.end(), std::greater_equal<>()) == cells.end();
     return std::ssize(cells) == kept && rising && cells.back() < static_cast<uint32_t>(all);
 }
 

@@ -81,7 +81,9 @@ TEST(Refine, LossAndGradientAgreeWithFiniteDifferencesOfTheTwin) {
         const Table k = keys.cast<double>(), v = values.cast<double>();
         const auto by_keys = [&](const Table& keys) { return naive_loss(batch, keys, v); };
         const auto by_values = [&](const Table& values) { return naive_loss(batch, k, values); };
-        const auto without_mass = [&](const Table& keys) { return naive_loss(batch, keys, v, /*mass_weight=*/0.0); };
+        const auto without_mass = [&](const Table& keys) {
+            return naive_loss(batch, keys, v, /*mass_weight=*/0.0);
+        };
         EXPECT_NEAR(result.loss, naive_loss(batch, k, v), 1e-5 * result.loss);
         EXPECT_TRUE(agree(result.keys, naive_gradient(k, by_keys))) << "softcap " << softcap;
         EXPECT_TRUE(agree(result.values, naive_gradient(v, by_values))) << "softcap " << softcap;
@@ -95,8 +97,8 @@ TEST(Refine, ASoftcapThatIsForgottenIsNoticed) {
     RefineBatch batch = random_batch(40, 6, 3.0f, random);
     const Matrix keys = random_matrix(9, 6, random), values = random_matrix(9, 6, random);
     const Table fixed = values.cast<double>();
-    const Table wanted =
-        naive_gradient(keys.cast<double>(), [&](const Table& keys) { return naive_loss(batch, keys, fixed); });
+    const Table wanted = naive_gradient(keys.cast<double>(),
+                                        [&](const Table& keys) { return naive_loss(batch, keys, fixed); });
     batch.softcap = 0;
     EXPECT_FALSE(agree(refine_loss(batch, keys, values).keys, wanted));
 }

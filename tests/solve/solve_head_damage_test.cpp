@@ -14,7 +14,8 @@ using reference::synthetic_head;
 using reference::SyntheticHead;
 using reference::SyntheticSizes;
 
-constexpr SolvePlan kPlans[] = {{false, false}, {false, true}, {true, false}, {true, true}, {true, true, 3, 0.25f}};
+constexpr SolvePlan kPlans[] = {
+    {false, false}, {false, true}, {true, false}, {true, true}, {true, true, 3, 0.25f}};
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 void expect_finite(const SyntheticHead& head, Index kept, float softcap = 0) {

@@ -66,15 +66,16 @@ class LiveSequence : public ::testing::TestWithParam<Setup> {
         return logits;
     }
 
-    // The order of the cells is the order of summation, and a window's cells are put back at other places: about
-    // 0.003 is the noise of f16.
+    // The order of the cells is the order of summation, and a window's cells are put back at other places:
+    // about 0.003 is the noise of f16.
     static void expect_same_prediction(const std::vector<float>& before, const std::vector<float>& after) {
         ASSERT_EQ(after.size(), before.size());
         EXPECT_LT(testing::kl_divergence(before, after), 0.05);
     }
 
     // The same state again: bit for bit where its cells are put back at their places.
-    void expect_unchanged_prediction(const std::vector<float>& before, const std::vector<float>& after) const {
+    void expect_unchanged_prediction(const std::vector<float>& before,
+                                     const std::vector<float>& after) const {
         if (!windowed_) EXPECT_EQ(after, before);
         expect_same_prediction(before, after);
     }

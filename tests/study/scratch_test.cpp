@@ -186,7 +186,8 @@ TEST(Scratch, PassagesOfAPlanAreReadWhereTheyStand) {
             {Source::tail, 0.2f}, {Source::pseudo, 0.3f}, {Source::prefill, 1}, {Source::repeat, 0.2f}}};
     const Pieces no_pieces = [](llama_token) { return std::string(); };
     std::mt19937_64 rng(1);
-    const auto passages = plan_passages(plan, context, {context.size(), context.size()}, CanGoBack::yes, no_pieces, rng);
+    const auto passages =
+        plan_passages(plan, context, {context.size(), context.size()}, CanGoBack::yes, no_pieces, rng);
 
     const SequenceState snapshot = testing::snapshot_of(ctx.get());
     std::vector<float> progress;

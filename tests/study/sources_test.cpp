@@ -71,20 +71,22 @@ TEST(TailPassages, GoBackNoFurtherThanText) {
 }
 
 // Words of a vocabulary without a model. Digits are tokens of their own, as in many models.
-const std::vector<std::string> kWords = {" Then", " the",  " sea",   " was",  " grey", " and",  " wind", " rose", " again",
-                                         ".",     " code", " of",    " Orla", " is",   " 3",    "2",     " slate", " salt",
-                                         " ebb",  " keel", " tar",   " oar",  " at",   " then", "Orla"};
+const std::vector<std::string> kWords = {" Then", " the",   " sea",   " was",  " grey", " and",  " wind",
+                                         " rose", " again", ".",      " code", " of",   " Orla", " is",
+                                         " 3",    "2",      " slate", " salt", " ebb",  " keel", " tar",
+                                         " oar",  " at",    " then",  "Orla"};
 
 Tokens sentence(std::initializer_list<const char*> words) {
     Tokens tokens;
     for (const char* text : words)
-        tokens.push_back(static_cast<llama_token>(std::find(kWords.begin(), kWords.end(), text) - kWords.begin()));
+        tokens.push_back(
+            static_cast<llama_token>(std::find(kWords.begin(), kWords.end(), text) - kWords.begin()));
     return tokens;
 }
 
 const Pieces kPieces = [](llama_token token) { return kWords[static_cast<size_t>(token)]; };
-const Tokens kFiller =
-    sentence({" Then", " the", " sea", " was", " grey", " and", " the", " wind", " rose", " at", " 3", ".", "2", "."});
+const Tokens kFiller = sentence(
+    {" Then", " the", " sea", " was", " grey", " and", " the", " wind", " rose", " at", " 3", ".", "2", "."});
 const Tokens kFact = sentence({" code", " of", " Orla", " is", " 3", ".", "2"});
 const Tokens kRareWords = sentence({" slate", " salt", " ebb", " keel", " tar", " oar"});
 
@@ -109,7 +111,8 @@ bool hold(const std::vector<Passage>& passages, const Tokens& wanted) {
 TEST(RecitePassages, RestateNumbersAndNamesFirst) {
     const Tokens text = text_with_fact();
     std::mt19937_64 rng(1);
-    const auto passages = recite_passages(text, kPieces, static_cast<llama_pos>(text.size()), kReciteSnippet, rng);
+    const auto passages =
+        recite_passages(text, kPieces, static_cast<llama_pos>(text.size()), kReciteSnippet, rng);
     ASSERT_EQ(passages.size(), 1u);
     EXPECT_EQ(passages[0].first_pos, static_cast<llama_pos>(text.size()));
     EXPECT_EQ(passages[0].tokens.size(), kReciteSnippet);
@@ -125,7 +128,8 @@ TEST(RecitePassages, RestateRareWordsWhereTheTextOfTheTokensIsNotKnown) {
     EXPECT_TRUE(hold(passages, kRareWords));
 }
 
-// Thirty sentences of words that come back, with `early` before and `late` behind others. Does recite take `word`?
+// Thirty sentences of words that come back, with `early` before and `late` behind others. Does recite take
+// `word`?
 bool recites(const char* word, const Tokens& early, const Tokens& late) {
     const Tokens often = sentence({" and", " the", " sea", " and", " the", " sea", " and", " the", "."});
     Tokens text;
@@ -140,7 +144,8 @@ bool recites(const char* word, const Tokens& early, const Tokens& late) {
 
 // As rare as each other, and the first of equal snippets is taken: the second can only win as a name.
 TEST(RecitePassages, TakeACapitalForANameWhereNoSentenceBegins) {
-    const Tokens early = sentence({" Then"}), name = sentence({" and", " Orla"}), joined = sentence({"Orla"}); // ".Orla"
+    const Tokens early = sentence({" Then"}), name = sentence({" and", " Orla"}),
+                 joined = sentence({"Orla"}); // ".Orla"
     EXPECT_TRUE(recites(" Orla", early, name));
     EXPECT_FALSE(recites(" Then", early, name));
     EXPECT_TRUE(recites("Orla", early, joined));
@@ -375,8 +380,7 @@ TEST(Passages, LeaveOutPositionsWithoutText) {
     for (size_t i = 100; i < 300; ++i)
         context[i] = LLAMA_TOKEN_NULL;
     std::mt19937_64 rng(5);
-    const StudyPlan plan{
-        .parts = {{Source::tail, 0.2f}, {Source::pseudo, 0.2f}, {Source::repeat, 0.2f}}};
+    const StudyPlan plan{.parts = {{Source::tail, 0.2f}, {Source::pseudo, 0.2f}, {Source::repeat, 0.2f}}};
     for (const Passage& passage : plan_passages(plan, context, {700, 700}, CanGoBack::yes, no_pieces, rng)) {
         EXPECT_EQ(std::count(passage.tokens.begin(), passage.tokens.end(), LLAMA_TOKEN_NULL), 0);
         const auto end = passage.first_pos + static_cast<llama_pos>(passage.tokens.size());

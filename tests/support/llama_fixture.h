@@ -20,8 +20,8 @@ struct ContextDeleter {
 using ModelPtr = std::unique_ptr<llama_model, ModelDeleter>;
 using ContextPtr = std::unique_ptr<llama_context, ContextDeleter>;
 
-// Null, and a failure of the test, when it cannot be loaded. llama.cpp's log is silenced, errors included: tests
-// of failures would fill the screen.
+// Null, and a failure of the test, when it cannot be loaded. llama.cpp's log is silenced, errors included:
+// tests of failures would fill the screen.
 inline ModelPtr load_model_file(const std::string& path) {
     llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
     llama_model_params params = llama_model_default_params();
