@@ -2,6 +2,7 @@
 
 #include "reference/naive_head.h"
 #include "reference/synthetic_head.h"
+#include "solve/select.h"
 
 #include <gtest/gtest.h>
 
@@ -131,6 +132,18 @@ TEST(Refine, LowersBothErrorsOnUnseenQueries) {
     }
     EXPECT_LT(after, 0.8f * before);
     EXPECT_LT(mass_after, mass_before);
+}
+
+// At a rate that does not know how little is left to gain, the keys end worse and those given are kept.
+TEST(Refine, LowersALossThatIsSmallAlready) {
+    const auto head = reference::synthetic_head({.cells = 128, .queries = 600});
+    const HeadProblem problem = head.problem();
+    const FullAttention full = attend_all(problem);
+    const std::vector<uint32_t> cells = select_cells(full.score, 100, {});
+    const Matrix given = head.keys(cells, Eigen::all), values = head.values(cells, Eigen::all);
+    Matrix keys = given;
+    ASSERT_TRUE(refine_keys(problem, full, values, 64, keys));
+    EXPECT_NE(keys, given);
 }
 
 TEST(Refine, KeysThatCannotBeBetteredStay) {
