@@ -17,10 +17,10 @@ namespace {
 constexpr Index kBatch = 512;
 constexpr Index kManyCells = 448; // whose steps are not multiplied
 // Times the square root of the loss: what a step changes a typical logit by. A change of e in all logits
-// costs about e^2, so a rate of its own undoes what the solver has reached: with 0.2, right for the worst
-// heads, three heads of four at 4x were worse after 128 steps than before them. In units of the keys instead
-// of the logits, the same rate was right for one model and too large for another, whose keys are longer and
-// whose queries are shorter.
+// costs about e^2, so a rate that does not know what is left to gain undoes what the solver has reached: with
+// 0.2, right for the worst heads, a third of the heads at 4x were worse after 128 steps than before them. In
+// units of the keys instead of the logits, the same rate was right for one model and too large for another,
+// whose keys are longer and whose queries are shorter.
 constexpr float kRate = 0.5f, kHighestRate = 0.2f;
 constexpr float kValueRate = 0.5f; // of that: what a step changes a typical value by
 constexpr float kWarmUp = 0.2f; // of the steps: Adam's first ones are all of full size, whatever the gradient
