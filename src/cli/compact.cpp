@@ -74,8 +74,7 @@ Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& met
     size_t cells = options.model.context;
     if (cells == 0) {
         constexpr size_t kAnyRoom = std::numeric_limits<uint32_t>::max();
-        KVFOLD_TRY(const ReadingPlan plan,
-                   plan_reading(tokens.size(), options.budget, method.chunk, kAnyRoom));
+        KVFOLD_TRY(const ReadingPlan plan, plan_reading(tokens.size(), options.budget, method.chunk, kAnyRoom));
         const size_t window = window_cells(model.model.get(), model.params.n_ubatch);
         cells = std::max(plan.cells, std::min(tokens.size(), window));
     }
@@ -85,8 +84,7 @@ Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& met
     KVFOLD_TRY(Session session, Session::open(model, static_cast<uint32_t>(cells)));
     KVFOLD_TRY(CompactReport report,
                session.read_in_chunks(tokens, method, options.budget, options.seed, bar));
-    const double prefill_s =
-        all.seconds() - report.snapshot_s - report.study_s - report.solve_s - report.swap_s;
+    const double prefill_s = all.seconds() - report.snapshot_s - report.study_s - report.solve_s - report.swap_s;
     return Compacted{std::move(session), std::move(report), prefill_s, memory.extra_bytes()};
 }
 
@@ -161,8 +159,7 @@ void add_compact(CLI::App& app, Command& chosen) {
         app.add_subcommand("compact", "Read a text or a saved state, compact it, save a slot file");
     command->footer(
         "OUT is a slot file as llama-server and llama_state_seq_save_file write it; it appears complete\n"
-        "or not at all. With --session cache types come from the state. The method chunked folds a text "
-        "while it\n"
+        "or not at all. With --session cache types come from the state. The method chunked folds a text while it\n"
         "is read: a text may be longer than the context, whose cells hold what it becomes and a chunk.");
     add_model_options(*command, options->model);
     CLI::Option* text = command->add_option("-f,--file", options->text, "a text to read");

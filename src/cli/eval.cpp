@@ -140,11 +140,10 @@ Json describe(const EvalOptions& options, const LoadedModel& model, double prefi
 }
 
 void print_legend(FILE* out, double prefill_s) {
-    fmt::print(out, "KL: of the next token against the full cache, in nats. top-1: the same most likely "
-                    "token. dNLL: how\n"
-                    "much worse the text or answer is predicted, in nats a token. exact: answers whose every "
-                    "token is the\n"
-                    "most likely one. Noise floor: the full cache with its cells in another order.");
+    fmt::print(out,
+               "KL: of the next token against the full cache, in nats. top-1: the same most likely token. dNLL: how\n"
+               "much worse the text or answer is predicted, in nats a token. exact: answers whose every token is the\n"
+               "most likely one. Noise floor: the full cache with its cells in another order.");
     if (prefill_s > 0) fmt::print(out, " Prefill took {:.1f} s.", prefill_s); // a chat is read turn by turn
     fmt::print(out, "\n");
 }
@@ -195,12 +194,11 @@ void add_eval(CLI::App& app, Command& chosen) {
     options->model.context = 2048;
     CLI::App* command =
         app.add_subcommand("eval", "Measure how much compact caches still know of the context");
-    command->footer(tasks_help() + "\nEach is asked of the full cache, and of the cache that each method "
-                                   "leaves at each ratio. keep_last and\n"
-                                   "the noise floor are always among the rows. With --also, caches of other "
-                                   "types are compared with the\n"
-                                   "same full cache, ratios counting bytes. Several texts, offsets or seeds "
-                                   "give means and their spread.");
+    command->footer(
+        tasks_help() +
+        "\nEach is asked of the full cache, and of the cache that each method leaves at each ratio. keep_last and\n"
+        "the noise floor are always among the rows. With --also, caches of other types are compared with the\n"
+        "same full cache, ratios counting bytes. Several texts, offsets or seeds give means and their spread.");
     add_model_options(*command, options->model);
     command->add_option("--tasks", options->tasks, task_names() + "; default: continuation")
         ->delimiter(',')
