@@ -23,6 +23,13 @@ constexpr std::array kHindsights = {
     NamedHindsight{"later", Hindsight::later, "the text behind what is judged"},
 };
 
+std::vector<std::string> hindsight_names() {
+    std::vector<std::string> names;
+    for (const NamedHindsight& hindsight : kHindsights)
+        names.emplace_back(hindsight.name);
+    return names;
+}
+
 struct EvalOptions {
     ModelOptions model;
     std::vector<std::string> tasks = {"continuation"};
@@ -239,8 +246,8 @@ void add_eval(CLI::App& app, Command& chosen) {
                 options->hindsight = std::ranges::find(kHindsights, name, &NamedHindsight::name);
             },
             "let methods study what is judged, or the 512 tokens that come later: a bound, not a result")
-        ->check(CLI::IsMember({"judged", "later"}))
-        ->option_text("judged|later");
+        ->check(CLI::IsMember(hindsight_names()))
+        ->option_text(fmt::format("{}", fmt::join(hindsight_names(), "|")));
     add_json_option(*command, options->json);
     command
         ->add_option("--html", options->html,

@@ -37,10 +37,11 @@ struct Method {
 
 namespace methods {
 // The queries of solver, shared by the methods that build on it: inline, because it is used to initialise
-// them. Twice as many were no better (docs/methods.md).
-inline const StudyPlan solver_study = {.parts = {{Source::tail, 0.140625f},
-                                                 {Source::pseudo, 0.171875f},
-                                                 {Source::repeat, 0.09375f},
+// them. As few as keep study and solve of refine below a prefill at 8x: half as many again, as omp_refine
+// asks, are better by a tenth there and more so at 4x (docs/methods.md).
+inline const StudyPlan solver_study = {.parts = {{Source::tail, 0.125f},
+                                                 {Source::pseudo, 0.0625f},
+                                                 {Source::repeat, 0.0625f},
                                                  {Source::recite, 0.09375f}}};
 
 // What refine solves, likewise.
