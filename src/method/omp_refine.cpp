@@ -6,7 +6,7 @@ namespace kvfold::methods {
 // Pursuit drops what few queries ask for, so the dense spans are recited twice, in two orders.
 const Method omp_refine = {
     .name = "omp_refine",
-    .advice = "refine with more queries, five times the steps, half of the cells by pursuit",
+    .advice = "refine with more queries and steps, half of the cells by pursuit",
     .study = {.parts = {{Source::tail, 0.140625f},
                         {Source::pseudo, 0.171875f},
                         {Source::repeat, 0.09375f},

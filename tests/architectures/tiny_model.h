@@ -48,8 +48,9 @@ inline void expect_full_logits_with_one_cell_less(llama_context* ctx, const std:
     const double kl = mean_kl(full, forced_logits(ctx, next, end, seq_id));
     ASSERT_TRUE(write_sequence(ctx, seq_id, with_negated_values(snapshot_of(ctx, seq_id), report->regions)));
     const double broken_kl = mean_kl(full, forced_logits(ctx, next, end, seq_id));
-    // Not the noise floor: one cell of about 200 is gone. Seen: 0.022 at most.
-    EXPECT_LT(kl, 0.05);
+    // Not the noise floor: one cell of about 200 is gone. Seen: 0.053 at most, and 24 times that with the
+    // values negated (gpt_oss, whose experts change at little).
+    EXPECT_LT(kl, 0.1);
     EXPECT_GT(broken_kl, 5 * kl);
 }
 
