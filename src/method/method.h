@@ -37,8 +37,8 @@ struct Method {
 
 namespace methods {
 // The queries of solver, shared by the methods that build on it: inline, because it is used to initialise
-// them. As few as keep study and solve of refine below a prefill at 8x: half as many again, as omp_refine
-// asks, are better by a tenth there and more so at 4x (docs/methods.md).
+// them. As few as keep study and solve of refine below a prefill at 8x: half as many again are better by a
+// tenth there and by a third at 4x (docs/methods.md).
 inline const StudyPlan solver_study = {.parts = {{Source::tail, 0.125f},
                                                  {Source::pseudo, 0.0625f},
                                                  {Source::repeat, 0.0625f},
