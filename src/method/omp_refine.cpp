@@ -2,8 +2,8 @@
 
 namespace kvfold::methods {
 
-// refine with 1.7 times the queries, half of the cells chosen as omp does and five times as many gradient steps.
-// Pursuit drops what few queries ask for, so the dense spans are recited twice, in two orders.
+// refine with 1.7 times the queries, half of the cells chosen as omp does and five times as many gradient
+// steps. Pursuit drops what few queries ask for, so the dense spans are recited twice, in two orders.
 const Method omp_refine = {
     .name = "omp_refine",
     .advice = "refine with more queries and steps, half of the cells by pursuit",
