@@ -38,11 +38,13 @@ struct Method {
 namespace methods {
 // The queries of solver, shared by the methods that build on it: inline, because it is used to initialise
 // them. As few as keep study and solve of refine below a prefill at 8x: half as many again are better by a
-// tenth there and by a third at 4x (docs/methods.md).
+// tenth there and by a third at 4x. Below 4x they grow with the cells kept, else 2x had twice the KL
+// (docs/methods.md).
 inline const StudyPlan solver_study = {.parts = {{Source::tail, 0.125f},
                                                  {Source::pseudo, 0.0625f},
                                                  {Source::repeat, 0.0625f},
-                                                 {Source::recite, 0.09375f}}};
+                                                 {Source::recite, 0.09375f}},
+                                       .tokens_a_cell = 1.375f};
 
 // What refine solves, likewise.
 inline const SolvePlan refine_solve = {.refine_steps = 12, .pursued = 0.25f};

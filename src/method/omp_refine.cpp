@@ -11,7 +11,8 @@ const Method omp_refine = {
                         {Source::pseudo, 0.171875f},
                         {Source::repeat, 0.09375f},
                         {Source::recite, 0.09375f},
-                        {Source::recite, 0.09375f}}},
+                        {Source::recite, 0.09375f}},
+              .tokens_a_cell = solver_study.tokens_a_cell},
     .solve = {.refine_steps = 64, .pursued = 0.5f},
 };
 

@@ -7,7 +7,7 @@ namespace kvfold::methods {
 const Method self_study = {
     .name = "self_study",
     .advice = "refine plus questions and answers that the model drafts; slower",
-    .study = {.parts = solver_study.parts, .draft_share = 0.25f},
+    .study = {.parts = solver_study.parts, .tokens_a_cell = solver_study.tokens_a_cell, .draft_share = 0.25f},
     .solve = refine_solve,
 };
 

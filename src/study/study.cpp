@@ -20,13 +20,23 @@ constexpr float kPlacesACell = 1.25f;
 
 bool asks_for_places(Source source) { return source == Source::repeat || source == Source::recite; }
 
+// What the shares of a plan are multiplied by for its tokens_a_cell.
+float growth_of(const StudyPlan& plan, FoldSize fold) {
+    float shares = 0;
+    for (const StudyPlan::Part& part : plan.parts)
+        shares += part.share;
+    const float wanted = plan.tokens_a_cell * static_cast<float>(fold.kept);
+    return std::max(1.0f, wanted / (shares * static_cast<float>(fold.cells)));
+}
+
 // Of each part.
 std::vector<size_t> count_tokens(const StudyPlan& plan, FoldSize fold) {
+    const float growth = growth_of(plan, fold);
     const auto places = static_cast<size_t>(kPlacesACell * static_cast<float>(fold.kept));
     std::vector<size_t> counts;
     size_t left = 0; // by those that ask for places
     for (const StudyPlan::Part& part : plan.parts) {
-        const size_t count = plan.tokens_for(part.share, fold.cells);
+        const size_t count = plan.tokens_for(growth * part.share, fold.cells);
         counts.push_back(asks_for_places(part.source) ? std::clamp<size_t>(places, 1, count) : count);
         left += count - counts.back();
     }

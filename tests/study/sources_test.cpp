@@ -366,6 +366,23 @@ TEST(StudyPlan, ReadsAsMuchWhenFewCellsAreKept) {
     EXPECT_EQ(tokens(64), 300 + 80 + 80);
 }
 
+TEST(StudyPlan, GrowsWithTheCellsKept) {
+    const Tokens context = text_like(1024);
+    StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}}, .tokens_a_cell = 1.5f};
+    const auto sizes = [&](size_t kept) {
+        std::mt19937_64 rng(1);
+        const auto passages = plan_passages(plan, context, {1024, kept}, CanGoBack::yes, no_pieces, rng);
+        return std::pair(passages.front().tokens.size(), count_tokens(passages)); // of the tail, of all
+    };
+    EXPECT_EQ(sizes(64), std::pair(size_t{128}, Index{384}));
+    EXPECT_EQ(sizes(256), std::pair(size_t{128}, Index{384})); // 3/2 of what is kept
+    EXPECT_EQ(sizes(512), std::pair(size_t{256}, Index{768}));
+    plan.max_tokens_a_part = 300;
+    EXPECT_EQ(sizes(512), std::pair(size_t{256}, Index{556}));
+    plan.tokens_a_cell = 0;
+    EXPECT_EQ(sizes(512), std::pair(size_t{128}, Index{384}));
+}
+
 TEST(Studies, AreAppendedRowByRow) {
     Study study{{{Matrix::Constant(2, 3, 1)}, {Matrix::Constant(2, 4, 2)}}};
     append_study(study, {{{Matrix::Constant(1, 3, 5)}, {Matrix::Constant(1, 4, 6)}}});
