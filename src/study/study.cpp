@@ -25,8 +25,9 @@ float growth_of(const StudyPlan& plan, FoldSize fold) {
     float shares = 0;
     for (const StudyPlan::Part& part : plan.parts)
         shares += part.share;
-    const float wanted = plan.tokens_a_cell * static_cast<float>(fold.kept);
-    return std::max(1.0f, wanted / (shares * static_cast<float>(fold.cells)));
+    const float tokens = shares * static_cast<float>(fold.cells); // 0 where only drafts ask
+    const float least = plan.tokens_a_cell * static_cast<float>(fold.kept);
+    return tokens < least ? least / tokens : 1;
 }
 
 // Of each part.

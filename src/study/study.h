@@ -19,8 +19,7 @@ struct StudyPlan {
         float share; // tokens of this source / cells to fold; ignored by `prefill`
     };
     std::vector<Part> parts;
-    // Tokens of all parts for each cell kept, at least: where the shares come to less, all of them grow
-    // alike.
+    // Tokens of all parts for each cell kept, at least: all parts grow alike to reach it.
     float tokens_a_cell = 0;
     size_t max_tokens_a_part = 768; // a bound on time and memory for very long contexts
     // Rows of the query matrix of one KV head: n; of more, an even choice is solved with, and the cost of
