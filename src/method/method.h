@@ -38,13 +38,14 @@ struct Method {
 namespace methods {
 // The queries of solver, shared by the methods that build on it: inline, because it is used to initialise
 // them. As few as keep study and solve of refine below a prefill at 8x: half as many again are better by a
-// tenth there and by a third at 4x. Below 4x they grow with the cells kept, else 2x had 1.8 times the KL
-// (docs/methods.md).
+// tenth there and by a third at 4x. Below 4x they grow with the cells kept, else 2x had 1.8 times the KL;
+// and what little is new of a conversation is too little to fit to (docs/methods.md).
 inline const StudyPlan solver_study = {.parts = {{Source::tail, 0.125f},
                                                  {Source::pseudo, 0.0625f},
                                                  {Source::repeat, 0.0625f},
                                                  {Source::recite, 0.09375f}},
-                                       .tokens_a_cell = 1.375f};
+                                       .tokens_a_cell = 1.375f,
+                                       .least_tokens = 256};
 
 // What refine solves, likewise.
 inline const SolvePlan refine_solve = {.refine_steps = 12, .pursued = 0.25f};

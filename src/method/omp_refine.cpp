@@ -12,7 +12,8 @@ const Method omp_refine = {
                         {Source::repeat, 0.09375f},
                         {Source::recite, 0.09375f},
                         {Source::recite, 0.09375f}},
-              .tokens_a_cell = solver_study.tokens_a_cell},
+              .tokens_a_cell = solver_study.tokens_a_cell,
+              .least_tokens = solver_study.least_tokens},
     .solve = {.refine_steps = 64, .pursued = 0.5f},
 };
 

@@ -2,12 +2,21 @@
 
 namespace kvfold::methods {
 
+namespace {
+
+StudyPlan with_drafts(StudyPlan plan, float share) {
+    plan.draft_share = share;
+    return plan;
+}
+
+} // namespace
+
 // refine on what the model itself writes after the context as well: drafted on a first compact cache, read
 // against the full one (arXiv 2602.16284, section 4).
 const Method self_study = {
     .name = "self_study",
     .advice = "refine plus questions and answers that the model drafts; slower",
-    .study = {.parts = solver_study.parts, .tokens_a_cell = solver_study.tokens_a_cell, .draft_share = 0.25f},
+    .study = with_drafts(solver_study, 0.25f),
     .solve = refine_solve,
 };
 

@@ -20,13 +20,14 @@ constexpr float kPlacesACell = 1.25f;
 
 bool asks_for_places(Source source) { return source == Source::repeat || source == Source::recite; }
 
-// What the shares of a plan are multiplied by for its tokens_a_cell.
+// What the shares of a plan are multiplied by for its tokens_a_cell and least_tokens.
 float growth_of(const StudyPlan& plan, FoldSize fold) {
     float shares = 0;
     for (const StudyPlan::Part& part : plan.parts)
         shares += part.share;
     const float tokens = shares * static_cast<float>(fold.cells); // 0 where only drafts ask
-    const float least = plan.tokens_a_cell * static_cast<float>(fold.kept);
+    const float least =
+        std::max(plan.tokens_a_cell * static_cast<float>(fold.kept), static_cast<float>(plan.least_tokens));
     return tokens < least ? least / tokens : 1;
 }
 

@@ -19,8 +19,9 @@ struct StudyPlan {
         float share; // tokens of this source / cells to fold; ignored by `prefill`
     };
     std::vector<Part> parts;
-    // Tokens of all parts for each cell kept, at least: all parts grow alike to reach it.
+    // Tokens of all parts for each cell kept, and in all, at least: all parts grow alike to reach them.
     float tokens_a_cell = 0;
+    size_t least_tokens = 0;
     size_t max_tokens_a_part = 768; // a bound on time and memory for very long contexts
     // Rows of the query matrix of one KV head: n; of more, an even choice is solved with, and the cost of
     // every stage of the solve grows with it. As many as 1365 tokens ask three query heads. 2048 cost 10 % on

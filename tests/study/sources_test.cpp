@@ -366,7 +366,7 @@ TEST(StudyPlan, ReadsAsMuchWhenFewCellsAreKept) {
     EXPECT_EQ(tokens(64), 300 + 80 + 80);
 }
 
-TEST(StudyPlan, GrowsWithTheCellsKept) {
+TEST(StudyPlan, GrowsWithTheCellsKeptAndToItsLeastTokens) {
     const Tokens context = text_like(1024);
     StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}}, .tokens_a_cell = 1.5f};
     const auto sizes = [&](size_t kept) {
@@ -381,6 +381,10 @@ TEST(StudyPlan, GrowsWithTheCellsKept) {
     EXPECT_EQ(sizes(512), std::pair(size_t{256}, Index{556}));
     plan.tokens_a_cell = 0;
     EXPECT_EQ(sizes(512), std::pair(size_t{128}, Index{384}));
+    plan.least_tokens = 480;
+    EXPECT_EQ(sizes(64), std::pair(size_t{160}, Index{460})); // pseudo is at its most
+    plan.least_tokens = 300;
+    EXPECT_EQ(sizes(64), std::pair(size_t{128}, Index{384}));
 }
 
 TEST(Studies, AreAppendedRowByRow) {
