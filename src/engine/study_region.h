@@ -17,7 +17,8 @@ std::vector<Passage> passages_of_text(const llama_model* model, const AttentionM
                                       const Regions& regions, const CompactRequest& request,
                                       std::mt19937_64& rng);
 
-// Reads passages in a scratch context that holds `cache`, and returns their queries.
+// Reads passages in a scratch context that holds `cache`, and returns their queries. Fails with
+// invalid_argument when there are none: a method that studies the newest tokens, and they are an image.
 Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& cache,
                               const std::vector<Passage>& passages, const CompactRequest& request);
 

@@ -170,6 +170,10 @@ TEST(CompactRequests, ThatMakeNoSenseAreRefusedAndLeaveTheSequenceAsItWas) {
     Tokens longer = tokens;
     longer.push_back(tokens[5]);
     EXPECT_NE(refusal(testing::request_for(longer, 4)).find("121 tokens"), std::string::npos);
+    Tokens ends_in_an_image = tokens;
+    ends_in_an_image.back() = LLAMA_TOKEN_NULL;
+    EXPECT_NE(refusal(testing::request_for(ends_in_an_image, 4, methods::select)).find("method select"),
+              std::string::npos);
     EXPECT_NE(refusal(testing::request_for(tokens, 0.5)).find("ratio"), std::string::npos);
     EXPECT_NE(refusal(testing::request_for(tokens, 100)).find("ratio"), std::string::npos);
     EXPECT_NE(refusal(testing::request_for(tokens, 4), 1).find("sequence 1 is empty"), std::string::npos);
