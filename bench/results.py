@@ -240,8 +240,10 @@ SECTIONS = {
     **{f"bound_{ratio}x": lambda ratio=ratio: quality(f"SmolLM2-135M-Instruct, 2048 tokens, {ratio}x, with hindsight",
                                                       SMOL, 2048, ratio, ["keep_last", "refine", "omp_refine"],
                                                       seeds=(1,), hindsight="judged") for ratio in (4, 8, 32)},
-    "later_4x": lambda: quality("SmolLM2-135M-Instruct, 2048 tokens, 4x, knowing how the text goes on behind what is "
-                                "judged", SMOL, 2048, 4, ["keep_last", "omp_refine"], hindsight="later"),
+    **{f"later_{ratio}x": lambda ratio=ratio: quality(f"SmolLM2-135M-Instruct, 2048 tokens, {ratio}x, knowing how the "
+                                                      "text goes on behind what is judged", SMOL, 2048, ratio,
+                                                      ["keep_last", "omp_refine"], hindsight="later")
+       for ratio in (4, 8)},
     "quality_gemma": lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)", GEMMA, 4096, 8, PRESETS,
                                      TEXTS[:5], seeds=(1,)),
     "methods": lambda: methods("SmolLM2-135M-Instruct, 1024 tokens, 8x, all methods", SMOL, 1024, 8, TEXTS[2:4]),
