@@ -55,11 +55,10 @@ std::vector<Passage> passages_of_text(const llama_model* model, const AttentionM
 Result<Study> read_in_scratch(llama_model* model, const AttentionMap& map, const SequenceState& cache,
                               const std::vector<Passage>& passages, const CompactRequest& request) {
     if (passages.empty())
-        return fail(
-            ErrorCode::invalid_argument,
-            "method {} finds nothing to study: the newest positions have no token (an image?), or the "
-            "model drafts nothing; take another method",
-            request.method->name);
+        return fail(ErrorCode::invalid_argument,
+                    "method {} finds nothing to study: the newest positions have no token (an image?), or "
+                    "the model drafts nothing; take another method",
+                    request.method->name);
     QueryTap tap(map.layers, count_tokens(passages));
     const ScratchParams params{request.context, request.threads, /*extra_cells=*/kLongestPassage};
     KVFOLD_TRY(Scratch scratch, Scratch::open(model, map, cache, params, &tap, request.progress));
