@@ -5,7 +5,7 @@
 #include "reference/synthetic_head.h"
 #include "solve/attention.h"
 #include "solve/bias.h"
-#include "solve/fold.h"
+#include "solve/absorb.h"
 #include "solve/omp.h"
 #include "solve/refine.h"
 #include "solve/select.h"
@@ -31,7 +31,7 @@ constexpr Size kSizes[] = {{1980, 188, 3072}, {1980, 444, 3072}, {6076, 700, 409
 struct Stages {
     reference::SyntheticHead head;
     FullAttention full;
-    Matrix keys, values, shares, folded;
+    Matrix keys, values, shares, absorbed;
     Vector bias;
     CompactAttention compact;
     std::string failure; // empty when the result is as it must be
@@ -66,9 +66,9 @@ std::unique_ptr<Stages> make_stages(const Size& size) {
     stages->values = stages->head.values(cells, Eigen::all);
     stages->shares = mass_shares(problem, stages->keys, stages->full.mass);
     stages->bias = fit_bias(stages->shares).value();
-    stages->folded = stages->keys;
-    (void)fold_bias(problem, stages->shares, stages->full.mass, stages->bias, stages->folded);
-    stages->compact = attend_compact(problem, stages->folded);
+    stages->absorbed = stages->keys;
+    (void)absorb_bias(problem, stages->shares, stages->full.mass, stages->bias, stages->absorbed);
+    stages->compact = attend_compact(problem, stages->absorbed);
     return stages;
 }
 
@@ -118,17 +118,17 @@ void register_all() {
         benchmark::DoNotOptimize(mass_shares(s.head.problem(), s.keys, s.full.mass));
     });
     time_stage("fit_bias", [](Stages& s, Index) { benchmark::DoNotOptimize(fit_bias(s.shares)); });
-    time_stage("fold_bias", [](Stages& s, Index) {
+    time_stage("absorb_bias", [](Stages& s, Index) {
         Matrix keys = s.keys;
-        benchmark::DoNotOptimize(fold_bias(s.head.problem(), s.shares, s.full.mass, s.bias, keys));
+        benchmark::DoNotOptimize(absorb_bias(s.head.problem(), s.shares, s.full.mass, s.bias, keys));
     });
     time_stage("refine_keys", [](Stages& s, Index) {
-        Matrix keys = s.folded;
+        Matrix keys = s.absorbed;
         const int steps = methods::refine.solve.refine_steps;
         benchmark::DoNotOptimize(refine_keys(s.head.problem(), s.full, s.values, steps, keys));
     });
     time_stage("attend_compact", [](Stages& s, Index) {
-        benchmark::DoNotOptimize(attend_compact(s.head.problem(), s.folded));
+        benchmark::DoNotOptimize(attend_compact(s.head.problem(), s.absorbed));
     });
     time_stage("fit_values", [](Stages& s, Index) {
         Matrix values = s.values;

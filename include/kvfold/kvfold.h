@@ -82,7 +82,7 @@ typedef struct kvfold_compact_report {
     size_t bytes_before, bytes_after; /* of the sequence's state */
     size_t study_tokens;              /* tokens whose queries were studied */
     double snapshot_s, study_s, solve_s, swap_s;
-    float  fold_residual; /* mean over heads: RMS of scale q.g - 1; 0 when no bias was folded */
+    float  absorb_residual; /* mean over heads: RMS of scale q.g - 1; 0 when no bias was folded */
     float  output_error;  /* mean over heads: relative error of the attention output on the studied queries */
     float  mass_error;    /* mean over heads: RMS error of the log attention mass on the studied queries */
 } kvfold_compact_report;

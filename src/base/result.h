@@ -20,7 +20,11 @@ enum class ErrorCode : int32_t {
     cancelled = 5,        // the caller's callback asked to stop
     llama = 6,            // a call into llama.cpp failed
     numeric = 7,          // NaN or infinity where numbers are needed
-    internal = 8,         // a bug in kvfold, or no memory left
+    internal = 8,         // a bug in kvfold
+    not_found = 9,        // what was named does not exist: a slot, a sequence
+    busy = 10,            // not now: something else is at work on it
+    lost = 11,            // a failed swap could not be undone: the sequence has to be computed again
+    memory = 12,          // no memory left
 };
 
 struct Error {
@@ -50,4 +54,7 @@ tl::unexpected<Error> fail(ErrorCode code, fmt::format_string<Args...> format, A
 
 // KVFOLD_CHECK(expression);  the same for a Status.
 #define KVFOLD_CHECK(...)                                                                                    \
-    if (auto status = (__VA_ARGS__); !status) return tl::unexpected(std::move(status).error())
+    do {                                                                                                     \
+        if (auto kvfold_status = (__VA_ARGS__); !kvfold_status)                                              \
+            return tl::unexpected(std::move(kvfold_status).error());                                         \
+    } while (false)

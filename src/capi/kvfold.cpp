@@ -51,7 +51,7 @@ Result<CompactRequest> read_params(const kvfold_compact_params& params, TokenSpa
     return request;
 }
 
-float mean_over_heads(const std::vector<HeadReport>& heads, float HeadReport::* figure) {
+float mean_over_heads(const std::vector<HeadReport>& heads, float HeadReport::*figure) {
     float sum = 0;
     for (const HeadReport& head : heads)
         sum += head.*figure;
@@ -69,7 +69,7 @@ kvfold_compact_report to_c(const CompactReport& report) {
     c.study_s = report.study_s;
     c.solve_s = report.solve_s;
     c.swap_s = report.swap_s;
-    c.fold_residual = mean_over_heads(report.heads, &HeadReport::fold_residual);
+    c.absorb_residual = mean_over_heads(report.heads, &HeadReport::absorb_residual);
     c.output_error = mean_over_heads(report.heads, &HeadReport::output_error);
     c.mass_error = mean_over_heads(report.heads, &HeadReport::mass_error);
     return c;

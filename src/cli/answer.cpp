@@ -1,7 +1,7 @@
 #include "cli/answer.h"
 
 #include "cli/interrupt.h"
-#include "runtime/chat_turn.h"
+#include "model/chat_turn.h"
 
 namespace kvfold::cli {
 

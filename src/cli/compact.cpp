@@ -1,7 +1,8 @@
 #include "base/timer.h"
 #include "cli/commands.h"
 #include "cli/session.h"
-#include "engine/chunked.h"
+#include "engine/chunks.h"
+#include "engine/read_in_chunks.h"
 #include "measure/peak_memory.h"
 
 #include <limits>
@@ -46,15 +47,6 @@ Result<Session> read_input(const LoadedModel& model, const CompactOptions& optio
     return session;
 }
 
-// Nothing, unless heads have budgets of their own.
-std::string logical_note(const CompactReport& report) {
-    if (report.neutral_cells == 0) return "";
-    const auto before = static_cast<double>(report.cells_before);
-    return fmt::format(" ({:.2f}x fewer; a head sees {:.1f} of them on average, {:.2f}x fewer)",
-                       before / static_cast<double>(report.cells_after), report.logical_cells(),
-                       before / report.logical_cells());
-}
-
 // The whole input first, then a fold of it.
 Result<Compacted> read_and_fold(const LoadedModel& model, const Method& method,
                                 const CompactOptions& options) {
@@ -74,7 +66,8 @@ Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& met
     size_t cells = options.model.context;
     if (cells == 0) {
         constexpr size_t kAnyRoom = std::numeric_limits<uint32_t>::max();
-        KVFOLD_TRY(const ReadingPlan plan, plan_reading(tokens.size(), options.budget, method.chunk, kAnyRoom));
+        KVFOLD_TRY(const ReadingPlan plan,
+                   plan_reading(tokens.size(), options.budget, method.chunk, kAnyRoom));
         const size_t window = window_cells(model.model.get(), model.params.n_ubatch);
         cells = std::max(plan.cells, std::min(tokens.size(), window));
     }
@@ -84,7 +77,8 @@ Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& met
     KVFOLD_TRY(Session session, Session::open(model, static_cast<uint32_t>(cells)));
     KVFOLD_TRY(CompactReport report,
                session.read_in_chunks(tokens, method, options.budget, options.seed, bar));
-    const double prefill_s = all.seconds() - report.snapshot_s - report.study_s - report.solve_s - report.swap_s;
+    const double prefill_s =
+        all.seconds() - report.snapshot_s - report.study_s - report.solve_s - report.swap_s;
     return Compacted{std::move(session), std::move(report), prefill_s, memory.extra_bytes()};
 }
 
@@ -98,7 +92,9 @@ void print_summary(const CompactOptions& options, const LoadedModel& model, cons
     line("tokens", tokens > model.trained_context()
                        ? fmt::format("{} (the model was trained for {})", tokens, model.trained_context())
                        : std::to_string(tokens));
-    line("cells", fmt::format("{} -> {}{}", report.cells_before, report.cells_after, logical_note(report)));
+    line("cells", fmt::format("{} -> {}", report.cells_before, report.cells_after));
+    for (const Figure& figure : report.figures)
+        line(figure.name, fmt::format("{:.4g}", figure.value));
     line("state", fmt::format("{} -> {}", megabytes(report.bytes_before), megabytes(report.bytes_after)));
     line("time", fmt::format("{}study {:.1f} s, solve {:.1f} s, swap {:.2f} s",
                              options.slot.empty() ? fmt::format("prefill {:.1f} s, ", prefill_s) : "",
@@ -123,7 +119,6 @@ Json to_json(const CompactOptions& options, const LoadedModel& model, const Comp
             {"tokens", session.tokens().size()},
             {"cells_before", report.cells_before},
             {"cells_after", report.cells_after},
-            {"logical_cells", report.logical_cells()},
             {"bytes_before", report.bytes_before},
             {"bytes_after", report.bytes_after},
             {"prefill_s", options.slot.empty() ? Json(prefill_s) : Json(nullptr)},
@@ -132,6 +127,7 @@ Json to_json(const CompactOptions& options, const LoadedModel& model, const Comp
             {"study_tokens", report.study_tokens},
             {"solve_s", report.solve_s},
             {"swap_s", report.swap_s},
+            {"figures", figures_json(report.figures)},
             {"peak_extra_mb", megabytes_json(peak)},
             {"seed", options.seed},
             {"threads", model.threads()},

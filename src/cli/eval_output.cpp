@@ -167,7 +167,6 @@ Json row_json(const EvalRow& row) {
                  {"ratio", row.ratio},
                  {"cells_before", report.cells_before},
                  {"cells_after", report.cells_after},
-                 {"logical_cells", report.logical_cells()},
                  {"bytes_before", report.bytes_before},
                  {"bytes_after", report.bytes_after}};
     json.update(score_json(row.score, asks(row)));
@@ -177,6 +176,7 @@ Json row_json(const EvalRow& row) {
     json["solve_s"] = report.solve_s;
     json["swap_s"] = report.swap_s;
     json["peak_extra_mb"] = megabytes_json(row.peak_extra_bytes);
+    json["figures"] = figures_json(report.figures);
     return json;
 }
 

@@ -3,7 +3,7 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
-#include "runtime/model.h"
+#include "model/model.h"
 
 #include <ggml-backend.h>
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cli/output.h"
-#include "engine/regions.h"
+#include "fit/regions.h"
 #include "method/method.h"
 
 #include <CLI/CLI.hpp>

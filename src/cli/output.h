@@ -2,12 +2,14 @@
 #pragma once
 
 #include "base/result.h"
+#include "fit/fit.h"
 
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 
 namespace kvfold::cli {
@@ -33,6 +35,9 @@ Status check_can_write(const JsonTarget& target);
 std::string megabytes(size_t bytes);
 // The same as a number, null when it is not known.
 Json megabytes_json(const std::optional<size_t>& bytes);
+
+// {"heads refitted": 12}: what only one fit strategy reports.
+Json figures_json(std::span<const Figure> figures);
 
 // The word as a shell wants it.
 std::string shell_word(const std::string& word);

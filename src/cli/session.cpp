@@ -2,7 +2,7 @@
 
 #include "base/file.h"
 #include "cli/interrupt.h"
-#include "engine/chunked.h"
+#include "engine/read_in_chunks.h"
 #include "state/live_sequence.h"
 
 #include <algorithm>

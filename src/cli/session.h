@@ -4,10 +4,10 @@
 #include "cli/options.h"
 #include "cli/terminal.h"
 #include "engine/compact.h"
-#include "runtime/context.h"
-#include "runtime/model.h"
+#include "model/context.h"
+#include "model/model.h"
+#include "model/probe.h"
 #include "state/slot_file.h"
-#include "study/probe.h"
 
 namespace kvfold::cli {
 

@@ -5,6 +5,19 @@
 
 namespace kvfold {
 
+namespace {
+
+// The position behind all that is not tail.
+llama_pos end_of_text(const KvSection& section, const Regions& regions) {
+    if (!regions.tail.empty()) return section.cells[regions.tail.front()].pos;
+    llama_pos last = -1;
+    for (const CellMeta& cell : section.cells)
+        last = std::max(last, cell.pos);
+    return last + 1;
+}
+
+} // namespace
+
 KvSection cells_of_text(size_t tokens) {
     KvSection section;
     section.cells.resize(tokens);
@@ -14,17 +27,22 @@ KvSection cells_of_text(size_t tokens) {
 }
 
 Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& regions, size_t most) {
-    const size_t region = regions.region.size(), count = (region + most - 1) / most;
+    const size_t region = regions.region.size();
+    const size_t count = most == 0 ? std::min<size_t>(region, 1) : (region + most - 1) / most;
+    if (count > 1 && regions.tail.empty())
+        return fail(ErrorCode::invalid_argument,
+                    "all {} chunks are studied from the newest cells: keep_last must be 1 or more", count);
     const auto folded_to = [&](size_t cell) { return regions.folded * cell / region; };
     std::vector<Chunk> chunks(count);
     size_t kept = regions.head.size(), pinned = 0; // cells in front of the chunk
     llama_pos text_begin = 0;
     for (size_t i = 0; i < count; ++i) {
         Chunk& chunk = chunks[i];
+        const bool is_last = i + 1 == count;
         chunk.begin = region * i / count;
         chunk.end = region * (i + 1) / count;
         const size_t folded = folded_to(chunk.end) - folded_to(chunk.begin);
-        if (folded < 2)
+        if (folded < 2 && count > 1)
             return fail(
                 ErrorCode::invalid_argument,
                 "{} folded cells are too few for {} chunks; lower the ratio or take a method that folds "
@@ -32,10 +50,10 @@ Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& 
                 regions.folded, count);
         const auto first = regions.region.begin();
         chunk.cells.assign(first + std::ptrdiff_t(chunk.begin), first + std::ptrdiff_t(chunk.end));
-        chunk.text_end = section.cells[chunk.cells.back()].pos + 1;
+        chunk.text_end = is_last ? end_of_text(section, regions) : section.cells[chunk.cells.back()].pos + 1;
         chunk.text_begin = std::exchange(text_begin, chunk.text_end);
         const auto stands_here = [&](uint32_t cell) {
-            return i + 1 == count || section.cells[cell].pos < chunk.text_end;
+            return is_last || section.cells[cell].pos < chunk.text_end;
         };
         while (pinned < regions.pinned.size() && stands_here(regions.pinned[pinned]))
             chunk.cells.push_back(regions.pinned[pinned++]);
@@ -50,7 +68,7 @@ Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& 
 Result<ReadingPlan> plan_reading(size_t tokens, const Budget& budget, size_t most, size_t room) {
     const KvSection text = cells_of_text(tokens);
     ReadingPlan plan;
-    KVFOLD_TRY(plan.regions, plan_regions(text, budget, Method::Keep::fit));
+    KVFOLD_TRY(plan.regions, plan_regions(text, budget, Keep::fit));
     plan.cells = plan.regions.cells_after();
     const size_t region = plan.regions.region.size(), least = std::min(region, kLeastChunk);
     if (plan.cells + least > room)
@@ -59,7 +77,6 @@ Result<ReadingPlan> plan_reading(size_t tokens, const Budget& budget, size_t mos
             "{} tokens at ratio {:g} become {} cells, and folding them on the way takes {} more: a context "
             "of {} is too small; raise the ratio or the context",
             tokens, budget.ratio, plan.cells, least, room);
-    if (region == 0) return plan;
     KVFOLD_TRY(plan.chunks, plan_chunks(text, plan.regions, std::min(most, room - plan.cells)));
     for (const Chunk& chunk : plan.chunks)
         plan.cells = std::max(plan.cells, chunk.cells_before);

@@ -6,7 +6,7 @@
 // The tail stands behind every chunk, so that each study asks from the end of a sequence.
 #pragma once
 
-#include "engine/regions.h"
+#include "fit/regions.h"
 
 #include <llama.h>
 
@@ -15,15 +15,17 @@ namespace kvfold {
 struct Chunk {
     size_t begin = 0, end = 0;   // of Regions::region
     std::vector<uint32_t> cells; // indices into the section's cells: those of the region, then pinned ones
-    // Positions of its text: the first chunk's begins with the head's, the others' where the one before ends.
+    // Positions of its text: the first chunk's begins with the head's, the others' where the one before ends,
+    // and the last one's ends where the tail begins.
     llama_pos text_begin = 0, text_end = 0;
     size_t cells_before = 0; // of the whole step, as drawn above
     Budget budget;           // of the step
 };
 
-// The chunks of a region, all of about the same size and ratio, none of more than `most` cells.
-// REQUIRES: regions that fold something, most >= 1. Fails with invalid_argument when the ratio leaves fewer
-// than two cells for a chunk.
+// The chunks of a region, all of about the same size and ratio, none of more than `most` cells; one when
+// `most` is 0, none of an empty region. Fails with invalid_argument when the ratio leaves fewer than two
+// cells for each of several chunks, or when there are several and no tail, from which their studies would
+// ask.
 Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& regions, size_t most);
 
 // The cells that a text will have, cell i at position i and nothing in it: to plan before it is read.

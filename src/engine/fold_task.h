@@ -2,7 +2,7 @@
 // sequence that went on.
 #pragma once
 
-#include "engine/compact.h"
+#include "engine/request.h"
 #include "engine/sequence_log.h"
 
 namespace kvfold {

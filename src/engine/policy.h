@@ -1,8 +1,8 @@
 // When a sequence is folded, and how far.
 #pragma once
 
-#include "engine/regions.h"
 #include "engine/sequence_log.h"
+#include "method/method.h"
 
 #include <optional>
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine/compact.h"
-#include "runtime/context.h"
+#include "model/context.h"
 
 #include <functional>
 #include <optional>

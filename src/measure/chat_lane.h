@@ -3,7 +3,7 @@
 
 #include "engine/policy.h"
 #include "measure/evaluate.h"
-#include "runtime/context.h"
+#include "model/context.h"
 
 namespace kvfold {
 

@@ -1,8 +1,8 @@
 #include "measure/chat_script.h"
 
 #include "measure/facts.h"
-#include "runtime/chat_turn.h"
-#include "runtime/model.h"
+#include "model/chat_turn.h"
+#include "model/model.h"
 
 namespace kvfold {
 

@@ -4,9 +4,9 @@
 #include "engine/chunks.h"
 #include "measure/forced_answer.h"
 #include "measure/peak_memory.h"
-#include "runtime/context.h"
+#include "model/context.h"
+#include "model/probe.h"
 #include "state/live_sequence.h"
-#include "study/probe.h"
 
 #include <algorithm>
 #include <numeric>
@@ -231,7 +231,7 @@ Status check_hindsight(std::span<const Task> tasks, const EvalRequest& request) 
                     "to study there; ask for continuation",
                     tasks.front().name);
     for (const Method* method : request.methods) {
-        if (method->keep == Method::Keep::fit && !method->study.reads_text())
+        if (method->keep == Keep::fit && !method->study.reads_text())
             return fail(ErrorCode::invalid_argument,
                         "method {} studies no text, so hindsight changes nothing for it", method->name);
     }

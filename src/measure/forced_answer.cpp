@@ -1,6 +1,6 @@
 #include "measure/forced_answer.h"
 
-#include "runtime/context.h"
+#include "model/context.h"
 
 namespace kvfold {
 

@@ -1,6 +1,6 @@
 #include "measure/facts.h"
 #include "measure/task.h"
-#include "runtime/model.h"
+#include "model/model.h"
 
 #include <algorithm>
 

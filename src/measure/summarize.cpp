@@ -34,12 +34,14 @@ CompactReport mean_report(const Runs& runs) {
     CompactReport report;
     report.cells_before = count([](const EvalRow& row) { return row.report.cells_before; });
     report.cells_after = count([](const EvalRow& row) { return row.report.cells_after; });
-    report.neutral_cells = mean(runs, [](const EvalRow& row) { return row.report.neutral_cells; });
     report.bytes_before = count([](const EvalRow& row) { return row.report.bytes_before; });
     report.bytes_after = count([](const EvalRow& row) { return row.report.bytes_after; });
     report.study_s = mean(runs, [](const EvalRow& row) { return row.report.study_s; });
     report.solve_s = mean(runs, [](const EvalRow& row) { return row.report.solve_s; });
     report.swap_s = mean(runs, [](const EvalRow& row) { return row.report.swap_s; });
+    report.figures = runs.front()->report.figures; // of one method: the same names in all runs
+    for (size_t i = 0; i < report.figures.size(); ++i)
+        report.figures[i].value = mean(runs, [i](const EvalRow& row) { return row.report.figures[i].value; });
     return report;
 }
 

@@ -6,7 +6,7 @@ namespace kvfold::methods {
 const Method keep_first = {
     .name = "keep_first",
     .advice = "baseline: keeps the beginning, forgets the rest",
-    .keep = Method::Keep::oldest,
+    .keep = Keep::oldest,
 };
 
 } // namespace kvfold::methods

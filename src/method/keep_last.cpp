@@ -6,7 +6,7 @@ namespace kvfold::methods {
 const Method keep_last = {
     .name = "keep_last",
     .advice = "baseline: keeps the first few and the newest cells, forgets the rest",
-    .keep = Method::Keep::newest,
+    .keep = Keep::newest,
 };
 
 } // namespace kvfold::methods

@@ -7,7 +7,7 @@ namespace kvfold::methods {
 const Method keep_random = {
     .name = "keep_random",
     .advice = "baseline: keeps the first few, the newest and others drawn by lot",
-    .keep = Method::Keep::random,
+    .keep = Keep::random,
 };
 
 } // namespace kvfold::methods

@@ -1,9 +1,8 @@
-// A method: a named study plan and a named solve plan. A new method is one file in this folder and one line
-// in method.cpp.
+// A method: a study plan, a solve plan and a fit strategy under one name. A new method is one file in this
+// folder and one line in method.cpp.
 #pragma once
 
-#include "solve/solve_head.h"
-#include "study/study.h"
+#include "fit/at_once.h"
 
 #include <span>
 #include <string_view>
@@ -11,28 +10,13 @@
 namespace kvfold {
 
 struct Method {
-    enum class Keep : uint8_t {
-        fit,    // fold the region by study and solve
-        newest, // baseline: drop all but the first few and the newest cells
-        oldest, // baseline: drop all but the first cells and the newest one
-        random, // baseline: as newest, but most cells drawn by lot, the same in all heads
-    };
-
-    // What stands in the scratch context when the model is asked.
-    enum class Policy : uint8_t {
-        full,       // the full cache
-        refit,      // the full cache, then the compact one, and what is solved is fitted again
-        sequential, // group after group of layers, those before it compact
-    };
-
     std::string_view name;
     std::string_view advice; // one line: when to take it
     Keep keep = Keep::fit;
     StudyPlan study = {};
     SolvePlan solve = {};
-    Policy policy = Policy::full;
-    bool own_budgets = false; // each layer and KV head has as many cells as its error asks for
-    size_t chunk = 0;         // cells that are folded at a time; 0 = all at once (engine/chunked.h)
+    FitStrategy fit = fit_at_once; // how study and solve go together; for Keep::fit
+    size_t chunk = 0;              // cells that are folded at a time; 0 = all at once (engine/chunks.h)
 };
 
 namespace methods {

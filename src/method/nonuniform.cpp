@@ -1,3 +1,4 @@
+#include "fit/nonuniform.h"
 #include "method/method.h"
 
 namespace kvfold::methods {
@@ -9,7 +10,7 @@ const Method nonuniform = {
     .advice = "refine, each head with the cells its error asks for; for comparison",
     .study = solver_study,
     .solve = refine_solve,
-    .own_budgets = true,
+    .fit = fit_nonuniform,
 };
 
 } // namespace kvfold::methods

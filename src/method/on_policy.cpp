@@ -1,3 +1,4 @@
+#include "fit/on_policy.h"
 #include "method/method.h"
 
 namespace kvfold::methods {
@@ -9,7 +10,7 @@ const Method on_policy = {
     .advice = "refine, refitted to queries asked on its own cache; measured no better",
     .study = solver_study,
     .solve = refine_solve,
-    .policy = Method::Policy::refit,
+    .fit = fit_on_policy,
 };
 
 } // namespace kvfold::methods

@@ -1,3 +1,4 @@
+#include "fit/sequential.h"
 #include "method/method.h"
 
 namespace kvfold::methods {
@@ -8,7 +9,7 @@ const Method sequential_on_policy = {
     .advice = "refine by groups of layers, those before compact; measured no better",
     .study = solver_study,
     .solve = refine_solve,
-    .policy = Method::Policy::sequential,
+    .fit = fit_sequentially,
 };
 
 } // namespace kvfold::methods

@@ -117,8 +117,7 @@ void ManagedContext::refuse(llama_seq_id seq_id, const std::string& reason) {
 
 Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget,
                                             int threads) {
-    if (method->keep == Method::Keep::fit && method->study.reads_text() &&
-        !log_of(seq_id).knows_all_tokens()) {
+    if (method->keep == Keep::fit && method->study.reads_text() && !log_of(seq_id).knows_all_tokens()) {
         log_info("sequence {}: its tokens are not known; studying by generation instead of {}", seq_id,
                  method->name);
         method = &methods::generation;

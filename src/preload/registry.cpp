@@ -1,8 +1,8 @@
 #include "preload/registry.h"
 
+#include "model/probe.h"
 #include "preload/log.h"
 #include "preload/real.h"
-#include "study/probe.h"
 
 #include <algorithm>
 #include <cstdlib>

@@ -5,7 +5,7 @@
 // [n, t] matrices, of which at most two live at once.
 #pragma once
 
-#include "solve/solve_head.h"
+#include "solve/head.h"
 
 namespace kvfold {
 

@@ -1,7 +1,7 @@
 #include "solve/neutral.h"
 
+#include "solve/absorb.h"
 #include "solve/attention.h"
-#include "solve/fold.h"
 
 #include <algorithm>
 #include <cmath>
@@ -34,10 +34,11 @@ Result<std::optional<Vector>> neutral_key(const HeadProblem& problem, const Vect
         if (i % kHeldOut != kHeldOut - 1) seen.push_back(i);
     }
     const Matrix queries = problem.queries(seen, Eigen::all);
-    KVFOLD_TRY(const FoldDirection fold, fit_fold({problem.keys, problem.values, queries, problem.scale}));
-    const std::optional<float> factor = least_factor(fold.projections, mass(seen));
+    KVFOLD_TRY(const AbsorbDirection absorbing,
+               fit_direction({problem.keys, problem.values, queries, problem.scale}));
+    const std::optional<float> factor = least_factor(absorbing.projections, mass(seen));
     if (!factor) return std::nullopt;
-    Matrix key = -kMargin * *factor * fold.direction.transpose();
+    Matrix key = -kMargin * *factor * absorbing.direction.transpose();
     if (round) round(key);
     if (!key.allFinite() || !is_silent(problem, mass, key)) return std::nullopt;
     return std::optional<Vector>(key.row(0).transpose());

@@ -2,7 +2,8 @@
 // with fewer rows than the cache has cells must fill the others with something that takes no part.
 #pragma once
 
-#include "solve/solve_head.h"
+#include "base/result.h"
+#include "solve/head.h"
 
 #include <optional>
 #include <span>
@@ -12,15 +13,15 @@ namespace kvfold {
 // What one neutral slot may hold of the attention mass of any query. 10^4 of them stay below 1 %.
 inline constexpr double kNeutralShare = 1e-6;
 
-// K = -c g: [d] with the direction g of fold.h, so that query i sees the logit -c u_i, u_i = scale q_i.g ~ 1.
-// c is twice the least one with
+// K = -c g: [d] with the direction g of absorb.h, so that query i sees the logit -c u_i, u_i = scale q_i.g
+// ~ 1. c is twice the least one with
 //
 //   -c u_i <= m_i + log kNeutralShare    for all i
 //
 // mass: m: [n], log-sum-exp over the keys that do take part. One query in five is held out of g and c, and
 // must obey as well; so must all behind the softcap and with K as `round` leaves it (empty = f32).
 // Empty when no such key exists: queries of such a head have no direction in common.
-// REQUIRES: what solve_head does. Fails as fit_fold does.
+// REQUIRES: what solve_head does. Fails as fit_direction does.
 Result<std::optional<Vector>> neutral_key(const HeadProblem& problem, const Vector& mass,
                                           const RoundRows& round = {});
 

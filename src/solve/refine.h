@@ -1,12 +1,13 @@
 // Move the compact keys themselves, where selecting, weighing and fitting values leave an error.
 #pragma once
 
+#include "base/result.h"
 #include "solve/attention.h"
 
 namespace kvfold {
 
-// K': [t, d] the folded keys, V': [t, dv] values fitted to them, X = softmax(scale Q K'^T), m' the
-// log-sum-exp of its logits. With y = mean_i ||Y_i||^2, over b queries:
+// K': [t, d] the keys that absorbed their bias, V': [t, dv] values fitted to them, X = softmax(scale Q K'^T),
+// m' the log-sum-exp of its logits. With y = mean_i ||Y_i||^2, over b queries:
 //
 //   L = 1/b sum_i  ||X_i V' - Y_i||^2 / y  +  mu (m'_i - m_i)^2,    mu = 0.3
 //

@@ -1,8 +1,8 @@
 #include "solve/solve_head.h"
 
+#include "solve/absorb.h"
 #include "solve/attention.h"
 #include "solve/bias.h"
-#include "solve/fold.h"
 #include "solve/omp.h"
 #include "solve/refine.h"
 #include "solve/select.h"
@@ -102,7 +102,7 @@ float relative_error(const Matrix& actual, const Matrix& wanted) {
 
 Status check_result(const CompactHead& head) {
     if (head.keys.allFinite() && head.values.allFinite() && std::isfinite(head.output_error) &&
-        std::isfinite(head.mass_error) && std::isfinite(head.fold_residual)) {
+        std::isfinite(head.mass_error) && std::isfinite(head.absorb_residual)) {
         return {};
     }
     return fail(ErrorCode::numeric, "head: the fit overflows f32; scale keys, queries or values down");
@@ -126,7 +126,7 @@ Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan
     if (plan.fit_bias) {
         const Matrix shares = mass_shares(problem, head.keys, full.mass);
         KVFOLD_TRY(const Vector bias, fit_bias(shares));
-        KVFOLD_TRY(head.fold_residual, fold_bias(problem, shares, full.mass, bias, head.keys));
+        KVFOLD_TRY(head.absorb_residual, absorb_bias(problem, shares, full.mass, bias, head.keys));
     }
     if (plan.refine_steps > 0) {
         KVFOLD_CHECK(refine_keys(problem, full, head.values, plan.refine_steps, head.keys));

@@ -67,7 +67,7 @@ Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceSta
     if (set_blob(ctx, seq_id, blob)) return {};
 
     const bool restored = set_blob(ctx, seq_id, old_blob);
-    return fail(ErrorCode::llama,
+    return fail(restored ? ErrorCode::llama : ErrorCode::lost,
                 "llama.cpp refused {} cells for sequence {} (room for {}; its log says why); {}",
                 most_cells(state), seq_id, llama_n_ctx_seq(ctx),
                 restored ? "the sequence holds what it held before"

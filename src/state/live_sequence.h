@@ -12,7 +12,7 @@ namespace kvfold {
 Result<SequenceState> read_sequence(llama_context* ctx, llama_seq_id seq_id);
 
 // Swap: afterwards the sequence holds `state` and nothing else. On failure the sequence holds what it held
-// before (its old state is put back) and the error says why.
+// before (its old state is put back) and the error says why; the code is `lost` when that failed too.
 Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceState& state);
 
 } // namespace kvfold

@@ -2,27 +2,18 @@
 #pragma once
 
 #include "base/result.h"
-#include "study/attention.h"
+#include "model/attention_layer.h"
+#include "study/queries.h"
 
 #include <ggml.h>
 
-#include <cstdint>
-#include <functional>
-#include <optional>
 #include <vector>
 
 namespace kvfold {
 
-// Reads what a flash-attention node says of itself: shapes, scale, softcap, the layer's number from the
-// name of the cache tensor behind its keys. Empty for every other node.
-std::optional<AttentionLayer> read_attention_node(const ggml_tensor* node);
-
-// The first row of the cache tensor behind the keys of a flash-attention node: the bytes of its first cell.
-std::vector<uint8_t> read_first_key(const ggml_tensor* node);
-
-// Copies the queries of one evaluation into rows, [tokens, heads * d]. REQUIRES: rows.rows() >= tokens.
-// ggml: q ne = [d, tokens, heads], f32, any strides.
-Index read_queries(const ggml_tensor* node, MutableMatrixView rows);
+// Copies the queries of one evaluation into rows [*, heads * d]: token i into row i * step. Returns the
+// tokens. REQUIRES: room for them. ggml: q ne = [d, tokens, heads], f32, any strides.
+Index read_queries(const ggml_tensor* node, Index step, MutableMatrixView rows);
 
 // Fills a Study of a known number of tokens, appending at each evaluation while it is open. Declines every
 // other node, so that nothing else is slowed down, and never changes one: llama.cpp reuses its graph.
@@ -41,11 +32,16 @@ class QueryTap {
     static bool callback(ggml_tensor* node, bool ask, void* tap);
 
   private:
+    struct Filled {
+        Index tokens = 0; // that all readers have delivered
+        Index reader = 0; // the next one to deliver
+    };
+
     bool wants(const ggml_tensor* node) const;
     void record(const ggml_tensor* node);
 
     std::vector<int> slot_of_layer_; // layer number -> index into study_.layers, or -1
-    std::vector<Index> filled_;      // rows written, per slot
+    std::vector<Filled> filled_;     // per slot
     Study study_;
     bool open_ = false;
 };

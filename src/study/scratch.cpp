@@ -8,8 +8,6 @@ namespace kvfold {
 
 namespace {
 
-constexpr uint32_t kBatch = 512; // tokens a graph evaluation takes at once
-
 struct SamplerDeleter {
     void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
 };
@@ -58,8 +56,8 @@ Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const
     for (const KvSection& section : snapshot.sections)
         cells = std::max(cells, section.cells.size());
     llama_context_params context = params.context;
-    context.n_ctx = static_cast<uint32_t>(cells) + params.extra_cells;
-    context.n_batch = context.n_ubatch = kBatch;
+    context.n_ctx = static_cast<uint32_t>(cells) + params.spare_cells;
+    context.n_batch = context.n_ubatch = kScratchBatch;
     context.n_seq_max = 1;
     context.n_outputs_max = 1; // logits of a batch would take batch x vocabulary floats
     context.kv_unified = true;

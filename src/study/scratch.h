@@ -3,9 +3,9 @@
 #pragma once
 
 #include "base/progress.h"
-#include "runtime/context.h"
+#include "model/context.h"
+#include "model/probe.h"
 #include "state/sequence_state.h"
-#include "study/probe.h"
 #include "study/query_tap.h"
 
 #include <memory>
@@ -13,10 +13,12 @@
 
 namespace kvfold {
 
+inline constexpr uint32_t kScratchBatch = 512; // tokens that a graph evaluation takes at once
+
 struct ScratchParams {
     llama_context_params context; // as the user's context was made; sizes, types and callbacks are replaced
     int threads = 0;              // for decoding; 0 = as `context` says
-    uint32_t extra_cells = 1024;  // room behind the sequence
+    uint32_t spare_cells = 0;     // beyond those of the sequence
 };
 
 class Scratch {

@@ -1,7 +1,8 @@
 #include "study/self_study.h"
 
-#include "runtime/model.h"
+#include "model/model.h"
 
+#include <algorithm>
 #include <array>
 
 namespace kvfold {
@@ -16,6 +17,8 @@ constexpr std::array kPrompts = {
     "Ask a question about a detail of the text above and answer it.",
     "Explain the text above in your own words.",
 };
+
+constexpr size_t kDraft = 64; // tokens a draft: more, shorter drafts see more of the context
 
 std::vector<llama_token> prompt_tokens(const llama_model* model, const char* prompt) {
     if (!*prompt) return {};
@@ -41,9 +44,15 @@ Result<std::vector<llama_token>> draft(Scratch& scratch, const llama_model* mode
 
 } // namespace
 
+uint32_t draft_cells(const llama_model* model) {
+    size_t longest = 0;
+    for (const char* prompt : kPrompts)
+        longest = std::max(longest, prompt_tokens(model, prompt).size());
+    return static_cast<uint32_t>(longest + kDraft);
+}
+
 Result<std::vector<Passage>> draft_passages(Scratch& scratch, const llama_model* model, llama_token newest,
                                             size_t count, std::mt19937_64& rng) {
-    constexpr size_t kDraft = 64; // tokens a draft: more, shorter drafts see more of the context
     std::vector<Passage> passages;
     size_t drafted = 0;
     for (size_t i = 0; drafted < count; ++i) {

@@ -51,7 +51,4 @@ std::vector<Passage> prefill_passages(TokenSpan context);
 // Tokens of a passage behind the sequence: a prefill of a few costs nearly what one of so many does.
 constexpr size_t kPassage = 256;
 
-// Longest passage that the sources above put behind the sequence: cells the scratch context must spare.
-constexpr size_t kLongestPassage = 512;
-
 } // namespace kvfold

@@ -32,7 +32,7 @@ float growth_of(const StudyPlan& plan, FoldSize fold) {
 }
 
 // Of each part.
-std::vector<size_t> count_tokens(const StudyPlan& plan, FoldSize fold) {
+std::vector<size_t> tokens_of_parts(const StudyPlan& plan, FoldSize fold) {
     const float growth = growth_of(plan, fold);
     const auto places = static_cast<size_t>(kPlacesACell * static_cast<float>(fold.kept));
     std::vector<size_t> counts;
@@ -77,7 +77,7 @@ std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, Fol
         return {};
     };
     std::vector<Passage> passages;
-    const std::vector<size_t> counts = count_tokens(plan, fold);
+    const std::vector<size_t> counts = tokens_of_parts(plan, fold);
     for (size_t i = 0; i < counts.size(); ++i) {
         for (Passage& passage : passages_of(plan.parts[i].source, counts[i]))
             passages.push_back(std::move(passage));
@@ -90,6 +90,20 @@ Index count_tokens(const std::vector<Passage>& passages) {
     for (const Passage& passage : passages)
         count += static_cast<Index>(passage.tokens.size());
     return count;
+}
+
+uint32_t cells_to_spare(const std::vector<Passage>& passages, const SequenceState& cache) {
+    const std::vector<CellMeta>& cells = cache.sections.front().cells;
+    size_t spare = 0;
+    for (const Passage& passage : passages) {
+        const auto stays = [&](const CellMeta& cell) { return cell.pos < passage.first_pos; };
+        const auto kept = static_cast<size_t>(std::count_if(cells.begin(), cells.end(), stays));
+        const size_t needed = kept + passage.tokens.size();
+        spare = std::max(spare, needed - std::min(needed, cells.size()));
+        // A window that slides lets go of its old cells only when a batch is through.
+        spare = std::max(spare, std::min<size_t>(passage.tokens.size(), kScratchBatch));
+    }
+    return static_cast<uint32_t>(spare);
 }
 
 void append_study(Study& study, const Study& more) {

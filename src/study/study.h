@@ -61,6 +61,9 @@ std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, Fol
 // Tokens in all passages: rows the tap must have room for.
 Index count_tokens(const std::vector<Passage>& passages);
 
+// Cells that a scratch context needs beyond those of `cache` to read any of these passages.
+uint32_t cells_to_spare(const std::vector<Passage>& passages, const SequenceState& cache);
+
 // Appends the queries of `more`. REQUIRES: studies of the same layers.
 void append_study(Study& study, const Study& more);
 

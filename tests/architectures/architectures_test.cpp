@@ -63,7 +63,7 @@ TEST_P(Compactable, BlocksMatchTheOracle) {
     ASSERT_TRUE(map) << map.error().message;
     const Study study = study_of(snapshot, *map);
     ASSERT_EQ(study.tokens(), 64);
-    const auto regions = plan_regions(section, {.ratio = 2}, Method::Keep::fit);
+    const auto regions = plan_regions(section, {.ratio = 2}, Keep::fit);
     ASSERT_TRUE(regions) << regions.error().message;
     const auto solution = solve_layers(section, *regions, *map, study, methods::refine.solve, {}, {});
     ASSERT_TRUE(solution) << solution.error().message;

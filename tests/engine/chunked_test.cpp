@@ -1,6 +1,6 @@
 // Compaction chunk by chunk, of a sequence that stands in the cache and of a text while it is read.
-#include "engine/chunked.h"
 #include "engine/model_sequence.h"
+#include "engine/read_in_chunks.h"
 #include "state/live_sequence.h"
 
 #include <regex>
@@ -110,7 +110,7 @@ TEST_F(ChunkedSequence, KeepsItsShareOfEveryChunkAndItsPositions) {
 }
 
 TEST_F(ChunkedSequence, TakesAScratchContextOfAChunkAndWhatTheSequenceBecomes) {
-    constexpr size_t kPassages = kLongestPassage, kPadding = 256; // llama.cpp rounds contexts up
+    constexpr size_t kPassages = 2 * kPassage, kPadding = 256; // llama.cpp rounds contexts up
     NewContexts of_chunks;
     const CompactState folded = compacted(in_chunks_of(100));
     const size_t bound = folded.report.cells_after + 100 + kPassages + kPadding;

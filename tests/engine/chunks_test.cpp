@@ -8,7 +8,7 @@
 namespace kvfold {
 namespace {
 
-constexpr auto kFit = Method::Keep::fit;
+constexpr auto kFit = Keep::fit;
 
 KvSection sequence_of(size_t cells) {
     KvSection section;

@@ -37,7 +37,7 @@ void expect_sane(const CompactReport& report, const SequenceState& before, const
         EXPECT_EQ(head.kept.size(), report.regions.folded);
         EXPECT_TRUE(std::is_sorted(head.kept.begin(), head.kept.end()));
         EXPECT_LT(head.kept.back(), report.regions.region.size());
-        for (const float figure : {head.fold_residual, head.output_error, head.mass_error}) {
+        for (const float figure : {head.absorb_residual, head.output_error, head.mass_error}) {
             EXPECT_TRUE(std::isfinite(figure));
             EXPECT_GE(figure, 0);
         }

@@ -1,3 +1,5 @@
+#include "fit/on_policy.h"
+#include "fit/sequential.h"
 #include "method/method.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +25,7 @@ TEST(Methods, HaveNamesOfTheirOwnAndAdviceOnOneLine) {
 
 TEST(Methods, BeginWithTheDefault) {
     EXPECT_EQ(&default_method(), all_methods().front());
-    EXPECT_EQ(default_method().keep, Method::Keep::fit);
+    EXPECT_EQ(default_method().keep, Keep::fit);
 }
 
 TEST(Presets, AreMethodsUnderAnotherName) {
@@ -39,14 +41,14 @@ TEST(Presets, AreMethodsUnderAnotherName) {
 TEST(Methods, ThatFitHaveSomethingToStudy) {
     for (const Method* method : all_methods()) {
         const bool studies = method->study.reads_text() || method->study.draft_share > 0;
-        EXPECT_EQ(method->keep == Method::Keep::fit, studies) << method->name;
+        EXPECT_EQ(method->keep == Keep::fit, studies) << method->name;
     }
 }
 
 // Drafts are written on a compact cache, and neither there is one layer by layer, nor a fit of them twice.
 TEST(Methods, ThatAreAskedOnPolicyReadTextAndDraftNothing) {
     for (const Method* method : all_methods()) {
-        if (method->policy == Method::Policy::full) continue;
+        if (method->fit != fit_on_policy && method->fit != fit_sequentially) continue;
         EXPECT_TRUE(method->study.reads_text()) << method->name;
         EXPECT_EQ(method->study.draft_share, 0) << method->name;
     }

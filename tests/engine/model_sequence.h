@@ -27,6 +27,13 @@ inline CompactRequest request_for(const std::vector<llama_token>& tokens, double
     return request;
 }
 
+// What a fit strategy reports under this name.
+inline double figure(const CompactReport& report, std::string_view name) {
+    const auto found = std::ranges::find(report.figures, name, &Figure::name);
+    EXPECT_NE(found, report.figures.end()) << "no figure " << name;
+    return found == report.figures.end() ? 0 : found->value;
+}
+
 // The first tokens of a real text.
 inline std::vector<llama_token> prose(const llama_model* model, size_t count) {
     const std::filesystem::path path =

@@ -76,7 +76,7 @@ TEST(FoldPlan, EveryPlanFitsTheRegions) {
                 section.cells.resize(static_cast<size_t>(end));
                 for (llama_pos pos = 0; pos < end; ++pos)
                     section.cells[static_cast<size_t>(pos)].pos = pos;
-                const auto regions = plan_regions(section, plan->budget, Method::Keep::fit);
+                const auto regions = plan_regions(section, plan->budget, Keep::fit);
                 ASSERT_TRUE(regions) << cells << " cells, " << end << ": " << regions.error().message;
                 EXPECT_EQ(regions->cells_after(), plan->cells_after) << cells << " cells, " << end;
             }
@@ -90,7 +90,7 @@ TEST(WholeBudget, LeavesRoomForWhatIsFolded) {
         const Budget budget = whole_budget(log, Policy{}, ratio);
         KvSection section;
         section.cells.resize(1000);
-        const auto regions = plan_regions(section, budget, Method::Keep::fit);
+        const auto regions = plan_regions(section, budget, Keep::fit);
         ASSERT_TRUE(regions) << ratio << ": " << regions.error().message;
         EXPECT_GT(regions->folded, 0u);
     }

@@ -2,7 +2,7 @@
 #include "measure/chat_script.h"
 #include "measure/facts.h"
 #include "measure/model_text.h"
-#include "runtime/model.h"
+#include "model/model.h"
 
 namespace kvfold {
 namespace {

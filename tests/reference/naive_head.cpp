@@ -70,8 +70,9 @@ double log_mass_error(const Table& shares, const Column& bias, const Column& pro
     return error;
 }
 
-// keys += share * bias g^T. Returns the residual of the fold.
-double fold(const HeadProblem& problem, const Table& logits, const Table& shares, Column bias, Table& keys) {
+// keys += share * bias g^T. Returns the residual.
+double absorb(const HeadProblem& problem, const Table& logits, const Table& shares, Column bias,
+              Table& keys) {
     const Table scaled = problem.queries.cast<double>() * double(problem.scale);
     const Table ones = Table::Ones(scaled.rows(), 1);
     const Table direction = naive_ridge(scaled, ones, 1e-3);
@@ -244,7 +245,7 @@ NaiveHead naive_solve(const HeadProblem& problem, const SolvePlan& plan, Index k
         Column bias(weights.size());
         for (Index j = 0; j < bias.size(); ++j)
             bias[j] = std::log(weights[j]);
-        head.fold_residual = fold(problem, logits, shares, bias, head.keys);
+        head.absorb_residual = absorb(problem, logits, shares, bias, head.keys);
     }
     if (plan.fit_values) {
         const Table x = naive_attention(problem, head.keys, Table()).probabilities;

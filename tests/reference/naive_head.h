@@ -2,7 +2,7 @@
 // It shares no code with src/solve, only the names of the steps.
 #pragma once
 
-#include "solve/solve_head.h"
+#include "solve/head.h"
 
 #include <Eigen/Core>
 
@@ -38,7 +38,7 @@ Table naive_ridge(const Table& a, const Table& b, double ridge);
 struct NaiveHead {
     std::vector<uint32_t> kept;
     Table keys, values;
-    double fold_residual = 0, output_error = 0, mass_error = 0;
+    double absorb_residual = 0, output_error = 0, mass_error = 0;
 };
 NaiveHead naive_solve(const HeadProblem& problem, const SolvePlan& plan, Index kept);
 

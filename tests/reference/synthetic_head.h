@@ -1,8 +1,9 @@
 // An attention head that behaves like real ones where it matters: keys in clusters of low rank, queries that
-// look for clusters, a sink at cell 0, recency, and a direction that all queries share (which folding needs).
+// look for clusters, a sink at cell 0, recency, and a direction that all queries share (which absorbing
+// needs).
 #pragma once
 
-#include "solve/solve_head.h"
+#include "solve/head.h"
 
 #include <cmath>
 #include <cstdint>
@@ -15,7 +16,7 @@ struct SyntheticSizes {
     Index queries = 384;
     Index key_width = 32;
     Index value_width = 32;
-    float shared = 4; // length of the direction all queries share; 0 = none, and the fold residual is large
+    float shared = 4; // length of the direction all queries share; 0 = none, and the absorb residual is large
     uint32_t seed = 1;
 };
 

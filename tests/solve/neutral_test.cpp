@@ -1,6 +1,6 @@
 #include "solve/neutral.h"
 
-#include "solve/fold.h"
+#include "solve/absorb.h"
 
 #include "reference/naive_head.h"
 #include "reference/synthetic_head.h"

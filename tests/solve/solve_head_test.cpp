@@ -31,7 +31,7 @@ void expect_twin_agrees(const SyntheticHead& head, float softcap, Index kept) {
         // The bias is the loosest link: its objective is known to 1e-3, see bias_test.
         EXPECT_NEAR(fast.output_error, slow.output_error, 1e-2 * slow.output_error);
         EXPECT_NEAR(fast.mass_error, slow.mass_error, 1e-2 * slow.mass_error);
-        EXPECT_NEAR(fast.fold_residual, slow.fold_residual, 1e-5);
+        EXPECT_NEAR(fast.absorb_residual, slow.absorb_residual, 1e-5);
     }
 }
 
@@ -65,7 +65,7 @@ TEST(SolveHead, SelectAloneKeepsRowsUntouched) {
     const CompactHead result = solve_head(head.problem(), {false, false}, {.kept = 20}).value();
     EXPECT_TRUE(result.keys == Matrix(head.keys(result.kept, Eigen::all)));
     EXPECT_TRUE(result.values == Matrix(head.values(result.kept, Eigen::all)));
-    EXPECT_EQ(result.fold_residual, 0);
+    EXPECT_EQ(result.absorb_residual, 0);
 }
 
 TEST(SolveHead, PinnedCellsSurvive) {

@@ -1,8 +1,8 @@
 // A sequence of a real model to study, and its queries cut by passage.
 #pragma once
 
+#include "model/probe.h"
 #include "state/live_sequence.h"
-#include "study/probe.h"
 #include "study/scratch.h"
 #include "support/llama_fixture.h"
 
@@ -25,7 +25,7 @@ inline StudiedModel studied_model(const char* variable) {
 inline ScratchParams scratch_params() {
     ScratchParams params{llama_context_default_params()};
     params.threads = 1;
-    params.extra_cells = 256;
+    params.spare_cells = 256;
     return params;
 }
 

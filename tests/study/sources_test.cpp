@@ -168,7 +168,7 @@ TEST(RecitePassages, TakeSnippetsUntilTheCountIsReached) {
         EXPECT_GE(tokens, std::min(count, text.size() / 2)); // gaps between snippets are shorter than one
         EXPECT_LT(tokens, count + kReciteSnippet);
         for (const Passage& passage : passages)
-            EXPECT_LE(passage.tokens.size(), kLongestPassage);
+            EXPECT_LE(passage.tokens.size(), 2 * kPassage);
     }
 }
 
@@ -200,7 +200,7 @@ TEST(PseudoPassages, HaveTheLengthAskedForBehindTheSequence) {
         EXPECT_EQ(count_tokens(passages), static_cast<Index>(count));
         for (const Passage& passage : passages) {
             EXPECT_EQ(passage.first_pos, 700);
-            EXPECT_LE(passage.tokens.size(), kLongestPassage);
+            EXPECT_LE(passage.tokens.size(), 2 * kPassage);
             EXPECT_FALSE(passage.tokens.empty());
         }
     }
@@ -268,7 +268,7 @@ TEST(RepeatPassages, AreSnippetsOfTheContextBehindTheSequence) {
         for (const Passage& passage : passages) {
             EXPECT_EQ(passage.first_pos, 2000);
             ASSERT_FALSE(passage.tokens.empty());
-            EXPECT_LE(passage.tokens.size(), kLongestPassage);
+            EXPECT_LE(passage.tokens.size(), 2 * kPassage);
         }
     }
 }

@@ -1,0 +1,27 @@
+# kvfold_precompiled(target...): the targets read src/base/precompiled.h compiled. Libraries share one, programs
+# another: compilers do not mix -fPIC and -fPIE.
+option(KVFOLD_PRECOMPILED "Compile the headers that most files read once" ON)
+
+function(kvfold_precompiled)
+  if(NOT KVFOLD_PRECOMPILED)
+    return()
+  endif()
+  foreach(target ${ARGN})
+    get_target_property(type ${target} TYPE)
+    set(source kvfold_precompiled_library)
+    if(type STREQUAL EXECUTABLE)
+      set(source kvfold_precompiled_program)
+    endif()
+    target_precompile_headers(${target} REUSE_FROM ${source})
+  endforeach()
+endfunction()
+
+if(KVFOLD_PRECOMPILED)
+  file(WRITE ${PROJECT_BINARY_DIR}/precompiled.cpp "int main() {}\n")
+  add_library(kvfold_precompiled_library STATIC ${PROJECT_BINARY_DIR}/precompiled.cpp)
+  add_executable(kvfold_precompiled_program EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/precompiled.cpp)
+  foreach(target kvfold_precompiled_library kvfold_precompiled_program)
+    target_link_libraries(${target} PRIVATE kvfold_flags llama)
+    target_precompile_headers(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src/base/precompiled.h)
+  endforeach()
+endif()

@@ -1,0 +1,93 @@
+#include "engine/fold_once.h"
+
+#include "base/timer.h"
+#include "fit/join_cells.h"
+#include "state/live_sequence.h"
+
+#include <algorithm>
+
+namespace kvfold {
+
+namespace {
+
+Status check_tokens(TokenSpan tokens, const KvSection& section, const Method& method) {
+    if (tokens.empty() && !method.study.reads_text()) return {};
+    if (tokens.empty())
+        return fail(ErrorCode::invalid_argument, "method {} studies the text: give the sequence's tokens",
+                    method.name);
+    int32_t last = 0;
+    for (const CellMeta& cell : section.cells)
+        last = std::max(last, cell.pos);
+    if (tokens.size() != static_cast<size_t>(last) + 1)
+        return fail(ErrorCode::invalid_argument,
+                    "{} tokens given for a sequence whose last position is {}; give one "
+                    "token for each position",
+                    tokens.size(), last);
+    const auto nulls = std::count(tokens.begin(), tokens.end(), LLAMA_TOKEN_NULL);
+    if (static_cast<size_t>(nulls) + 2 > tokens.size())
+        return fail(ErrorCode::invalid_argument,
+                    "no text to study: {} of {} tokens given are LLAMA_TOKEN_NULL", nulls, tokens.size());
+    if (nulls > 0 && method.study.reads(Source::prefill))
+        return fail(ErrorCode::invalid_argument,
+                    "method {} reads the sequence from its start, and {} positions have no token",
+                    method.name, nulls);
+    return {};
+}
+
+// Study and solve, as the method's strategy puts them together.
+Result<Fitted> fit_region(llama_model* model, const SequenceState& snapshot, const Regions& regions,
+                          const CompactRequest& request) {
+    const Method& method = *request.method;
+    KVFOLD_CHECK(check_tokens(request.tokens, snapshot.sections.front(), method));
+    KVFOLD_TRY(const AttentionMap map, probe_attention(model, request.context));
+    return method.fit({model, map, snapshot, regions, regions.folded, method.study, method.solve,
+                       request.tokens, request.expected, request.context, request.seed, request.threads,
+                       request.progress});
+}
+
+} // namespace
+
+Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot, const Regions& regions,
+                               const CompactRequest& request) {
+    Fitted fitted; // nothing, where cells are dropped and none folded
+    if (regions.folded > 0) {
+        KVFOLD_TRY(fitted, fit_region(model, snapshot, regions, request));
+    }
+    SequenceState compact = join_cells(snapshot, regions, fitted.solution);
+    CompactReport report;
+    report.cells_before = snapshot.sections.front().cells.size();
+    report.cells_after = compact.sections.front().cells.size();
+    report.regions = regions;
+    report.regions.folded = fitted.solution.slots;
+    report.study_tokens = fitted.study_tokens;
+    report.study_s = fitted.study_s;
+    report.solve_s = fitted.solve_s;
+    report.heads = std::move(fitted.solution.heads);
+    report.figures = std::move(fitted.figures);
+    return CompactState{std::move(compact), std::move(report)};
+}
+
+Result<CompactReport> fold_in_place(llama_context* ctx, llama_seq_id seq_id, const ProgressFn& progress,
+                                    const std::function<Result<CompactState>(const SequenceState&)>& fold) {
+    const Timer snapshot_timer;
+    KVFOLD_TRY(const SequenceState snapshot, read_sequence(ctx, seq_id));
+    const double snapshot_s = snapshot_timer.seconds();
+    KVFOLD_TRY(CompactState compact, fold(snapshot));
+
+    if (!goes_on(progress, Stage::swap, 0)) return fail(ErrorCode::cancelled, "cancelled");
+    const Timer swap_timer;
+    compact.report.bytes_before = llama_state_seq_get_size(ctx, seq_id);
+    if (compact.report.cells_after < compact.report.cells_before)
+        KVFOLD_CHECK(write_sequence(ctx, seq_id, compact.state));
+    compact.report.bytes_after = llama_state_seq_get_size(ctx, seq_id);
+    compact.report.snapshot_s = snapshot_s;
+    compact.report.swap_s = swap_timer.seconds();
+    return std::move(compact.report);
+}
+
+CompactRequest with_threads_of(const llama_context* ctx, CompactRequest request) {
+    if (ctx && request.threads <= 0) request.threads = llama_n_threads_batch(const_cast<llama_context*>(ctx));
+    return request;
+}
+
+} // namespace kvfold

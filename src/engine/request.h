@@ -1,0 +1,43 @@
+// What a compaction is asked to do, and what it reports.
+#pragma once
+
+#include "base/progress.h"
+#include "method/method.h"
+
+#include <llama.h>
+
+#include <vector>
+
+namespace kvfold {
+
+struct CompactRequest {
+    const Method* method = &default_method();
+    Budget budget;
+    // Of the sequence: token i at position i, LLAMA_TOKEN_NULL where no token stands (images, removed cells).
+    // Baselines and generation need none.
+    TokenSpan tokens;
+    // Token sequences that will come behind the sequence, where the caller knows some: methods that study the
+    // text read them too.
+    std::vector<std::vector<llama_token>> expected;
+    llama_context_params context = llama_context_default_params(); // how the user's context was made
+    uint64_t seed = 1;
+    int threads = 0; // for study and solve; 0 = as many as llama.cpp uses in the user's context
+    ProgressFn progress;
+};
+
+struct CompactReport {
+    size_t cells_before = 0, cells_after = 0;
+    size_t bytes_before = 0, bytes_after = 0; // of the sequence state; 0 where no context was written
+    Regions regions;                          // folded: as many cells as the region really became
+    Index study_tokens = 0;                   // whose queries were used; n before thinning
+    double snapshot_s = 0, study_s = 0, solve_s = 0, swap_s = 0;
+    std::vector<HeadReport> heads; // empty for baselines
+    std::vector<Figure> figures;   // of the method's own fit strategy
+};
+
+struct CompactState {
+    SequenceState state;
+    CompactReport report;
+};
+
+} // namespace kvfold

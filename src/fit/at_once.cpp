@@ -1,0 +1,22 @@
+#include "fit/at_once.h"
+
+#include "base/timer.h"
+#include "fit/solve_layers.h"
+#include "fit/study_region.h"
+
+namespace kvfold {
+
+Result<Fitted> fit_at_once(const RegionProblem& problem) {
+    Fitted fitted;
+    const Timer study_timer;
+    KVFOLD_TRY(const Study study, study_region(problem));
+    fitted.study_s = study_timer.seconds();
+    fitted.study_tokens = study.tokens();
+
+    const Timer solve_timer;
+    KVFOLD_TRY(fitted.solution, solve_layers(problem, study, problem.solve));
+    fitted.solve_s = solve_timer.seconds();
+    return fitted;
+}
+
+} // namespace kvfold

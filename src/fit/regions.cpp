@@ -1,0 +1,110 @@
+#include "fit/regions.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <numeric>
+#include <random>
+
+namespace kvfold {
+
+namespace {
+
+std::vector<uint32_t> cells_by_position(const KvSection& section) {
+    std::vector<uint32_t> order(section.cells.size());
+    std::iota(order.begin(), order.end(), 0u);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](uint32_t a, uint32_t b) { return section.cells[a].pos < section.cells[b].pos; });
+    return order;
+}
+
+Regions split(const std::vector<uint32_t>& order, size_t head, size_t folded, size_t tail,
+              std::vector<uint32_t> pinned) {
+    const auto begin = order.begin(), end = order.end();
+    const auto head_end = begin + static_cast<std::ptrdiff_t>(head);
+    const auto tail_begin = end - static_cast<std::ptrdiff_t>(tail);
+    return {{begin, head_end},
+            {head_end, tail_begin},
+            {tail_begin, end},
+            static_cast<uint32_t>(folded),
+            std::move(pinned)};
+}
+
+// Cells drawn by lot stay verbatim in the place of the folded ones. The region's last cell is never drawn:
+// the region ends where it stands.
+void draw_instead_of_folding(Regions& regions, uint64_t seed) {
+    std::vector<uint32_t> drawn, dropped;
+    std::mt19937_64 rng(seed);
+    size_t candidates = regions.region.size() - 1;
+    for (const uint32_t cell : regions.region) {
+        const bool is_drawn = candidates > 0 && rng() % candidates < regions.folded - drawn.size();
+        (is_drawn ? drawn : dropped).push_back(cell);
+        if (candidates > 0) --candidates;
+    }
+    regions.pinned.insert(regions.pinned.end(), drawn.begin(), drawn.end());
+    regions.region = std::move(dropped);
+    regions.folded = 0;
+}
+
+} // namespace
+
+Budget exact_budget(size_t before, size_t after, size_t keep_first, size_t keep_last) {
+    return {static_cast<double>(before) / static_cast<double>(after), static_cast<int>(keep_first),
+            static_cast<int>(keep_last)};
+}
+
+Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Keep keep, uint64_t seed) {
+    if (!(budget.ratio >= 1) || !std::isfinite(budget.ratio))
+        return fail(ErrorCode::invalid_argument,
+                    "ratio {} is below 1; give cells before / cells after, for example 8", budget.ratio);
+    if (budget.keep_first < 1)
+        return fail(ErrorCode::invalid_argument, "keep_first is {}; at least the first cell must stay",
+                    budget.keep_first);
+    if (budget.keep_last < -1)
+        return fail(ErrorCode::invalid_argument,
+                    "keep_last is {}; give 0 or more cells, or -1 for the default", budget.keep_last);
+    std::vector<uint32_t> order = cells_by_position(section), pinned;
+    const size_t cells = order.size();
+    const auto target = static_cast<size_t>(std::llround(static_cast<double>(cells) / budget.ratio));
+    const auto head = static_cast<size_t>(budget.keep_first);
+    if (target >= cells) return split(order, cells, 0, 0, {});
+    if (section.has_extra) {
+        const auto is_pinned = [&](uint32_t cell) { return is_embedding(section.cells[cell]); };
+        std::copy_if(order.begin(), order.end(), std::back_inserter(pinned), is_pinned);
+        std::erase_if(order, is_pinned);
+    }
+    if (target < pinned.size() + head + 2)
+        return fail(ErrorCode::invalid_argument,
+                    "ratio {} leaves {} of {} cells, fewer than keep_first {} + 2{}; lower "
+                    "the ratio or keep_first",
+                    budget.ratio, target, cells, head,
+                    pinned.empty() ? "" : fmt::format(" + {} of images", pinned.size()));
+    const size_t left = target - head - pinned.size();
+    if (keep == Keep::newest) return split(order, head, 0, left, std::move(pinned));
+    if (keep == Keep::oldest) return split(order, head + left - 1, 0, 1, std::move(pinned));
+    const size_t tail =
+        budget.keep_last >= 0 ? static_cast<size_t>(budget.keep_last) : std::min<size_t>(32, left / 8);
+    if (tail >= left)
+        return fail(ErrorCode::invalid_argument,
+                    "ratio {} leaves {} of {} cells, no room beside keep_first {} and keep_last "
+                    "{}; lower the ratio or keep less",
+                    budget.ratio, target, cells, head, tail);
+    Regions regions = split(order, head, left - tail, tail, std::move(pinned));
+    if (keep == Keep::random) draw_instead_of_folding(regions, seed);
+    return regions;
+}
+
+std::vector<uint32_t> spread_slots(const std::vector<double>& mean_kept, size_t region_size) {
+    const size_t slots = mean_kept.size();
+    std::vector<uint32_t> places(slots);
+    for (size_t i = 0; i < slots; ++i) {
+        const auto wanted = static_cast<size_t>(std::llround(mean_kept[i]));
+        const size_t lowest = i == 0 ? 0 : places[i - 1] + 1;
+        const size_t highest = region_size - slots + i; // the slots behind need a place each
+        places[i] = static_cast<uint32_t>(std::clamp(wanted, lowest, highest));
+    }
+    if (slots > 0) places.back() = static_cast<uint32_t>(region_size - 1);
+    return places;
+}
+
+} // namespace kvfold

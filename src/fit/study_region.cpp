@@ -1,0 +1,83 @@
+#include "fit/study_region.h"
+
+#include "fit/join_cells.h"
+#include "fit/solve_layers.h"
+#include "model/model.h"
+#include "study/self_study.h"
+
+namespace kvfold {
+
+namespace {
+
+// Cells whose share a source's tokens are: the tail is not folded, but asks and is asked like what is.
+size_t cells_to_study(const Regions& regions) { return regions.region.size() + regions.tail.size(); }
+
+// The compact cache that the queries so far give, without what only polishes it.
+Result<SequenceState> first_compact_cache(const RegionProblem& problem, const Study& study) {
+    SolvePlan quick = problem.solve;
+    quick.refine_steps = 0;
+    KVFOLD_TRY(const Solution solution, solve_layers(problem, study, quick));
+    return join_cells(problem.snapshot, problem.regions, solution);
+}
+
+// Self-study: the model writes what is then read against the full cache. Decoding is ten times dearer than
+// prefilling and dearer still on a full cache, so it writes on `cache`, a first compact one when there is
+// one.
+Result<std::vector<Passage>> write_drafts(const RegionProblem& problem, const SequenceState& cache,
+                                          std::mt19937_64& rng) {
+    const ScratchParams params{problem.context, problem.threads, draft_cells(problem.model)};
+    KVFOLD_TRY(Scratch scratch,
+               Scratch::open(problem.model, problem.map, cache, params, nullptr, problem.progress));
+    const StudyPlan& plan = problem.study;
+    const llama_token newest = problem.tokens.empty() ? LLAMA_TOKEN_NULL : problem.tokens.back();
+    const size_t count = plan.tokens_for(plan.draft_share, cells_to_study(problem.regions));
+    return draft_passages(scratch, problem.model, newest, count, rng);
+}
+
+} // namespace
+
+std::vector<Passage> passages_of_text(const RegionProblem& problem, std::mt19937_64& rng) {
+    const Pieces pieces = [&](llama_token token) { return detokenize(problem.model, {&token, 1}); };
+    const CanGoBack can = problem.map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
+    const FoldSize fold{cells_to_study(problem.regions), problem.slots};
+    std::vector<Passage> passages = plan_passages(problem.study, problem.tokens, fold, can, pieces, rng);
+    const auto behind = static_cast<llama_pos>(problem.tokens.size());
+    for (const std::vector<llama_token>& tokens : problem.expected)
+        passages.push_back({tokens, behind});
+    return passages;
+}
+
+Result<Study> read_in_scratch(const RegionProblem& problem, const SequenceState& cache,
+                              const std::vector<Passage>& passages) {
+    if (passages.empty())
+        return fail(ErrorCode::invalid_argument,
+                    "this method finds nothing to study: the newest positions have no token (an image?), or "
+                    "the model drafts nothing; take another method");
+    QueryTap tap(problem.map.layers, count_tokens(passages));
+    const ScratchParams params{problem.context, problem.threads, cells_to_spare(passages, cache)};
+    KVFOLD_TRY(Scratch scratch,
+               Scratch::open(problem.model, problem.map, cache, params, &tap, problem.progress));
+    KVFOLD_CHECK(read_passages(scratch, passages));
+    return tap.take();
+}
+
+Result<Study> study_region(const RegionProblem& problem) {
+    std::mt19937_64 rng(problem.seed);
+    Study study;
+    std::vector<Passage> drafts;
+    if (problem.study.reads_text()) {
+        const auto passages = passages_of_text(problem, rng);
+        KVFOLD_TRY(study, read_in_scratch(problem, problem.snapshot, passages));
+        if (problem.study.draft_share == 0) return study;
+        KVFOLD_TRY(const SequenceState compact, first_compact_cache(problem, study));
+        KVFOLD_TRY(drafts, write_drafts(problem, compact, rng));
+    } else {
+        KVFOLD_TRY(drafts, write_drafts(problem, problem.snapshot, rng));
+    }
+    KVFOLD_TRY(Study drafted, read_in_scratch(problem, problem.snapshot, drafts));
+    if (!problem.study.reads_text()) return drafted;
+    append_study(study, drafted);
+    return study;
+}
+
+} // namespace kvfold

@@ -1,0 +1,74 @@
+#include "solve/absorb.h"
+
+#include "solve/ridge.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace kvfold {
+namespace {
+
+constexpr float kCapUse = 0.98f;     // a capped logit is asked to reach at most this part of the cap
+constexpr float kLargestRawBias = 6; // twice the largest bias: what a cap may demand before we give in
+
+// bias: [t] after the cap -> [t] before it.
+Vector raise_before_cap(float cap, const Matrix& shares, const Vector& mass, const Vector& bias) {
+    const auto logits = shares.array().log().colwise() + mass.array(); // S_ij = log A_ij + m_i
+    const Eigen::RowVectorXf mean =
+        (shares.array() * logits).colwise().sum() / shares.array().colwise().sum();
+    Vector raw(bias.size());
+    for (Index j = 0; j < bias.size(); ++j) {
+        const float now = std::clamp(mean[j] / cap, -kCapUse, kCapUse);
+        const float wanted = std::clamp(mean[j] / cap + bias[j] / cap, -kCapUse, kCapUse);
+        raw[j] = std::clamp(cap * (std::atanh(wanted) - std::atanh(now)), -kLargestRawBias, kLargestRawBias);
+    }
+    return raw;
+}
+
+// One exponential a pair serves all shares: A exp(b u / 4)^k is the mass with k quarters of the bias.
+float best_share(const Matrix& shares, const Vector& bias, const Vector& projections) {
+    constexpr int kQuarters = 4;
+    Eigen::Array<double, kQuarters + 1, 1> errors = Eigen::Array<double, kQuarters + 1, 1>::Zero();
+    for (Index i = 0; i < shares.rows(); ++i) {
+        const Eigen::ArrayXf quarter = (bias.array() * (projections[i] / kQuarters)).exp();
+        Eigen::ArrayXf mass = shares.row(i).transpose();
+        for (int k = 0; k <= kQuarters; ++k) {
+            errors[k] += std::pow(std::log(mass.sum()), 2); // infinite where the bias overflows: not chosen
+            mass *= quarter;
+        }
+    }
+    int best = 0;
+    for (int k = 1; k <= kQuarters; ++k) {
+        if (errors[k] < errors[best]) best = k;
+    }
+    return static_cast<float>(best) / kQuarters;
+}
+
+} // namespace
+
+Result<AbsorbDirection> fit_direction(const HeadProblem& problem) {
+    // Double from the start: n d^2 is small here, and squares of large queries would overflow f32.
+    const MatrixD scaled = problem.queries.cast<double>() * static_cast<double>(problem.scale);
+    MatrixD normal = MatrixD::Zero(scaled.cols(), scaled.cols());
+    normal.selfadjointView<Eigen::Lower>().rankUpdate(scaled.transpose());
+    normal = MatrixD(normal.selfadjointView<Eigen::Lower>());
+    const VectorD sums = scaled.colwise().sum().transpose();
+    KVFOLD_TRY(const VectorD direction, solve_ridge(normal, sums, kAbsorbRidge));
+    const VectorD projections = scaled * direction;
+    const double squares = (projections.array() - 1).square().mean();
+    return AbsorbDirection{direction.cast<float>(), projections.cast<float>(),
+                           static_cast<float>(std::sqrt(squares))};
+}
+
+Result<float> absorb_bias(const HeadProblem& problem, const Matrix& shares, const Vector& mass,
+                          const Vector& bias, Matrix& keys) {
+    KVFOLD_TRY(const AbsorbDirection absorbing, fit_direction(problem));
+    const bool trusted = absorbing.residual <= kTrustedResidual;
+    const Vector used = trusted ? bias : Vector(best_share(shares, bias, absorbing.projections) * bias);
+    const bool capped = problem.softcap > 0;
+    keys += (capped ? raise_before_cap(problem.softcap, shares, mass, used) : used) *
+            absorbing.direction.transpose();
+    return absorbing.residual;
+}
+
+} // namespace kvfold

@@ -1,0 +1,22 @@
+// The reference queries of a study, tapped at the model's attention nodes.
+#pragma once
+
+#include "base/matrix.h"
+
+#include <vector>
+
+namespace kvfold {
+
+// The queries to one layer's cache: row token * readers + reader, the heads side by side.
+struct LayerQueries {
+    Matrix rows; // [tokens * readers, heads * d]
+    Index readers = 1;
+};
+
+// The reference queries of a study, layer by layer in the order of AttentionMap::layers.
+struct Study {
+    std::vector<LayerQueries> layers;
+    Index tokens() const { return layers.empty() ? 0 : layers.front().rows.rows() / layers.front().readers; }
+};
+
+} // namespace kvfold
