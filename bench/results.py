@@ -26,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXTS = ["bench/texts/prose.txt", "bench/texts/dialogue.txt", "bench/texts/code.txt", "bench/texts/manual.txt",
@@ -72,10 +73,15 @@ def evaluate(model, context, ratios, methods, texts=(), seeds=(1,), options=()):
     return command, report
 
 
+def wrapped(words):
+    return textwrap.fill(words, 118, break_long_words=False, break_on_hyphens=False)
+
+
 def section(title, words, header, rows, *commands):
+    """A heading, a paragraph, a table and the commands that it came from."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return f"## {title}\n\n{words}\n\n" + "\n".join(lines) + "\n\n```sh\n" + "\n".join(commands) + "\n```\n"
+    return f"## {title}\n\n{wrapped(words)}\n\n" + "\n".join(lines) + "\n\n```sh\n" + "\n".join(commands) + "\n```\n"
 
 
 def cost(row, report):
@@ -211,7 +217,7 @@ TABLES = {
 
 INTRODUCTION = """# Results
 
-Written by `bench/results.py`. {how}
+{how}
 
 KL is the mean over the next 256 tokens of the divergence of the next-token distribution from that of the full cache.
 The noise floor is the KL of the full cache with its cells in another order. `keep_last` keeps the first four and the
@@ -245,7 +251,7 @@ def write_files(how, commit):
     begin, end = "<!-- cost and worth -->\n", "<!-- end of cost and worth -->\n"
     before, rest = readme.read_text().split(begin)
     readme.write_text(before + begin + rows + end + rest.split(end)[1])
-    (ROOT / "docs/results.md").write_text("\n".join([INTRODUCTION.format(how=how), *tables]))
+    (ROOT / "docs/results.md").write_text("\n".join([INTRODUCTION.format(how=wrapped(f"Written by `bench/results.py`. {how}")), *tables]))
 
 
 FIGURES = """// Written by `bench/results.py methods`: not to be edited by hand.
@@ -291,8 +297,9 @@ def methods(how, today):
         entries.append(f'    Measured{{"{row["method"]}", {cost(row, report):.2f}, {relative:.2f}}},')
     header = ["method", "cells", "KL, geometric mean", "/ `keep_last`", "top-1", "study, s", "solve, s",
               "study + solve / prefill"]
-    words = (f"{how} SmolLM2-135M-Instruct, 1024 tokens, 8x, code and manual. Noise floor: "
-             f"{report['noise_floor_kl']:.4f}. Prefill: {report['prefill_s']:.1f} s.")
+    words = (f"{how} SmolLM2-135M-Instruct, 1024 tokens, 8x, code and manual. `nonuniform` takes up to twice the cells "
+             f"that its ratio says, so it is asked for 16x. Noise floor: {report['noise_floor_kl']:.4f}. Prefill: "
+             f"{report['prefill_s']:.1f} s.")
     text = section("All methods side by side", words, header, rows, command, uneven_command)
     (ROOT / f"docs/experiments/{today}-all-methods.md").write_text(text.removeprefix("#"))
     (ROOT / "src/method/measured_figures.h").write_text(FIGURES.format(entries="\n".join(entries)))
