@@ -135,9 +135,10 @@ def speed():
              f"{row['turn_ms']:.0f}", f"{row['bytes'] / 1e6:.1f}", f"{row['study_s']:.1f}", f"{row['solve_s']:.1f}",
              f"{row['peak_extra_mb']:.0f}"] for row in report["rows"]]
     base = report["baseline"]
-    words = (f"Medians of {report['rounds']} interleaved rounds; prefill {report['prefill_s']:.1f} s. The full cache in "
-             f"a context that kvfold never touched: {base['stock_tok_s']:.1f} tok/s ({base['stock_tok_s_min']:.1f} - "
-             f"{base['stock_tok_s_max']:.1f}). In one that kvfold read and put back: {base['kvfold_tok_s']:.1f} "
+    words = (f"Medians of {report['rounds']} interleaved rounds; prefill {report['prefill_s']:.1f} s. The full cache "
+             f"in a context that kvfold never touched: {base['stock_tok_s']:.1f} tok/s "
+             f"({base['stock_tok_s_min']:.1f} - {base['stock_tok_s_max']:.1f}). In one that kvfold read and put back: "
+             f"{base['kvfold_tok_s']:.1f} "
              f"({base['kvfold_tok_s_min']:.1f} - {base['kvfold_tok_s_max']:.1f}), overhead {base['overhead']:+.1%}.")
     header = ["ratio", "cells", "decode tok/s", "min - max", "speedup", "next turn of 64 tokens, ms", "state, MB",
               "study, s", "solve, s", "peak extra memory, MB"]
