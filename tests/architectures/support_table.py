@@ -1,8 +1,8 @@
-"""The README's support table, written from the results of the architecture tests.
+"""The support table of docs/models.md, written from the results of the architecture tests.
 
     export KVFOLD_TINY_MODELS=build/tests/architectures/models
-    python3 support_table.py ARCHITECTURES_TEST            # runs the tests, writes the table into the README
-    python3 support_table.py ARCHITECTURES_TEST --check    # fails when the README says something else
+    python3 support_table.py ARCHITECTURES_TEST            # runs the tests, writes the table
+    python3 support_table.py ARCHITECTURES_TEST --check    # fails when the page says something else
 """
 import json
 import os
@@ -15,7 +15,7 @@ import tempfile
 import tiny_models  # knows where gguf is
 import gguf
 
-README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "models.md"
 BEGIN, END = "<!-- support table -->\n", "<!-- end of the support table -->\n"
 SUITES = {"Models/Compactable": "works", "Models/Refused": "refused"}
 
@@ -57,14 +57,14 @@ def make_table(passed):
 
 def main(program, check):
     table = make_table(run_tests(program))
-    text = README.read_text()
+    text = PAGE.read_text()
     changed = re.sub(f"(?<={re.escape(BEGIN)}).*(?={re.escape(END)})", lambda _: table, text, flags=re.DOTALL)
     if BEGIN not in text or END not in text:
-        sys.exit(f"{README.name} lacks {BEGIN.strip()} or {END.strip()}")
+        sys.exit(f"{PAGE.name} lacks {BEGIN.strip()} or {END.strip()}")
     if not check:
-        README.write_text(changed)
+        PAGE.write_text(changed)
     elif changed != text:
-        sys.exit(f"{README.name} does not have the table of the test results:\n\n{table}\n"
+        sys.exit(f"{PAGE.name} does not have the table of the test results:\n\n{table}\n"
                  "run tests/architectures/support_table.py to write it")
 
 
