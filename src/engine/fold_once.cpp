@@ -40,9 +40,13 @@ Result<Fitted> fit_region(llama_model* model, const SequenceState& snapshot, con
     const Method& method = *request.method;
     KVFOLD_CHECK(check_tokens(request.tokens, snapshot.sections.front(), method));
     KVFOLD_TRY(const AttentionMap map, probe_attention(model, request.context));
-    return method.fit({model, map, snapshot, regions, regions.folded, method.study, method.solve,
+    Result<Fitted> fitted =
+        method.fit({model, map, snapshot, regions, regions.folded, method.study, method.solve,
                        request.tokens, request.expected, request.context, request.seed, request.threads,
                        request.progress});
+    if (!fitted && fitted.error().code == ErrorCode::invalid_argument)
+        return fail(ErrorCode::invalid_argument, "method {}: {}", method.name, fitted.error().message);
+    return fitted;
 }
 
 } // namespace

@@ -51,7 +51,7 @@ Result<Study> read_in_scratch(const RegionProblem& problem, const SequenceState&
                               const std::vector<Passage>& passages) {
     if (passages.empty())
         return fail(ErrorCode::invalid_argument,
-                    "this method finds nothing to study: the newest positions have no token (an image?), or "
+                    "nothing to study: the newest positions have no token (an image?), or "
                     "the model drafts nothing; take another method");
     QueryTap tap(problem.map.layers, count_tokens(passages));
     const ScratchParams params{problem.context, problem.threads, cells_to_spare(passages, cache)};

@@ -185,7 +185,7 @@ static void a_slot_file_comes_back_as_it_was(struct llama_context* ctx) {
 }
 
 int main(void) {
-    const char* path = getenv("KVFOLD_MODEL_SMOL");
+    const char* path = getenv("KVFOLD_PLAIN_MODEL");
     if (!path) {
         puts("KVFOLD_MODEL_SMOL is not set: eval \"$(scripts/setup --print-env)\"");
         return 1;

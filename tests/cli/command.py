@@ -22,12 +22,14 @@ class CommandTest(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
 
     @property
-    def smol(self):
-        return needed("KVFOLD_MODEL_SMOL")
+    def plain(self):
+        """A model whose layers all see the whole context."""
+        return needed("KVFOLD_PLAIN_MODEL")
 
     @property
-    def gemma(self):
-        return needed("KVFOLD_MODEL_GEMMA")
+    def windowed(self):
+        """A model most of whose layers slide over a window."""
+        return needed("KVFOLD_WINDOW_MODEL")
 
     def text(self, size, name="manual"):
         path = self.folder / f"{name}-{size}.txt"
@@ -47,7 +49,7 @@ class CommandTest(unittest.TestCase):
 
     def with_model(self, command, *arguments, model=None, **options):
         # One thread: the result is the same, and tests that share processors do not wait for each other.
-        return self.run_command(command, "-m", model or self.smol, "-t", 1, *arguments, **options)
+        return self.run_command(command, "-m", model or self.plain, "-t", 1, *arguments, **options)
 
     def compact(self, *arguments, model=None):
         done = self.with_model("compact", *arguments, model=model)

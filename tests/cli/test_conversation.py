@@ -11,7 +11,7 @@ class Conversation(CommandTest):
 
     def test_both_models_answer_about_a_folded_text(self):
         text = self.text(1500)
-        for model in (self.smol, self.gemma):
+        for model in (self.plain, self.windowed):
             self.compact("-f", text, "-o", "a.kv", "-r", 4, model=model)
             first, second = (self.with_model("ask", "-s", "a.kv", "-p", "What is this text about?", "-n", 16, model=model)
                              for _ in range(2))
@@ -21,7 +21,7 @@ class Conversation(CommandTest):
 
     def test_ask_refuses_what_does_not_belong_to_the_model(self):
         self.compact("-f", self.text(400), "-o", "a.kv", "--method", "keep_last", "-r", 2)
-        self.assert_fails(self.with_model("ask", "-s", "a.kv", "-p", "x", model=self.gemma), 1, "another model")
+        self.assert_fails(self.with_model("ask", "-s", "a.kv", "-p", "x", model=self.windowed), 1, "another model")
         self.assert_fails(self.with_model("ask", "-s", "missing", "-p", "x"), 1, "missing")
 
     def test_chat_compacts_saves_and_loads(self):

@@ -56,7 +56,7 @@ class Measures(CommandTest):
         _, document = self.eval(*arguments, "--html", "report.html")
         html = (self.folder / "report.html").read_text()
         self.assertEqual(json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script', html)[1]), document)
-        name = pathlib.Path(self.smol).name
+        name = pathlib.Path(self.plain).name
         self.assertEqual(document["command"], f"kvfold eval --model {name} --threads 1 --file 'a text.txt' --ctx-size 256 "
                                               "--ratios 4 --methods keep_first,select")
         done = self.with_model("eval", *arguments, "--html", "nowhere/report.html")

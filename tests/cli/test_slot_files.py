@@ -44,7 +44,7 @@ class SlotFiles(CommandTest):
         self.assertEqual(b["sections"][0]["keys"][0]["type"], "q8_0")
 
     def test_a_sliding_window_section_is_left_whole(self):
-        self.compact("-f", self.text(2000), "-o", "a.kv", "-r", 4, model=self.gemma)
+        self.compact("-f", self.text(2000), "-o", "a.kv", "-r", 4, model=self.windowed)
         whole, window = self.inspect("a.kv")["sections"]
         self.assertIsNotNone(whole["folded_region"])
         self.assertIsNone(window["folded_region"])
@@ -52,7 +52,7 @@ class SlotFiles(CommandTest):
     def test_a_slot_file_of_another_model_is_refused(self):
         self.compact("-f", self.text(400), "-o", "a.kv", "--method", "keep_last", "-r", 2)
         before = self.files()
-        self.assert_fails(self.with_model("compact", "--session", "a.kv", "-o", "b.kv", model=self.gemma), 1,
+        self.assert_fails(self.with_model("compact", "--session", "a.kv", "-o", "b.kv", model=self.windowed), 1,
                           "another model")
         self.assertEqual(self.files(), before)
 
@@ -110,7 +110,7 @@ class SlotFiles(CommandTest):
         text = self.text(20_000, "prose")
         (self.folder / "a.kv").write_bytes(b"old")
         before = self.files()
-        process = subprocess.Popen(self.argv("compact", "-m", self.smol, "-t", 1, "-f", text, "-o", "a.kv"),
+        process = subprocess.Popen(self.argv("compact", "-m", self.plain, "-t", 1, "-f", text, "-o", "a.kv"),
                                    cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         time.sleep(1.5)
         process.send_signal(signal.SIGINT)

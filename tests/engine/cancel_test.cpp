@@ -74,8 +74,8 @@ TEST_P(CancelledOn, TheLastLogitsSurviveAStudyAndASwap) {
     EXPECT_EQ(testing::last_logits(ctx.get()), logits); // a caller that samples afterwards samples the same
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, CancelledOn, ::testing::Values("KVFOLD_MODEL_SMOL", "KVFOLD_MODEL_GEMMA"),
-                         [](const auto& info) { return std::string(info.param + sizeof "KVFOLD_MODEL"); });
+INSTANTIATE_TEST_SUITE_P(Models, CancelledOn, ::testing::Values("KVFOLD_PLAIN_MODEL", "KVFOLD_WINDOW_MODEL"),
+                         [](const auto& info) { return std::string(info.param + sizeof "KVFOLD"); });
 
 } // namespace
 } // namespace kvfold

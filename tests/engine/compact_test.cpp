@@ -138,18 +138,18 @@ constexpr auto kF16 = GGML_TYPE_F16, kQ8 = GGML_TYPE_Q8_0;
 
 INSTANTIATE_TEST_SUITE_P(
     Caches, CompactSequence,
-    ::testing::Values(Setup{"smol_flash_f16", "KVFOLD_MODEL_SMOL", 700, {}},
-                      Setup{"smol_plain_f16", "KVFOLD_MODEL_SMOL", 400, {.flash_attention = false}},
-                      Setup{"smol_flash_q8_0", "KVFOLD_MODEL_SMOL", 400, {.type_k = kQ8, .type_v = kQ8}},
-                      Setup{"gemma_flash_f16", "KVFOLD_MODEL_GEMMA", 900, {}}, // above its window of 512
+    ::testing::Values(Setup{"smol_flash_f16", "KVFOLD_PLAIN_MODEL", 700, {}},
+                      Setup{"smol_plain_f16", "KVFOLD_PLAIN_MODEL", 400, {.flash_attention = false}},
+                      Setup{"smol_flash_q8_0", "KVFOLD_PLAIN_MODEL", 400, {.type_k = kQ8, .type_v = kQ8}},
+                      Setup{"gemma_flash_f16", "KVFOLD_WINDOW_MODEL", 900, {}}, // above its window of 512
                       Setup{"gemma_plain_q8_0_keys",
-                            "KVFOLD_MODEL_GEMMA",
+                            "KVFOLD_WINDOW_MODEL",
                             600,
                             {.flash_attention = false, .type_k = kQ8, .type_v = kF16}}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(CompactRequests, ThatMakeNoSenseAreRefusedAndLeaveTheSequenceAsItWas) {
-    const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const testing::ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const ContextPtr ctx = testing::make_context(model, {.n_ctx = 256, .n_seq_max = 2});
     ASSERT_TRUE(ctx);
     const Tokens tokens = testing::filler_tokens(model.get(), 120);
@@ -187,7 +187,7 @@ TEST(CompactRequests, ThatMakeNoSenseAreRefusedAndLeaveTheSequenceAsItWas) {
 }
 
 TEST(Baselines, KeepCellsByteForByteAndNeedNoTokens) {
-    const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const testing::ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const ContextPtr ctx = testing::make_context(model, {.n_ctx = 256});
     ASSERT_TRUE(ctx);
     ASSERT_EQ(testing::decode(ctx.get(), testing::filler_tokens(model.get(), 200), 0), 0);

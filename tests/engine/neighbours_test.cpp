@@ -9,7 +9,7 @@ using testing::ContextPtr;
 class Neighbours : public ::testing::TestWithParam<bool> {};
 
 TEST_P(Neighbours, OfACompactedSequenceStayAsTheyAre) {
-    const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const testing::ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const ContextPtr ctx =
         testing::make_context(model, {.n_ctx = 1024, .n_seq_max = 2, .unified = GetParam()});
     ASSERT_TRUE(ctx);

@@ -12,7 +12,7 @@ Index empty_slots(const Matrix& values, Index head, Index width, const Regions& 
 }
 
 TEST(Nonuniform, TakesTheLargestBudgetAndHidesWhatAHeadDoesNotNeed) {
-    const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const testing::ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const testing::ContextPtr ctx = testing::make_context(model, {.n_ctx = 384});
     ASSERT_TRUE(ctx);
     const auto tokens = testing::filler_tokens(model.get(), 304);

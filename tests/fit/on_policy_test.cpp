@@ -11,7 +11,7 @@ constexpr size_t kTokens = 300;
 class OnPolicy : public ::testing::Test {
   protected:
     void SetUp() override {
-        model_ = testing::load_model("KVFOLD_MODEL_SMOL");
+        model_ = testing::load_model("KVFOLD_PLAIN_MODEL");
         const testing::ContextPtr ctx = testing::make_context(model_, {.n_ctx = 384});
         ASSERT_TRUE(ctx);
         tokens_ = testing::filler_tokens(model_.get(), kTokens);

@@ -8,7 +8,7 @@ namespace kvfold {
 namespace {
 
 TEST(Chat, RefusesWhatTheModelWasNotTrainedFor) {
-    const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const testing::ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const auto refusal = [&](size_t context) {
         const Status status = check_chat(model.get(), context);
         return status ? "not refused" : status.error().message;
@@ -19,7 +19,7 @@ TEST(Chat, RefusesWhatTheModelWasNotTrainedFor) {
 }
 
 TEST(Chat, ALaneFoldsAsItGrowsAndForgetsWhatItWasAsked) {
-    const testing::ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const testing::ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const EvalRequest request = testing::request_with({&methods::select}, 4);
     constexpr size_t kCells = 224, kSpare = 192;
     const auto open = [&](size_t cells) {

@@ -10,7 +10,7 @@ namespace {
 class Evaluate : public ::testing::Test {
   protected:
     void SetUp() override {
-        model_ = testing::load_model("KVFOLD_MODEL_SMOL");
+        model_ = testing::load_model("KVFOLD_PLAIN_MODEL");
         text_ = testing::filler_tokens(model_.get(), 700);
     }
 

@@ -12,7 +12,7 @@ using Tokens = std::vector<llama_token>;
 class Tasks : public ::testing::Test {
   protected:
     void SetUp() override {
-        model_ = testing::load_model("KVFOLD_MODEL_SMOL");
+        model_ = testing::load_model("KVFOLD_PLAIN_MODEL");
         text_ = testing::filler_tokens(model_.get(), 1024);
     }
 

@@ -20,7 +20,7 @@ constexpr uint32_t kCells = 512;
 class Managed : public ::testing::Test {
   protected:
     void SetUp() override {
-        model_ = testing::load_model("KVFOLD_MODEL_SMOL");
+        model_ = testing::load_model("KVFOLD_PLAIN_MODEL");
         ASSERT_TRUE(model_);
         tokens_ = testing::filler_tokens(model_.get(), 2000);
         manage(folding());

@@ -13,7 +13,7 @@ LIBRARY = needed("KVFOLD_PRELOAD_LIBRARY")
 
 class Guests(CommandTest):
     def run_guest(self, name, *options):
-        done = self.run_command("run", *options, "--", str(GUESTS / name), self.smol)
+        done = self.run_command("run", *options, "--", str(GUESTS / name), self.plain)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout, done.stderr
 
@@ -33,12 +33,12 @@ class Guests(CommandTest):
     def test_unsound_settings_leave_the_program_alone(self):
         for settings in ('{"virtual": 0}', "nonsense", '{"virtual": 4, "method": "magic"}', '{"unheard": 1}'):
             environment = {**os.environ, "LD_PRELOAD": LIBRARY, "KVFOLD_PRELOAD": settings}
-            done = subprocess.run([GUESTS / "guest", self.smol], env=environment, text=True, capture_output=True)
+            done = subprocess.run([GUESTS / "guest", self.plain], env=environment, text=True, capture_output=True)
             self.assertEqual((done.returncode, done.stdout), (0, "2048 2048 2048\n"), settings)
             self.assertIn("kvfold does nothing", done.stderr)
 
     def test_preloaded_by_hand_it_is_silent(self):
-        done = subprocess.run([GUESTS / "guest", self.smol], env={**os.environ, "LD_PRELOAD": LIBRARY}, text=True,
+        done = subprocess.run([GUESTS / "guest", self.plain], env={**os.environ, "LD_PRELOAD": LIBRARY}, text=True,
                               capture_output=True)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "2048 2048 2048\n", ""))
 

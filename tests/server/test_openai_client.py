@@ -19,7 +19,7 @@ class OpenAiClient(unittest.TestCase):
 
         words = (TEXTS / "dialogue.txt").read_text().split()
         with tempfile.TemporaryDirectory() as folder, \
-                LlamaServer(needed("KVFOLD_MODEL_SMOL"), folder, context=4096,
+                LlamaServer(needed("KVFOLD_PLAIN_MODEL"), folder, context=4096,
                             kvfold=("--virtual", 8, "--method", "select", "--admin", "127.0.0.1:0")) as server:
             client = OpenAI(base_url=server.base + "/v1", api_key="none", max_retries=0)
             messages = [{"role": "system", "content": "You are a helpful assistant."}]

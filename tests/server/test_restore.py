@@ -110,12 +110,12 @@ class Restoring:
 
 
 class SmolLM2(Restoring, unittest.TestCase):
-    model_variable = "KVFOLD_MODEL_SMOL"
+    model_variable = "KVFOLD_PLAIN_MODEL"
 
 
 class Gemma3(Restoring, unittest.TestCase):
     # With a window-sized cache llama-server does not continue after any restored state; see the last test.
-    model_variable = "KVFOLD_MODEL_GEMMA"
+    model_variable = "KVFOLD_WINDOW_MODEL"
     server_flags = ("--swa-full",)
     margin = 0.1
 
@@ -144,7 +144,7 @@ class Tokens(CommandTest):
             "letters": "naïve Öl, 漢字かな, 🙂🙃, e\u0301 in two parts, half\u00a0space",
             "special": "<|im_start|>user\nHi<|im_end|>\n<start_of_turn>user\nHi<end_of_turn>\n<bos><s></s><|endoftext|>",
         }
-        for model in (self.smol, self.gemma):
+        for model in (self.plain, self.windowed):
             with LlamaServer(model, self.folder, context=256) as server:
                 for name, text in texts.items():
                     with self.subTest(model=pathlib.Path(model).name, text=name):

@@ -53,7 +53,7 @@ class Spread(unittest.TestCase):
     def test_a_sequence_whose_layers_live_elsewhere_is_compacted_and_goes_on(self):
         prompt = " ".join((TEXTS / "manual.txt").read_text().split()[:200])
         with tempfile.TemporaryDirectory() as folder, Workers() as workers:
-            with LlamaServer(needed("KVFOLD_MODEL_SMOL"), folder, *workers.flags,
+            with LlamaServer(needed("KVFOLD_PLAIN_MODEL"), folder, *workers.flags,
                              "-lv", "4", kvfold=("--admin", "127.0.0.1:0")) as server:
                 for port in workers.ports:  # both hold a part of the cache
                     self.assertRegex(server.log(), rf"127\.0\.0\.1:{port}\S* KV buffer size")

@@ -27,7 +27,7 @@ def words(name, first, last):
 
 
 class ServeTest(unittest.TestCase):
-    model_variable = "KVFOLD_MODEL_SMOL"
+    model_variable = "KVFOLD_PLAIN_MODEL"
     prompt_words = 1400
 
     def setUp(self):
@@ -254,7 +254,7 @@ class AdminOfARealServer(ServeTest):
 
 
 class ServeGemma(LongerThanTheCells, ServeTest):
-    model_variable = "KVFOLD_MODEL_GEMMA"
+    model_variable = "KVFOLD_WINDOW_MODEL"
     prompt_words = 2000 # its sliding window needs 768 cells
 
 

@@ -232,18 +232,18 @@ TEST_P(LiveSequence, SlotFilesGoBothWays) {
 INSTANTIATE_TEST_SUITE_P(
     Caches, LiveSequence,
     ::testing::Values(
-        Setup{"smol_flash_f16", "KVFOLD_MODEL_SMOL", cache(true, GGML_TYPE_F16, GGML_TYPE_F16)},
-        Setup{"smol_plain_f16", "KVFOLD_MODEL_SMOL", cache(false, GGML_TYPE_F16, GGML_TYPE_F16)},
-        Setup{"smol_flash_q8_0", "KVFOLD_MODEL_SMOL", cache(true, GGML_TYPE_Q8_0, GGML_TYPE_Q8_0)},
-        Setup{"smol_plain_q8_0_keys", "KVFOLD_MODEL_SMOL", cache(false, GGML_TYPE_Q8_0, GGML_TYPE_F16)},
-        Setup{"gemma_flash_f16", "KVFOLD_MODEL_GEMMA", cache(true, GGML_TYPE_F16, GGML_TYPE_F16)},
-        Setup{"gemma_plain_f16", "KVFOLD_MODEL_GEMMA", cache(false, GGML_TYPE_F16, GGML_TYPE_F16)},
-        Setup{"gemma_flash_q8_0", "KVFOLD_MODEL_GEMMA", cache(true, GGML_TYPE_Q8_0, GGML_TYPE_Q8_0)},
-        Setup{"gemma_plain_q8_0_keys", "KVFOLD_MODEL_GEMMA", cache(false, GGML_TYPE_Q8_0, GGML_TYPE_F16)}),
+        Setup{"smol_flash_f16", "KVFOLD_PLAIN_MODEL", cache(true, GGML_TYPE_F16, GGML_TYPE_F16)},
+        Setup{"smol_plain_f16", "KVFOLD_PLAIN_MODEL", cache(false, GGML_TYPE_F16, GGML_TYPE_F16)},
+        Setup{"smol_flash_q8_0", "KVFOLD_PLAIN_MODEL", cache(true, GGML_TYPE_Q8_0, GGML_TYPE_Q8_0)},
+        Setup{"smol_plain_q8_0_keys", "KVFOLD_PLAIN_MODEL", cache(false, GGML_TYPE_Q8_0, GGML_TYPE_F16)},
+        Setup{"gemma_flash_f16", "KVFOLD_WINDOW_MODEL", cache(true, GGML_TYPE_F16, GGML_TYPE_F16)},
+        Setup{"gemma_plain_f16", "KVFOLD_WINDOW_MODEL", cache(false, GGML_TYPE_F16, GGML_TYPE_F16)},
+        Setup{"gemma_flash_q8_0", "KVFOLD_WINDOW_MODEL", cache(true, GGML_TYPE_Q8_0, GGML_TYPE_Q8_0)},
+        Setup{"gemma_plain_q8_0_keys", "KVFOLD_WINDOW_MODEL", cache(false, GGML_TYPE_Q8_0, GGML_TYPE_F16)}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(LiveSequences, OfASplitCacheLieInTheirStreams) {
-    const ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const ContextPtr ctx = testing::make_context(model, {.n_ctx = 512, .n_seq_max = 2, .unified = false});
     ASSERT_TRUE(ctx);
     ASSERT_EQ(testing::decode(ctx.get(), testing::filler_tokens(model.get(), 50), 0, 1), 0);
@@ -255,12 +255,12 @@ TEST(LiveSequences, OfASplitCacheLieInTheirStreams) {
     const auto copy = read_sequence(ctx.get(), 0);
     ASSERT_TRUE(copy) << copy.error().message;
     EXPECT_EQ(copy->sections[0].stream, 0u);
-    EXPECT_EQ(copy->sections[0].keys[3].bytes, state->sections[0].keys[3].bytes);
+    EXPECT_EQ(copy->sections[0].keys.back().bytes, state->sections[0].keys.back().bytes);
     EXPECT_EQ(encode_sequence(*read_sequence(ctx.get(), 1)), encode_sequence(*state));
 }
 
 TEST(LiveSequences, OfASharedCacheDoNotDisturbEachOther) {
-    const ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const ContextPtr ctx = testing::make_context(model, {.n_ctx = 256, .n_seq_max = 2});
     ASSERT_TRUE(ctx);
     ASSERT_EQ(testing::decode(ctx.get(), testing::filler_tokens(model.get(), 60), 0, 0), 0);
@@ -275,7 +275,7 @@ TEST(LiveSequences, OfASharedCacheDoNotDisturbEachOther) {
 }
 
 TEST(LiveSequences, ThatAreEmptyOrMissingAreInvalidArguments) {
-    const ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const ContextPtr ctx = testing::make_context(model, {.n_ctx = 256, .n_seq_max = 2});
     ASSERT_TRUE(ctx);
     for (const llama_seq_id seq_id : {-1, 0, 1, 2, 1 << 30}) {
@@ -289,7 +289,7 @@ TEST(LiveSequences, ThatAreEmptyOrMissingAreInvalidArguments) {
 }
 
 TEST(LiveSequences, ThatAreEmptyTakeAStateOrStayEmpty) {
-    const ModelPtr model = testing::load_model("KVFOLD_MODEL_SMOL");
+    const ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const ContextPtr ctx = testing::make_context(model, {.n_ctx = 256, .n_seq_max = 2});
     ASSERT_TRUE(ctx);
     ASSERT_EQ(testing::decode(ctx.get(), testing::filler_tokens(model.get(), 100), 0, 0), 0);

@@ -130,11 +130,11 @@ TEST_P(QueryTapOn, DeclinesWhenClosedOrFullAndCountsItsRows) {
     EXPECT_EQ(witness.tap.tokens_filled(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, QueryTapOn, ::testing::Values("KVFOLD_MODEL_SMOL", "KVFOLD_MODEL_GEMMA"),
-                         [](const auto& info) { return std::string(info.param + sizeof "KVFOLD_MODEL"); });
+INSTANTIATE_TEST_SUITE_P(Models, QueryTapOn, ::testing::Values("KVFOLD_PLAIN_MODEL", "KVFOLD_WINDOW_MODEL"),
+                         [](const auto& info) { return std::string(info.param + sizeof "KVFOLD"); });
 
 TEST(Probe, FindsEveryLayerOfSmolLM2) {
-    const testing::StudiedModel studied = testing::studied_model("KVFOLD_MODEL_SMOL");
+    const testing::StudiedModel studied = testing::studied_model("KVFOLD_PLAIN_MODEL");
     EXPECT_FALSE(studied.map.has_window);
     EXPECT_FALSE(studied.map.has_recurrent);
     ASSERT_EQ(studied.map.layers.size(), 30u);
@@ -152,7 +152,7 @@ TEST(Probe, FindsEveryLayerOfSmolLM2) {
 }
 
 TEST(Probe, FindsOnlyTheGlobalLayersOfGemma3) {
-    const testing::StudiedModel studied = testing::studied_model("KVFOLD_MODEL_GEMMA");
+    const testing::StudiedModel studied = testing::studied_model("KVFOLD_WINDOW_MODEL");
     EXPECT_TRUE(studied.map.has_window);
     EXPECT_FALSE(studied.map.has_recurrent);
     ASSERT_EQ(studied.map.layers.size(), 3u); // every sixth of 18

@@ -42,8 +42,8 @@ TEST_P(SelfStudyOn, DraftsAreTheSameForTheSameSeedOnly) {
     EXPECT_NE(drafts, drafted(6));
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, SelfStudyOn, ::testing::Values("KVFOLD_MODEL_SMOL", "KVFOLD_MODEL_GEMMA"),
-                         [](const auto& info) { return std::string(info.param + sizeof "KVFOLD_MODEL"); });
+INSTANTIATE_TEST_SUITE_P(Models, SelfStudyOn, ::testing::Values("KVFOLD_PLAIN_MODEL", "KVFOLD_WINDOW_MODEL"),
+                         [](const auto& info) { return std::string(info.param + sizeof "KVFOLD"); });
 
 } // namespace
 } // namespace kvfold
