@@ -234,9 +234,9 @@ Json ManagedContext::state() {
     size_t used_cells = 0;
     for (const auto& [seq_id, log] : logs_) {
         const SequenceLog::Fold& fold = log.fold();
-        const auto pinned = fold.empty()
-                                ? std::min<uint32_t>(static_cast<uint32_t>(policy_.keep_first), log.cells())
-                                : static_cast<uint32_t>(fold.begin);
+        const auto pinned =
+            fold.empty() ? std::min<uint32_t>(static_cast<uint32_t>(policy_.keep_first), log.cells())
+                         : std::min<uint32_t>(static_cast<uint32_t>(fold.begin), log.cells() - fold.cells);
         used_cells += log.cells();
         sequences.push_back({{"id", seq_id},
                              {"tokens", log.end()},
