@@ -36,9 +36,10 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     const llama_pos first = section.cells[regions.head.back()].pos + 1;
     task->fold = {first, section.cells[regions.region.back()].pos + 1,
                   regions.folded + static_cast<uint32_t>(regions.pinned.size())};
-    if (!log.fold().empty() && log.fold().end <= first) { // the older fold stays, as part of the head
-        task->fold.cells += static_cast<uint32_t>(first - log.fold().end) + log.fold().cells;
+    if (!log.fold().empty() && log.fold().begin < first) { // the older fold stays, as part of the head
         task->fold.begin = log.fold().begin;
+        const auto joins = [&](llama_pos pos) { return pos >= task->fold.begin && pos < first; };
+        task->fold.cells += static_cast<uint32_t>(cells_where(section, joins).size());
     }
     return task;
 }

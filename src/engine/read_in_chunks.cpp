@@ -97,13 +97,15 @@ size_t window_cells(const llama_model* model, uint32_t n_ubatch) {
 
 Result<CompactReport> read_in_chunks(llama_context* ctx, llama_seq_id seq_id, const CompactRequest& request,
                                      const AppendFn& append) {
-    KVFOLD_CHECK(check_reading(ctx, seq_id, request));
-    Reading reading(ctx, seq_id, with_threads_of(ctx, request), append);
-    Result<CompactReport> report = without_throwing([&] { return reading.run(); });
-    if (report) return report;
-    if (const Status undone = without_throwing([&] { return reading.undo_unfinished(); }); !undone)
-        return fail(ErrorCode::lost, "{}; and then {}", report.error().message, undone.error().message);
-    return report;
+    return without_throwing([&]() -> Result<CompactReport> {
+        KVFOLD_CHECK(check_reading(ctx, seq_id, request));
+        Reading reading(ctx, seq_id, with_threads_of(ctx, request), append);
+        Result<CompactReport> report = without_throwing([&] { return reading.run(); });
+        if (report) return report;
+        if (const Status undone = without_throwing([&] { return reading.undo_unfinished(); }); !undone)
+            return fail(ErrorCode::lost, "{}; and then {}", report.error().message, undone.error().message);
+        return report;
+    });
 }
 
 } // namespace kvfold

@@ -13,19 +13,6 @@ namespace kvfold {
 
 namespace {
 
-// wanted: [tokens] of the study.
-Study take_tokens(const Study& study, const std::vector<bool>& wanted) {
-    Study taken;
-    for (const LayerQueries& layer : study.layers) {
-        std::vector<Index> rows;
-        for (Index row = 0; row < layer.rows.rows(); ++row) {
-            if (wanted[static_cast<size_t>(row / layer.readers)]) rows.push_back(row);
-        }
-        taken.layers.push_back({layer.rows(rows, Eigen::all), layer.readers});
-    }
-    return taken;
-}
-
 // Every fifth block of tokens: tokens side by side ask alike, so single ones held out would be no test.
 std::vector<bool> held_out_tokens(Index tokens) {
     constexpr size_t kBlock = 16, kHeldOut = 5;

@@ -1,5 +1,6 @@
 #include "model/probe.h"
 
+#include "base/no_throw.h"
 #include "model/attention_node.h"
 #include "model/context.h"
 #include "state/live_sequence.h"
@@ -15,11 +16,20 @@ struct ProbedLayer {
     std::vector<uint8_t> first_key; // bytes of the first cell in the cache
 };
 
-bool note_attention_node(ggml_tensor* node, bool ask, void* layers) {
-    const auto attention = read_attention_node(node);
-    if (!attention) return !ask;
-    if (!ask) static_cast<std::vector<ProbedLayer>*>(layers)->push_back({*attention, read_first_key(node)});
-    return true;
+struct Probed {
+    std::vector<ProbedLayer> layers; // one an attention node
+    KeptException kept;
+};
+
+bool note_attention_node(ggml_tensor* node, bool ask, void* probed) {
+    auto* self = static_cast<Probed*>(probed);
+    const auto note = [&] {
+        const auto attention = read_attention_node(node);
+        if (!attention) return !ask;
+        if (!ask) self->layers.push_back({*attention, read_first_key(node)});
+        return true;
+    };
+    return self->kept.keep(note, false);
 }
 
 Status check_kind(const llama_model* model) {
@@ -75,7 +85,7 @@ Result<std::vector<AttentionLayer>> match_section(const KvSection& section,
 
 Result<AttentionMap> probe_attention(llama_model* model, llama_context_params params) {
     KVFOLD_CHECK(check_kind(model));
-    std::vector<ProbedLayer> probed;
+    Probed probed;
     params.n_ctx = params.n_batch = params.n_ubatch = 32;
     params.n_seq_max = 1;
     params.n_outputs_max = 1;
@@ -93,9 +103,11 @@ Result<AttentionMap> probe_attention(llama_model* model, llama_context_params pa
 
     const llama_vocab* vocab = llama_model_get_vocab(model);
     const llama_token token = std::max(llama_vocab_bos(vocab), 0);
-    KVFOLD_CHECK(decode_tokens(ctx.get(), {&token, 1}, 0, Outputs::none));
+    const Status decoded = decode_tokens(ctx.get(), {&token, 1}, 0, Outputs::none);
+    probed.kept.rethrow();
+    KVFOLD_CHECK(decoded);
     std::vector<ProbedLayer> caches;
-    for (const ProbedLayer& layer : probed) {
+    for (const ProbedLayer& layer : probed.layers) {
         if (layer.attention.latent)
             return fail(ErrorCode::unsupported,
                         "this model uses multi-head latent attention (MLA): its keys and values are one "

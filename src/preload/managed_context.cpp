@@ -181,7 +181,12 @@ void ManagedContext::copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llam
     begin_call();
     touch(to, 0);
     real().llama_memory_seq_cp(llama_get_memory(ctx_), from, to, p0, p1);
-    if (from != to) log_of(to).copy(log_of(from), p0, p1);
+    if (from == to) return;
+    SequenceLog& log = log_of(to);
+    if (log.copy(log_of(from), p0, p1)) return;
+    std::vector<llama_token> tokens = log.tokens(); // how many cells that came along are new, llama.cpp knows
+    tokens.resize(static_cast<size_t>(llama_memory_seq_pos_max(llama_get_memory(ctx_), to) + 1));
+    relearn(to, std::move(tokens));
 }
 
 void ManagedContext::keep(llama_seq_id seq_id) {

@@ -102,6 +102,7 @@ class ManagedContext {
     void refuse(llama_seq_id seq_id, const std::string& reason);
     void touch(llama_seq_id seq_id, llama_pos p0); // cells from p0 on change: a fold of them is void
     void run_fold(const std::stop_token& stop);
+    void note_fold(const FoldTask& task, Status status, const Result<CompactState>& compact);
     Status finish_fold(Result<CompactState>& compact);
     void wait_for_fold(Lock& lock);
 

@@ -1,6 +1,7 @@
 // When the cells of a context get scarce, and what folding them in the background takes.
 #include "preload/managed_context.h"
 
+#include "base/no_throw.h"
 #include "preload/log.h"
 #include "preload/real.h"
 
@@ -146,39 +147,45 @@ void ManagedContext::touch(llama_seq_id seq_id, llama_pos p0) {
     worker_.request_stop();
 }
 
-// The worker thread: study and solve without the lock, then the swap with it.
+// The worker thread: study and solve without the lock, then the swap with it. Nothing that is thrown leaves
+// it, and whatever fails, the fold has ended afterwards.
 void ManagedContext::run_fold(const std::stop_token& stop) {
     const Inside inside;
     give_way();
-    fold_->request.progress = [&stop](Stage, float) { return !stop.stop_requested(); };
-    Result<CompactState> compact = [&]() -> Result<CompactState> {
-        try {
-            return compact_state(model_, fold_->snapshot, fold_->request);
-        } catch (const std::exception& error) {
-            return fail(ErrorCode::internal, "{}", error.what());
-        }
-    }();
+    Result<CompactState> compact = without_throwing([&] {
+        fold_->request.progress = [&stop](Stage, float) { return !stop.stop_requested(); };
+        return compact_state(model_, fold_->snapshot, fold_->request);
+    });
     Lock lock(mutex_);
     changed_.wait_for(lock, kPromise, [&] { return !size_promised_ || stop.stop_requested(); });
-    JobResult& job = jobs_[running_job_];
-    job.status = finish_fold(compact);
-    job.done = true;
+    Status status = without_throwing([&] { return finish_fold(compact); });
     const std::unique_ptr<FoldTask> task = std::move(fold_);
-    FoldRecord record{task->seq_id, job.method, task->fold.begin, task->last(), {}, {}};
+    (void)without_throwing([&]() -> Status {
+        note_fold(*task, std::move(status), compact);
+        return {};
+    });
+    changed_.notify_all();
+}
+
+// In the job, the journal and the log. REQUIRES: compact, if status is good.
+void ManagedContext::note_fold(const FoldTask& task, Status status, const Result<CompactState>& compact) {
+    JobResult& job = jobs_[running_job_];
+    job.status = std::move(status);
+    job.done = true;
+    FoldRecord record{task.seq_id, job.method, task.fold.begin, task.last(), {}, {}};
     if (job.status) {
         job.report = compact->report;
         record.report = compact->report;
         job.report.heads = {};
         log_info("sequence {}: {} cells became {} ({:.1f} s study, {:.1f} s solve, {:.0f} ms swap)",
-                 task->seq_id, job.report.cells_before, job.report.cells_after, job.report.study_s,
+                 task.seq_id, job.report.cells_before, job.report.cells_after, job.report.study_s,
                  job.report.solve_s, 1000 * job.report.swap_s);
-        journal_.folded(std::move(record), task->region_size);
+        journal_.folded(std::move(record), task.region_size);
     } else if (job.status.error().code != ErrorCode::cancelled) {
         record.error = job.status.error().message;
-        refuse(task->seq_id, record.error);
-        journal_.folded(std::move(record), task->region_size);
+        refuse(task.seq_id, record.error);
+        journal_.folded(std::move(record), task.region_size);
     }
-    changed_.notify_all();
 }
 
 Status ManagedContext::finish_fold(Result<CompactState>& compact) {
@@ -234,9 +241,9 @@ Json ManagedContext::state() {
     size_t used_cells = 0;
     for (const auto& [seq_id, log] : logs_) {
         const SequenceLog::Fold& fold = log.fold();
-        const auto pinned = fold.empty()
-                                ? std::min<uint32_t>(static_cast<uint32_t>(policy_.keep_first), log.cells())
-                                : static_cast<uint32_t>(fold.begin);
+        const auto pinned =
+            fold.empty() ? std::min<uint32_t>(static_cast<uint32_t>(policy_.keep_first), log.cells())
+                         : std::min<uint32_t>(static_cast<uint32_t>(fold.begin), log.cells() - fold.cells);
         used_cells += log.cells();
         sequences.push_back({{"id", seq_id},
                              {"tokens", log.end()},

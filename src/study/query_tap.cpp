@@ -72,9 +72,12 @@ void QueryTap::record(const ggml_tensor* node) {
 
 bool QueryTap::callback(ggml_tensor* node, bool ask, void* tap) {
     auto* self = static_cast<QueryTap*>(tap);
-    if (!self->wants(node)) return !ask; // asked: not needed; told: go on
-    if (!ask) self->record(node);
-    return true;
+    const auto read = [&] {
+        if (!self->wants(node)) return !ask; // asked: not needed; told: go on
+        if (!ask) self->record(node);
+        return true;
+    };
+    return self->kept_.keep(read, false);
 }
 
 } // namespace kvfold

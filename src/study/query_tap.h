@@ -1,7 +1,7 @@
 // The tap: a cb_eval callback that copies the queries of chosen layers out of the attention nodes.
 #pragma once
 
-#include "base/result.h"
+#include "base/no_throw.h"
 #include "model/attention_layer.h"
 #include "study/queries.h"
 
@@ -25,6 +25,9 @@ class QueryTap {
     void open(bool is_open) { open_ = is_open; }
     Index tokens_filled() const; // read by every layer
 
+    // Throws what reading queries threw, which would otherwise have crossed llama.cpp.
+    void rethrow() { kept_.rethrow(); }
+
     // The study so far, shrunk to the tokens that were read. From then on the tap declines everything.
     Study take();
 
@@ -43,6 +46,7 @@ class QueryTap {
     std::vector<int> slot_of_layer_; // layer number -> index into study_.layers, or -1
     std::vector<Filled> filled_;     // per slot
     Study study_;
+    KeptException kept_;
     bool open_ = false;
 };
 

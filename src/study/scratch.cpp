@@ -86,15 +86,22 @@ Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const
 }
 
 bool Scratch::wants_to_stop(void* watch) {
-    const auto* self = static_cast<const Watch*>(watch);
-    return !goes_on(self->progress, self->stage, self->done);
+    auto* self = static_cast<Watch*>(watch);
+    return self->kept.keep([&] { return !goes_on(self->progress, self->stage, self->done); }, true);
 }
 
 Status Scratch::report(Stage stage, float done) {
     watch_->stage = stage;
     watch_->done = done;
-    if (wants_to_stop(watch_.get())) return fail(ErrorCode::cancelled, "cancelled");
-    return {};
+    if (goes_on(watch_->progress, stage, done)) return {};
+    return fail(ErrorCode::cancelled, "cancelled");
+}
+
+Status Scratch::decode(std::span<const llama_token> tokens, llama_pos first_pos, Outputs outputs) {
+    const Status status = decode_tokens(ctx_.get(), tokens, first_pos, outputs);
+    watch_->kept.rethrow();
+    if (tap_) tap_->rethrow();
+    return status;
 }
 
 Status Scratch::rewind() {
@@ -123,7 +130,7 @@ Status Scratch::rewind_to(llama_pos pos) {
 
 Status Scratch::prefill(std::span<const llama_token> tokens, llama_pos first_pos) {
     if (tap_) tap_->open(true);
-    const Status status = decode_tokens(ctx_.get(), tokens, first_pos, Outputs::none);
+    const Status status = decode(tokens, first_pos, Outputs::none);
     if (tap_) tap_->open(false);
     return status;
 }
@@ -138,13 +145,13 @@ Result<std::vector<llama_token>> Scratch::sample(std::span<const llama_token> pr
 
     const llama_vocab* vocab = llama_model_get_vocab(llama_get_model(ctx_.get()));
     std::vector<llama_token> tokens(prompt.begin(), prompt.end());
-    KVFOLD_CHECK(decode_tokens(ctx_.get(), tokens, first_pos, Outputs::last));
+    KVFOLD_CHECK(decode(tokens, first_pos, Outputs::last));
     for (size_t i = 0; i < count; ++i) {
         const llama_token next = llama_sampler_sample(sampler.get(), ctx_.get(), -1);
         if (llama_vocab_is_eog(vocab, next)) break;
         const auto pos = first_pos + static_cast<llama_pos>(tokens.size());
         tokens.push_back(next);
-        KVFOLD_CHECK(decode_tokens(ctx_.get(), {&next, 1}, pos, Outputs::last));
+        KVFOLD_CHECK(decode({&next, 1}, pos, Outputs::last));
     }
     return tokens;
 }

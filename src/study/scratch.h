@@ -2,6 +2,7 @@
 // may prefill and sample what it likes. It lives only during compaction.
 #pragma once
 
+#include "base/no_throw.h"
 #include "base/progress.h"
 #include "model/context.h"
 #include "model/probe.h"
@@ -53,9 +54,12 @@ class Scratch {
         ProgressFn progress;
         Stage stage = Stage::study;
         float done = 0;
+        KeptException kept = {};
     };
     Scratch() = default;
     static bool wants_to_stop(void* watch);
+    // Throws what a callback threw meanwhile.
+    Status decode(std::span<const llama_token> tokens, llama_pos first_pos, Outputs outputs);
 
     std::unique_ptr<Watch> watch_; // before ctx_, which points to it
     ContextPtr ctx_;

@@ -115,6 +115,18 @@ void append_study(Study& study, const Study& more) {
     }
 }
 
+Study take_tokens(const Study& study, const std::vector<bool>& wanted) {
+    Study taken;
+    for (const LayerQueries& layer : study.layers) {
+        std::vector<Index> rows;
+        for (Index row = 0; row < layer.rows.rows(); ++row) {
+            if (wanted[static_cast<size_t>(row / layer.readers)]) rows.push_back(row);
+        }
+        taken.layers.push_back({layer.rows(rows, Eigen::all), layer.readers});
+    }
+    return taken;
+}
+
 Status read_passages(Scratch& scratch, const std::vector<Passage>& passages) {
     const auto total = static_cast<float>(count_tokens(passages));
     size_t done = 0;

@@ -67,6 +67,9 @@ uint32_t cells_to_spare(const std::vector<Passage>& passages, const SequenceStat
 // Appends the queries of `more`. REQUIRES: studies of the same layers.
 void append_study(Study& study, const Study& more);
 
+// The rows of the tokens that are wanted, of all readers. wanted: [tokens].
+Study take_tokens(const Study& study, const std::vector<bool>& wanted);
+
 // Prefills every passage against the snapshot of `scratch`, whose tap collects the queries.
 Status read_passages(Scratch& scratch, const std::vector<Passage>& passages);
 

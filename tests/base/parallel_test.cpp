@@ -5,6 +5,7 @@
 #include <chrono>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 
 namespace kvfold {
 namespace {
@@ -64,6 +65,54 @@ TEST(ParallelFor, HandsOutNothingMoreOnceAJobSaysStop) {
     });
     EXPECT_GE(started, 1);
     EXPECT_LE(started, 4);
+}
+
+// Where one thread waits for the others, so that it is known who throws.
+constexpr int kThreads = 4;
+
+struct Gathering {
+    std::atomic<int> arrived = 0;
+    void wait_for_all() {
+        ++arrived;
+        while (arrived < kThreads)
+            std::this_thread::yield();
+    }
+};
+
+// Runs a job a thread; those for which `throws` is true throw. Returns what came out.
+template <class Throws> std::string thrown_by(Throws throws) {
+    const std::thread::id caller = std::this_thread::get_id();
+    Gathering gathering;
+    try {
+        parallel_for(kThreads, kThreads, [&](size_t) {
+            gathering.wait_for_all();
+            if (throws(std::this_thread::get_id() == caller)) throw std::runtime_error("a job threw");
+            return true;
+        });
+    } catch (const std::runtime_error& error) {
+        return error.what();
+    }
+    return "nothing";
+}
+
+TEST(ParallelFor, WhatAJobThrowsComesOutInTheCallersThread) {
+    EXPECT_EQ(thrown_by([](bool is_caller) { return is_caller; }), "a job threw");
+    EXPECT_EQ(thrown_by([](bool is_caller) { return !is_caller; }), "a job threw"); // several at once
+    EXPECT_EQ(thrown_by([](bool) { return true; }), "a job threw");
+    EXPECT_EQ(thrown_by([](bool) { return false; }), "nothing");
+    std::atomic<bool> first = true; // a single helper
+    EXPECT_EQ(thrown_by([&](bool is_caller) { return !is_caller && first.exchange(false); }), "a job threw");
+}
+
+TEST(ParallelFor, HandsOutNothingMoreOnceAJobThrows) {
+    std::vector<size_t> done;
+    const auto job = [&](size_t i) {
+        done.push_back(i);
+        if (i == 3) throw std::bad_alloc();
+        return true;
+    };
+    EXPECT_THROW(parallel_for(100, 1, job), std::bad_alloc);
+    EXPECT_EQ(done, (std::vector<size_t>{0, 1, 2, 3}));
 }
 
 } // namespace

@@ -1,0 +1,71 @@
+// Sequences far longer than what a scratch context used to spare, and passages longer than what they read.
+#include "architectures/tiny_model.h"
+
+namespace kvfold {
+namespace {
+
+using testing::ContextPtr;
+
+constexpr size_t kTokens = 8000;
+
+// The method's own study and strategy; of the solve only the selection, which is what time allows here.
+Method that_selects(const Method& method) {
+    Method quick = method;
+    quick.solve = methods::select.solve;
+    quick.study.max_queries = 128;
+    return quick;
+}
+
+class LongHybrid : public ::testing::TestWithParam<const char*> {};
+
+// A recurrent state cannot go back, so the newest tokens are studied behind the sequence.
+TEST_P(LongHybrid, IsCompactedByEveryMethodThatNeedsNotGoBack) {
+    const auto model = testing::tiny_model(GetParam());
+    const ContextPtr ctx = testing::make_context(model, {.n_ctx = kTokens + 192});
+    ASSERT_TRUE(ctx);
+    const auto tokens = testing::random_tokens(kTokens);
+    ASSERT_EQ(testing::decode(ctx.get(), tokens, 0), 0);
+    const SequenceState snapshot = testing::snapshot_of(ctx.get());
+    for (const Method* method : all_methods()) {
+        if (method->keep != Keep::fit) continue;
+        const bool goes_back = method->study.reads(Source::prefill) || method->study.draft_share > 0;
+        const Method quick = that_selects(*method);
+        for (const double ratio : {2.0, 8.0}) {
+            const auto compact =
+                compact_state(model.get(), snapshot, testing::request_for(tokens, ratio, quick));
+            if (goes_back) {
+                ASSERT_FALSE(compact) << method->name;
+                EXPECT_EQ(compact.error().code, ErrorCode::unsupported) << compact.error().message;
+                continue;
+            }
+            ASSERT_TRUE(compact) << method->name << " at " << ratio << ": " << compact.error().message;
+            if (method->fit != methods::nonuniform.fit)
+                EXPECT_EQ(compact->report.cells_after, static_cast<size_t>(kTokens / ratio));
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, LongHybrid, ::testing::Values("granite_hybrid", "qwen3next"),
+                         [](const auto& info) { return std::string(info.param); });
+
+// The newest tokens go back to where few cells stand for many positions.
+TEST(LongTail, OfACompactedSequenceIsStudiedAgain) {
+    constexpr size_t kText = 2000;
+    const auto model = testing::tiny_model("mha");
+    const ContextPtr ctx = testing::make_context(model, {.n_ctx = 2048});
+    ASSERT_TRUE(ctx);
+    const auto tokens = testing::random_tokens(kText);
+    ASSERT_EQ(testing::decode(ctx.get(), tokens, 0), 0);
+    ASSERT_TRUE(compact_sequence(ctx.get(), 0, testing::request_for(tokens, 16, methods::select)));
+    Method long_tail = methods::select;
+    long_tail.study = {.parts = {{Source::tail, 1.0f}}, .least_tokens = 1500, .max_tokens_a_part = 1500};
+    for (const Method& method : {long_tail, that_selects(methods::context_prefill)}) {
+        const auto report = compact_sequence(ctx.get(), 0, testing::request_for(tokens, 1.5, method));
+        ASSERT_TRUE(report) << method.name << ": " << report.error().message;
+        EXPECT_LT(report->cells_after, report->cells_before);
+        EXPECT_GE(report->study_tokens, 1500);
+    }
+}
+
+} // namespace
+} // namespace kvfold

@@ -1,0 +1,119 @@
+// No memory left at any point of a compaction is an error value, and the sequence is what it was.
+#include "architectures/tiny_model.h"
+#include "engine/failing_allocation.h"
+
+namespace kvfold {
+namespace {
+
+using testing::ContextPtr;
+using testing::Failing;
+
+constexpr size_t kTokens = 120;
+
+// As its table entry says, with fewer steps: how often a step is repeated shows nothing new here.
+Method with_few_steps(const Method& method) {
+    Method quick = method;
+    quick.study.least_tokens = 64;
+    quick.solve.refine_steps = std::min(quick.solve.refine_steps, 1);
+    quick.chunk = std::min<size_t>(quick.chunk, kTokens / 3);
+    return quick;
+}
+
+class NoMemory : public ::testing::TestWithParam<const char*> {
+  protected:
+    void SetUp() override {
+        model_ = testing::tiny_model(GetParam());
+        ctx_ = testing::make_context(model_, {.n_ctx = 512});
+        ASSERT_TRUE(ctx_);
+        tokens_ = testing::random_tokens(kTokens);
+        ASSERT_EQ(testing::decode(ctx_.get(), tokens_, 0), 0);
+        before_ = testing::snapshot_of(ctx_.get());
+        bytes_ = testing::raw_state(ctx_.get());
+    }
+
+    struct Run {
+        Result<CompactReport> report;
+        testing::Allocations allocations;
+    };
+    Run compact(const Method& method, int threads, Failing how, size_t number) {
+        CompactRequest request = testing::request_for(tokens_, 4, method);
+        request.threads = threads;
+        testing::fail_allocations(how, number);
+        Result<CompactReport> report = compact_sequence(ctx_.get(), 0, request);
+        return {std::move(report), testing::stop_failing()};
+    }
+
+    // Compacts with failures that begin at `runs` different allocations. Returns how often it failed.
+    size_t fail_at_many(const Method& method, int threads, Failing how, size_t allocations, size_t runs) {
+        size_t failures = 0;
+        for (size_t run = 0; run < runs; ++run) {
+            const size_t number = run * allocations / runs + run % 7; // not only those of one loop
+            const Run done = compact(method, threads, how, number);
+            if (done.report) { // what failed was not needed: a thread, a faster way
+                EXPECT_EQ(how == Failing::from_then_on && done.allocations.failed > 0, false) << number;
+                EXPECT_TRUE(write_sequence(ctx_.get(), 0, before_));
+                continue;
+            }
+            ++failures;
+            EXPECT_GT(done.allocations.failed, 0u) << done.report.error().message;
+            EXPECT_EQ(done.report.error().code, ErrorCode::memory) << done.report.error().message;
+            EXPECT_EQ(testing::raw_state(ctx_.get()), bytes_) << method.name << " at " << number;
+        }
+        return failures;
+    }
+
+    testing::ModelPtr model_;
+    ContextPtr ctx_;
+    std::vector<llama_token> tokens_;
+    SequenceState before_;
+    std::vector<uint8_t> bytes_;
+};
+
+TEST_P(NoMemory, IsAnErrorWhereverItEndsAndTheSequenceIsWhatItWas) {
+    constexpr size_t kRuns = 24;
+    for (const Method* method : all_methods()) {
+        if (method->keep != Keep::fit) continue;
+        const Method quick = with_few_steps(*method);
+        const Run whole = compact(quick, 1, Failing::once, SIZE_MAX); // counts, nothing fails
+        if (!whole.report) {                                          // not of this model
+            EXPECT_EQ(whole.report.error().code, ErrorCode::unsupported) << whole.report.error().message;
+            continue;
+        }
+        const std::vector<uint8_t> compacted = testing::raw_state(ctx_.get());
+        ASSERT_TRUE(write_sequence(ctx_.get(), 0, before_));
+        const size_t count = whole.allocations.counted;
+        for (const int threads : {1, 3}) {
+            // The newest allocations may be llama.cpp's own, behind which nothing of kvfold's is left to
+            // fail.
+            EXPECT_GT(fail_at_many(quick, threads, Failing::once, count, kRuns), kRuns * 3 / 4);
+            EXPECT_GT(fail_at_many(quick, threads, Failing::from_then_on, count, kRuns), kRuns * 3 / 4);
+        }
+        ASSERT_TRUE(compact(quick, 1, Failing::none, 0).report); // afterwards all is well
+        EXPECT_EQ(testing::raw_state(ctx_.get()), compacted) << method->name;
+        ASSERT_TRUE(write_sequence(ctx_.get(), 0, before_));
+    }
+}
+
+TEST_P(NoMemory, OfAProgressFunctionThatThrowsIsAnErrorToo) {
+    for (const int after : {0, 1, 5, 40}) {
+        for (const int threads : {1, 3}) {
+            CompactRequest request = testing::request_for(tokens_, 4);
+            request.threads = threads;
+            std::atomic<int> calls = 0;
+            request.progress = [&](Stage, float) -> bool {
+                if (calls++ >= after) throw std::bad_alloc();
+                return true;
+            };
+            const auto report = compact_sequence(ctx_.get(), 0, request);
+            ASSERT_FALSE(report);
+            EXPECT_EQ(report.error().code, ErrorCode::memory) << report.error().message;
+            EXPECT_EQ(testing::raw_state(ctx_.get()), bytes_);
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, NoMemory, ::testing::Values("mha", "gemma3", "granite_hybrid"),
+                         [](const auto& info) { return std::string(info.param); });
+
+} // namespace
+} // namespace kvfold

@@ -1,0 +1,68 @@
+// One chunk or many, on a tiny model.
+#include "architectures/tiny_model.h"
+
+namespace kvfold {
+namespace {
+
+using testing::ContextPtr;
+
+constexpr size_t kTokens = 300;
+
+Method in_chunks_of(size_t cells) {
+    Method method = methods::chunked;
+    method.chunk = cells;
+    method.study.least_tokens = 0;
+    return method;
+}
+
+class TinyChunks : public ::testing::TestWithParam<const char*> {
+  protected:
+    void SetUp() override {
+        model_ = testing::tiny_model(GetParam());
+        ctx_ = testing::make_context(model_, {.n_ctx = 512});
+        ASSERT_TRUE(ctx_);
+        tokens_ = testing::random_tokens(kTokens);
+        ASSERT_EQ(testing::decode(ctx_.get(), tokens_, 0), 0);
+        before_ = testing::snapshot_of(ctx_.get());
+    }
+
+    CompactState compacted(const Method& method) {
+        auto state = compact_state(model_.get(), before_, testing::request_for(tokens_, 4, method));
+        EXPECT_TRUE(state) << state.error().message;
+        return state ? *std::move(state) : CompactState{before_, {}};
+    }
+
+    testing::ModelPtr model_;
+    ContextPtr ctx_;
+    std::vector<llama_token> tokens_;
+    SequenceState before_;
+};
+
+TEST_P(TinyChunks, OneChunkIsByteForByteWhatTheMethodMakesAtOnce) {
+    const CompactState at_once = compacted(in_chunks_of(0));
+    const CompactState one = compacted(in_chunks_of(kTokens));
+    EXPECT_EQ(encode_sequence(one.state), encode_sequence(at_once.state));
+    EXPECT_EQ(one.report.study_tokens, at_once.report.study_tokens);
+    ASSERT_EQ(one.report.heads.size(), at_once.report.heads.size());
+    for (size_t i = 0; i < one.report.heads.size(); ++i) {
+        EXPECT_EQ(one.report.heads[i].kept, at_once.report.heads[i].kept);
+        EXPECT_EQ(one.report.heads[i].output_error, at_once.report.heads[i].output_error);
+    }
+    const CompactState two = compacted(in_chunks_of(kTokens / 2)); // broken twin: not one
+    EXPECT_NE(encode_sequence(two.state), encode_sequence(at_once.state));
+}
+
+TEST_P(TinyChunks, ManyKeepAsManyCellsAsOne) {
+    const CompactState many = compacted(in_chunks_of(64));
+    EXPECT_EQ(many.report.cells_before, kTokens);
+    EXPECT_EQ(many.report.cells_after, kTokens / 4);
+    EXPECT_EQ(many.state.sections[0].cells.size(), kTokens / 4);
+    for (const HeadReport& head : many.report.heads)
+        EXPECT_EQ(head.kept.size(), many.report.regions.folded);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TinyChunks, ::testing::Values("mha", "gemma3", "granite_hybrid"),
+                         [](const auto& info) { return std::string(info.param); });
+
+} // namespace
+} // namespace kvfold
