@@ -111,7 +111,8 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenCodec{"held", [](SlotFile& slot) { slot.state.recurrent.reserve(1 << 20); }, false},
         BrokenCodec{"a position that none can follow",
                     [](SlotFile& slot) {
-                        slot.state.sections[0].cells.back().pos = std::numeric_limits<int32_t>::max();
+                        for (CellMeta& cell : slot.state.sections[0].cells)
+                            cell.pos = std::numeric_limits<int32_t>::max();
                     },
                     false},
         BrokenCodec{"not a row a cell", [](SlotFile& slot) { slot.state.sections[0].cells.push_back({}); },
