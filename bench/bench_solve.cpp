@@ -1,5 +1,6 @@
 // Milliseconds of attention matching for one head, whole and by stage, on one core.
 //   bench_solve --benchmark_repetitions=5 --benchmark_format=json
+//   bench_solve --size=2013/221/2112         cells, kept cells and queries; in place of the sizes below
 // Before a size is timed its result is verified: the solver must beat plain selection on it.
 #include "method/method.h"
 #include "reference/synthetic_head.h"
@@ -13,9 +14,13 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <functional>
 #include <map>
 #include <memory>
+#include <string_view>
+#include <vector>
 
 namespace kvfold {
 namespace {
@@ -25,7 +30,7 @@ struct Size {
     auto operator<=>(const Size&) const = default;
 };
 // What method refine solves for a head of SmolLM2: 2048 tokens at 8x and 4x, 6144 at 8x.
-constexpr Size kSizes[] = {{1980, 188, 3072}, {1980, 444, 3072}, {6076, 700, 4096}};
+std::vector<Size> sizes = {{2013, 221, 2112}, {2012, 476, 2112}, {6108, 732, 4095}};
 
 // A head with the input of every stage at hand.
 struct Stages {
@@ -81,7 +86,7 @@ Stages& stages_of(const Size& size) {
 }
 
 void time_stage(const char* name, const std::function<void(Stages&, Index kept)>& stage) {
-    for (const Size& size : kSizes) {
+    for (const Size& size : sizes) {
         const std::string full_name =
             fmt::format("{}/T:{}/t:{}/n:{}", name, size.cells, size.kept, size.queries);
         const auto run = [size, stage](benchmark::State& state) {
@@ -136,10 +141,27 @@ void register_all() {
     });
 }
 
+// Takes --size out of the arguments. False when it is no size.
+bool read_size(int& argc, char** argv) {
+    constexpr std::string_view kOption = "--size=";
+    for (int i = 1; i < argc; ++i) {
+        if (!std::string_view(argv[i]).starts_with(kOption)) continue;
+        long cells = 0, kept = 0, queries = 0;
+        const int read = std::sscanf(argv[i] + kOption.size(), "%ld/%ld/%ld", &cells, &kept, &queries);
+        if (read != 3 || kept < 2 || cells <= kept || queries < 1) return false;
+        sizes = {{cells, kept, queries}};
+        std::copy(argv + i + 1, argv + argc, argv + i);
+        --argc;
+        return true;
+    }
+    return true;
+}
+
 } // namespace
 } // namespace kvfold
 
 int main(int argc, char** argv) {
+    if (!kvfold::read_size(argc, argv)) return std::fprintf(stderr, "--size=CELLS/KEPT/QUERIES\n"), 1;
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     kvfold::register_all();

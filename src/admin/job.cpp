@@ -10,6 +10,13 @@ constexpr int kNotUnderstood = 502;
 constexpr int kNoAnswer = 503;
 constexpr int kClientGone = 499; // nobody reads it
 
+// The HTTP status that an error carries; 500 when it carries none.
+int status_of(const Json& error) {
+    const auto code = error.find("code");
+    const double status = code != error.end() && code->is_number() ? code->get<double>() : 0;
+    return status >= 400 && status <= 599 ? static_cast<int>(status) : 500;
+}
+
 } // namespace
 
 Reply error_reply(int status, const std::string& message) {
@@ -22,9 +29,7 @@ Reply reply_of(const Result<Json>& answer) {
     const auto error = answer->find("error");
     if (error == answer->end()) return {200, *answer};
     if (!error->is_object()) return error_reply(kNotUnderstood, "the server's error is not an object");
-    const int code = error->value("code", 500);
-    return error_reply(code >= 400 && code <= 599 ? code : 500,
-                       error->value("message", "no reason was given"));
+    return error_reply(status_of(*error), error->value("message", "no reason was given"));
 }
 
 void StopSignal::raise() {

@@ -1,5 +1,7 @@
 #include "admin/options.h"
 
+#include "base/printable.h"
+
 #include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
@@ -9,8 +11,6 @@
 
 namespace kvfold::admin {
 namespace {
-
-constexpr int kLargestPort = 65535;
 
 std::string_view trimmed(std::string_view text) {
     constexpr std::string_view blanks = " \t\r\n";
@@ -24,7 +24,7 @@ std::string_view trimmed(std::string_view text) {
 Result<AdminOptions> parse_address(std::string_view address) {
     const auto wrong = [&](std::string_view why) {
         return fail(ErrorCode::invalid_argument, "admin address '{}': {}; give HOST:PORT, as 127.0.0.1:8089",
-                    address, why);
+                    printable(address), why);
     };
     const size_t colon = address.rfind(':');
     if (colon == std::string_view::npos) return wrong("there is no port");
@@ -37,12 +37,13 @@ Result<AdminOptions> parse_address(std::string_view address) {
         return wrong("an IPv6 address stands in brackets, as [::1]:8089");
 
     const std::string_view digits = address.substr(colon + 1);
-    AdminOptions options;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), options.port);
-    if (error != std::errc() || end != digits.data() + digits.size() || options.port < 0 ||
-        options.port > kLargestPort)
+    uint16_t port = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+    if (error != std::errc() || end != digits.data() + digits.size())
         return wrong("the port is a number from 0 to 65535");
+    AdminOptions options;
     options.host = host;
+    options.port = port;
     return options;
 }
 

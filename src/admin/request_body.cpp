@@ -1,5 +1,7 @@
 #include "admin/request_body.h"
 
+#include "base/printable.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -61,7 +63,8 @@ Result<Json> checked(std::string_view body, std::span<const Field> fields) {
         const auto field = std::find_if(fields.begin(), fields.end(),
                                         [&name = name](const Field& one) { return one.name == name; });
         if (field == fields.end())
-            return fail(ErrorCode::invalid_argument, "no field '{}'; there are {}", name, names(fields));
+            return fail(ErrorCode::invalid_argument, "no field '{}'; there are {}", printable(name),
+                        names(fields));
         if (!field->fits(value))
             return fail(ErrorCode::invalid_argument, "{} must be {}", field->name, field->wanted);
     }

@@ -28,6 +28,22 @@ tl::unexpected<Error> closed() {
     return fail(ErrorCode::io, "the program has ended or closed its control channel");
 }
 
+// An answer nested deeper than any of ours is refused: copying it and writing it out take a deep stack.
+constexpr int kDeepestAnswer = 32;
+
+Result<Json> parse_answer(const std::string& text) {
+    bool too_deep = false;
+    const auto look = [&too_deep](int depth, Json::parse_event_t, Json&) {
+        too_deep = too_deep || depth > kDeepestAnswer;
+        return !too_deep;
+    };
+    Json answer = Json::parse(text, look, /*allow_exceptions=*/false);
+    if (too_deep)
+        return fail(ErrorCode::llama, "the program's answer is nested more than {} deep", kDeepestAnswer);
+    if (!answer.is_object()) return fail(ErrorCode::llama, "the program's answer is not a JSON object");
+    return answer;
+}
+
 bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK; }
 
 } // namespace
@@ -128,8 +144,7 @@ Result<Json> ControlChannel::exchange(const Json& request, Deadline deadline) {
     KVFOLD_CHECK(send_unsent(deadline));
     for (;;) {
         KVFOLD_TRY(const std::string text, receive_line(deadline));
-        Json answer = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-        if (!answer.is_object()) return fail(ErrorCode::llama, "the program's answer is not a JSON object");
+        KVFOLD_TRY(Json answer, parse_answer(text));
         const auto id = answer.find("id");
         if (id == answer.end() || *id != Json(last_id_)) continue; // for a request that was given up
         answer.erase(id);

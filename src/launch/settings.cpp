@@ -1,5 +1,7 @@
 #include "launch/settings.h"
 
+#include "base/printable.h"
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -11,9 +13,15 @@ namespace {
 
 using Json = nlohmann::json;
 
+// Lists and objects by their kind alone: writing out what is nested deep takes a deep stack.
+std::string shown(const Json& value) {
+    return value.is_structured() ? std::string("an ") + value.type_name()
+                                 : value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 tl::unexpected<Error> wrong(std::string_view field, const Json& value, std::string_view wanted) {
     return fail(ErrorCode::invalid_argument, "{}: \"{}\" is {}; give {}", kSettingsVariable, field,
-                value.dump(-1, ' ', false, Json::error_handler_t::replace), wanted);
+                shown(value), wanted);
 }
 
 // Compared as doubles: every int is one, and a JSON number that does not fit an int is out of range as it is.
@@ -66,7 +74,7 @@ Status read_field(const std::string& name, const Json& value, PreloadSettings& o
     if (name == "control_fd") return read_whole(value, name, 0, most, out.control_fd);
     return fail(ErrorCode::invalid_argument,
                 "{}: there is no field \"{}\"; kvfold and its preload library must be of the same version",
-                kSettingsVariable, name);
+                kSettingsVariable, printable(name));
 }
 
 template <class T> void put(Json& object, const char* name, const std::optional<T>& value) {

@@ -168,8 +168,9 @@ Attempt<CellMeta> read_cell(Cursor& in, bool has_extra) {
     CellMeta cell;
     Cursor start = in;
     KVFOLD_TRY(cell.pos, in.read<int32_t>("a position"));
-    if (cell.pos < 0)
-        return start.failure(ErrorCode::corrupt, "expected a position of 0 or more, got {}", cell.pos);
+    if (cell.pos < 0 || cell.pos == INT32_MAX) // the next token's position is one more
+        return start.failure(ErrorCode::corrupt, "expected a position from 0 to {}, got {}", INT32_MAX - 1,
+                             cell.pos);
     start = in;
     KVFOLD_TRY(const uint32_t ids, in.read<uint32_t>("the number of sequence ids"));
     if (ids != 1) return start.failure(ErrorCode::corrupt, "expected 1 sequence id, got {}", ids);

@@ -72,6 +72,7 @@ TEST_F(CompactTest, FieldsAreChecked) {
         {R"({"id_slot":0,"method":1})", "method must be"},
         {R"({"id_slot":0,"methods":"refine"})", "no field 'methods'; there are id_slot, method, ratio"},
         {R"({"id_slot":0,"op":"policy"})", "no field 'op'"},
+        {R"({"a\nb\u001b":0})", "no field 'a\\x0ab\\x1b'"},
     };
     for (const auto& [body, words] : wrong) {
         const std::string message = error_of(post("/compact", body), 400);
@@ -86,8 +87,10 @@ TEST_F(CompactTest, AnswersOfTheOtherSideKeepTheirCodes) {
         control.on("compact", Json{{"error", {{"code", code}, {"message", "because"}}}});
         EXPECT_EQ(error_of(post("/compact", R"({"id_slot":0})"), code), "because");
     }
-    control.on("compact", Json{{"error", {{"code", 200}, {"message", "because"}}}}); // no HTTP error
-    EXPECT_EQ(error_of(post("/compact", R"({"id_slot":0})"), 500), "because");
+    for (const Json& code : {Json(200), Json(1e300), Json("404"), Json(nullptr)}) { // no HTTP error
+        control.on("compact", Json{{"error", {{"code", code}, {"message", "because"}}}});
+        EXPECT_EQ(error_of(post("/compact", R"({"id_slot":0})"), 500), "because");
+    }
     control.on("compact", [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "it has ended"); });
     EXPECT_EQ(error_of(post("/compact", R"({"id_slot":0})"), 503), "it has ended");
     control.on("compact", Json{{"number", 7}});

@@ -35,6 +35,8 @@ TEST(Address, WhatIsWrongIsSaid) {
         {"localhost:x", "port is"},
         {"localhost:80x", "port is"},
         {"localhost:-1", "port is"},
+        {"localhost:-0", "port is"},
+        {"local\nhost", "'local\\x0ahost'"},
         {"localhost:65536", "port is"},
         {"localhost: 80", "port is"},
     };

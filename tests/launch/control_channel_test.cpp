@@ -187,6 +187,18 @@ TEST(ControlChannel, WhatIsNoObjectIsAnError) {
     EXPECT_EQ(pair.channel.ask(Json::array()).error().code, ErrorCode::invalid_argument);
 }
 
+TEST(ControlChannel, AnAnswerNestedDeepIsAnError) {
+    Pair pair(kLong);
+    const auto nested = [](size_t depth) {
+        return "{\"id\":1,\"a\":" + std::string(depth, '[') + std::string(depth, ']') + "}\n";
+    };
+    pair.peer.serve([&](const Json&) { return nested(500000); });
+    const auto answer = pair.channel.ask({{"op", "state"}});
+    ASSERT_FALSE(answer);
+    EXPECT_EQ(answer.error().code, ErrorCode::llama);
+    EXPECT_NE(answer.error().message.find("nested"), std::string::npos) << answer.error().message;
+}
+
 TEST(ControlChannel, LinesAreLimited) {
     Pair pair(kLong);
     EXPECT_EQ(pair.channel.ask({{"op", std::string(kLongestLine, 'x')}}).error().code,

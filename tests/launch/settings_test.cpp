@@ -80,7 +80,14 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{R"({"keep_first":2147483648})", "keep_first"}, Wrong{R"({"keep_last":-1})", "keep_last"},
         Wrong{R"({"keep_last":false})", "keep_last"}, Wrong{R"({"log":"loud"})", "log"},
         Wrong{R"({"log":3})", "log"}, Wrong{R"({"control_fd":-1})", "control_fd"},
-        Wrong{R"({"control_fd":{}})", "control_fd"}));
+        Wrong{R"({"control_fd":{}})", "control_fd"}, Wrong{R"({"a\nb":1})", "\"a\\x0ab\""}));
+
+TEST(WrongSettings, NestedDeepAreAnError) {
+    constexpr size_t kDepth = 500000; // writing it out would take more stack than there is
+    const auto read = from_json("{\"ratio\":" + std::string(kDepth, '[') + std::string(kDepth, ']') + "}");
+    ASSERT_FALSE(read);
+    EXPECT_NE(read.error().message.find("\"ratio\" is an array; give"), std::string::npos);
+}
 
 } // namespace
 } // namespace kvfold::launch

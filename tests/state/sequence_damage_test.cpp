@@ -115,6 +115,13 @@ TEST(SequenceDamage, NegativePositionIsRefused) {
     expect_field_error<int32_t>(SyntheticState().section({}), "0.cell1.pos", -1, "section 0, cell 1");
 }
 
+TEST(SequenceDamage, PositionThatNoneCanFollowIsRefused) {
+    SyntheticState state;
+    state.section({});
+    expect_field_error<int32_t>(state, "0.cell1.pos", INT32_MAX, "section 0, cell 1");
+    EXPECT_TRUE(decode_sequence(state.with<int32_t>("0.cell1.pos", INT32_MAX - 1)));
+}
+
 TEST(SequenceDamage, CellOfSeveralSequencesIsRefused) { // whole-context states have them
     expect_field_error<uint32_t>(SyntheticState().section({}), "0.cell2.ids", 2, "section 0, cell 2");
 }

@@ -1,0 +1,114 @@
+#include "fuzz/requests.h"
+
+#include "admin/job.h"
+#include "admin/metrics.h"
+#include "launch/control_channel.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace kvfold::testing {
+namespace {
+
+using admin::Json;
+
+template <class T> bool is_one_line(const Result<T>& failed) {
+    const std::string& message = failed.error().message;
+    return !message.empty() && message.find_first_of("\r\n") == std::string::npos;
+}
+
+// Wider than the ranges of kvfold: what the other side can use without harm.
+bool is_usable(const std::string& name, const Json& value) {
+    const auto lies_in = [&value](double least, double most) {
+        return value.is_number() && value.get<double>() >= least && value.get<double>() <= most;
+    };
+    constexpr double kMostCells = std::numeric_limits<int32_t>::max();
+    if (name == "id_slot" || name == "keep_first") return value.is_number_integer() && lies_in(0, kMostCells);
+    if (name == "keep_last") return value.is_number_integer() && lies_in(-1, kMostCells);
+    if (name == "ratio") return lies_in(1, std::numeric_limits<double>::max());
+    if (name == "high_water") return lies_in(0, 1);
+    if (name == "automatic") return value.is_boolean();
+    return name == "method" && value.is_string() && !value.get_ref<const std::string&>().empty();
+}
+
+std::string wrong_with_body(std::string_view body, std::string_view op,
+                            const std::function<Result<Json>(std::string_view)>& parse) {
+    const Result<Json> request = parse(body);
+    if (!request) return is_one_line(request) ? "" : "an error of a request is not one line";
+    Json fields = *request;
+    if (fields.value("op", "") != op) return "a request has another op";
+    fields.erase("op");
+    for (const auto& [name, value] : fields.items())
+        if (!is_usable(name, value)) return fmt::format("a request has a {} of {}", name, value.dump());
+    return parse(fields.dump()) == *request ? "" : "a request is not accepted again";
+}
+
+std::string wrong_with_settings(std::string_view text, const Parsers& parsers) {
+    const Result<launch::PreloadSettings> settings = parsers.settings(text);
+    if (!settings) return is_one_line(settings) ? "" : "an error of the settings is not one line";
+    return parsers.settings(parsers.settings_text(*settings)) == *settings ? ""
+                                                                           : "settings read again are others";
+}
+
+std::string wrong_with_address(std::string_view text, const Parsers& parsers) {
+    const Result<admin::AdminOptions> options = parsers.address(text);
+    if (!options) return is_one_line(options) ? "" : "an error of an address is not one line";
+    (void)admin::is_loopback(options->host);
+    const auto again = parsers.address(fmt::format("[{}]:{}", options->host, options->port));
+    const bool same = again && again->host == options->host && again->port == options->port;
+    return same ? "" : "an address read again is another";
+}
+
+// The file is the same one each time, and lies in memory.
+std::string wrong_with_token(std::string_view text, const Parsers& parsers) {
+    static const int file = memfd_create("token", MFD_CLOEXEC);
+    const auto size = static_cast<ssize_t>(text.size());
+    if (ftruncate(file, 0) != 0 || pwrite(file, text.data(), text.size(), 0) != size)
+        return "the token file cannot be written";
+    const Result<std::string> token = parsers.token(fmt::format("/proc/self/fd/{}", file));
+    if (!token) return is_one_line(token) ? "" : "an error of a token is not one line";
+    const auto travels = [](char c) { return c > ' ' && c <= '~'; };
+    const bool good = !token->empty() && std::all_of(token->begin(), token->end(), travels);
+    return good ? "" : "a token cannot stand in a header";
+}
+
+} // namespace
+
+std::string wrong_with_requests(std::span<const uint8_t> bytes, const Parsers& parsers) {
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    for (std::string wrong :
+         {wrong_with_body(text, "compact", parsers.compact), wrong_with_body(text, "policy", parsers.policy),
+          wrong_with_settings(text, parsers), wrong_with_address(text, parsers),
+          wrong_with_token(text, parsers)})
+        if (!wrong.empty()) return wrong;
+    return "";
+}
+
+std::string wrong_with_answer(std::span<const uint8_t> bytes) {
+    launch::ControlSockets sockets = launch::open_control_sockets().value();
+    const ssize_t sent = ::send(sockets.theirs.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (sent != static_cast<ssize_t>(bytes.size())) return ""; // longer than a socket holds
+    ::shutdown(sockets.theirs.get(), SHUT_WR);
+    launch::ControlChannel channel(std::move(sockets.ours));
+    const Result<Json> answer = channel.ask({{"op", "state"}});
+    if (!answer) return is_one_line(answer) ? "" : "an error of the channel is not one line";
+    if (!answer->is_object() || answer->contains("id")) return "an answer is no object without an id";
+    try { // as the server does: a field of another type throws
+        const admin::Reply reply = admin::reply_of(answer);
+        (void)reply.body.dump(-1, ' ', false, Json::error_handler_t::replace);
+        (void)admin::metrics_text(*answer);
+    } catch (const Json::exception&) {
+    }
+    return "";
+}
+
+std::string wrong_with_request_bytes(std::span<const uint8_t> bytes) {
+    const std::string wrong = wrong_with_requests(bytes, Parsers());
+    return wrong.empty() ? wrong_with_answer(bytes) : wrong;
+}
+
+} // namespace kvfold::testing
