@@ -1,14 +1,11 @@
-# kvfold_precompiled(target...): the targets read src/base/precompiled.h compiled. Libraries share one, programs
-# another with what they read beside it: compilers do not mix -fPIC and -fPIE. Programs (the command, the tests) are
-# compiled with -O1: all that takes time to run is in the libraries.
+# kvfold_precompiled(KIND target...): the targets read the headers that most files read compiled. Kinds: library,
+# command, test; each kind has its own, for compilers do not mix -fPIC and -fPIE, nor definitions. Commands and tests
+# are compiled with -O1: all that takes time to run is in the libraries.
 option(KVFOLD_PRECOMPILED "Compile the headers that most files read once" ON)
 
-function(kvfold_precompiled)
+function(kvfold_precompiled kind)
   foreach(target ${ARGN})
-    get_target_property(type ${target} TYPE)
-    set(kind library)
-    if(type STREQUAL EXECUTABLE)
-      set(kind program)
+    if(NOT kind STREQUAL library)
       target_compile_options(${target} PRIVATE -O1)
     endif()
     if(KVFOLD_PRECOMPILED)
@@ -17,22 +14,30 @@ function(kvfold_precompiled)
   endforeach()
 endfunction()
 
+# kvfold_precompiled_headers(KIND LIBRARIES x ... HEADERS <y> ...): what a kind has beside src/base/precompiled.h.
+function(kvfold_precompiled_headers kind)
+  cmake_parse_arguments(arg "" "" "LIBRARIES;HEADERS" ${ARGN})
+  set(target kvfold_precompiled_${kind})
+  if(kind STREQUAL library)
+    add_library(${target} STATIC ${PROJECT_BINARY_DIR}/precompiled.cpp)
+  else()
+    add_executable(${target} ${PROJECT_BINARY_DIR}/precompiled.cpp)
+    target_compile_options(${target} PRIVATE -O1)
+  endif()
+  set_target_properties(${target} PROPERTIES EXCLUDE_FROM_ALL ON)
+  target_link_libraries(${target} PRIVATE kvfold_flags llama ${arg_LIBRARIES})
+  target_precompile_headers(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src/base/precompiled.h ${arg_HEADERS})
+endfunction()
+
 if(KVFOLD_PRECOMPILED)
   find_package(CLI11 REQUIRED)
   find_package(nlohmann_json 3 REQUIRED)
   file(WRITE ${PROJECT_BINARY_DIR}/precompiled.cpp "int main() {}\n")
-  add_library(kvfold_precompiled_library STATIC ${PROJECT_BINARY_DIR}/precompiled.cpp)
-  add_executable(kvfold_precompiled_program EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/precompiled.cpp)
-  foreach(kind library program)
-    target_link_libraries(kvfold_precompiled_${kind} PRIVATE kvfold_flags llama)
-    target_precompile_headers(kvfold_precompiled_${kind} PRIVATE ${PROJECT_SOURCE_DIR}/src/base/precompiled.h)
-  endforeach()
-  target_compile_options(kvfold_precompiled_program PRIVATE -O1)
-  target_link_libraries(kvfold_precompiled_program PRIVATE CLI11::CLI11 nlohmann_json::nlohmann_json)
-  target_precompile_headers(kvfold_precompiled_program PRIVATE <CLI/CLI.hpp> <nlohmann/json.hpp>)
+  kvfold_precompiled_headers(library)
+  kvfold_precompiled_headers(command LIBRARIES CLI11::CLI11 nlohmann_json::nlohmann_json
+    HEADERS <CLI/CLI.hpp> <nlohmann/json.hpp>)
   if(KVFOLD_BUILD_TESTS)
     find_package(GTest REQUIRED)
-    target_link_libraries(kvfold_precompiled_program PRIVATE GTest::gtest)
-    target_precompile_headers(kvfold_precompiled_program PRIVATE <gtest/gtest.h>)
+    kvfold_precompiled_headers(test LIBRARIES GTest::gtest HEADERS <gtest/gtest.h>)
   endif()
 endif()

@@ -40,16 +40,30 @@ Result<Fitted> fit_region(llama_model* model, const SequenceState& snapshot, con
     const Method& method = *request.method;
     KVFOLD_CHECK(check_tokens(request.tokens, snapshot.sections.front(), method));
     KVFOLD_TRY(const AttentionMap map, probe_attention(model, request.context));
-    Result<Fitted> fitted =
-        method.fit({model, map, snapshot, regions, regions.folded, method.study, method.solve,
-                       request.tokens, request.expected, request.context, request.seed, request.threads,
-                       request.progress});
+    Result<Fitted> fitted = method.fit(problem_of(model, map, snapshot, regions, request));
     if (!fitted && fitted.error().code == ErrorCode::invalid_argument)
         return fail(ErrorCode::invalid_argument, "method {}: {}", method.name, fitted.error().message);
     return fitted;
 }
 
 } // namespace
+
+RegionProblem problem_of(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
+                         const Regions& regions, const CompactRequest& request) {
+    return {model,
+            map,
+            snapshot,
+            regions,
+            regions.folded,
+            request.method->study,
+            request.method->solve,
+            request.tokens,
+            request.expected,
+            request.context,
+            request.seed,
+            request.threads,
+            request.progress};
+}
 
 Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot, const Regions& regions,
                                const CompactRequest& request) {

@@ -7,6 +7,10 @@
 
 namespace kvfold {
 
+// What a fit strategy is given of a request. All that it refers to must outlive it.
+RegionProblem problem_of(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
+                         const Regions& regions, const CompactRequest& request);
+
 // regions: of the snapshot's first section. Fails as the method's fit strategy does, and with
 // invalid_argument when request.tokens are not those of the snapshot.
 Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot, const Regions& regions,

@@ -1,7 +1,9 @@
 // Every kind of attention that llama.cpp has, on tiny models of random weights (tiny_models.py): that
 // compaction is exact where it must be. Quality is shown on real models only.
-#include "architectures/tiny_model.h"
+#include "engine/fold_once.h"
+#include "fit/solve_layers.h"
 #include "reference/naive_head.h"
+#include "support/tiny_model.h"
 
 #include <numeric>
 
@@ -65,7 +67,9 @@ TEST_P(Compactable, BlocksMatchTheOracle) {
     ASSERT_EQ(study.tokens(), 64);
     const auto regions = plan_regions(section, {.ratio = 2}, Keep::fit);
     ASSERT_TRUE(regions) << regions.error().message;
-    const auto solution = solve_layers(section, *regions, *map, study, methods::refine.solve, {}, {});
+    const CompactRequest request;
+    const auto solution =
+        solve_layers(problem_of(model_.get(), *map, snapshot, *regions, request), study, methods::refine.solve);
     ASSERT_TRUE(solution) << solution.error().message;
 
     size_t job = 0;
@@ -109,8 +113,9 @@ TEST_P(Compactable, AsManyCellsAsThereAreAreTheFullCache) {
     Regions regions;
     regions.region = all_cells(kTokens);
     regions.folded = kTokens;
-    const auto solution = solve_layers(snapshot.sections[0], regions, *map, study_of(snapshot, *map),
-                                       methods::refine.solve, {}, {});
+    const CompactRequest request;
+    const auto solution = solve_layers(problem_of(model_.get(), *map, snapshot, regions, request),
+                                       study_of(snapshot, *map), methods::refine.solve);
     ASSERT_TRUE(solution) << solution.error().message;
     SequenceState compact = snapshot;
     compact.sections[0].keys = solution->keys;

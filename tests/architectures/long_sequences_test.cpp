@@ -1,5 +1,5 @@
 // Sequences far longer than what a scratch context used to spare, and passages longer than what they read.
-#include "architectures/tiny_model.h"
+#include "support/tiny_model.h"
 
 namespace kvfold {
 namespace {

@@ -1,6 +1,6 @@
 // Sequences as servers leave them: sharing cells with others, with gaps, shifted; in unified and split
 // caches.
-#include "architectures/tiny_model.h"
+#include "support/tiny_model.h"
 
 namespace kvfold {
 namespace {

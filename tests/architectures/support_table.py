@@ -1,8 +1,8 @@
-"""The support table of docs/models.md, written from the results of the architecture tests.
+"""Runs the architecture tests, and makes the support table of docs/models.md of their results.
 
-    export KVFOLD_TINY_MODELS=build/tests/architectures/models
-    python3 support_table.py ARCHITECTURES_TEST            # runs the tests, writes the table
-    python3 support_table.py ARCHITECTURES_TEST --check    # fails when the page says something else
+    export KVFOLD_TINY_MODELS=build/tests/tiny_models PYTHONPATH=tests/support
+    python3 support_table.py build/bin/architectures_test            # writes the table
+    python3 support_table.py build/bin/architectures_test --check    # fails when the page says something else
 """
 import json
 import os
@@ -21,18 +21,17 @@ SUITES = {"Models/Compactable": "works", "Models/Refused": "refused"}
 
 
 def run_tests(program):
-    """(suite, name of the model) -> whether every test of the suite passed on it."""
+    """(suite, name of the model) -> whether every test of the suite passed on it; and whether all tests passed."""
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder) / "results.json"
-        subprocess.run([program, "--gtest_filter=" + ":".join(f"{suite}.*" for suite in SUITES),
-                        f"--gtest_output=json:{report}"], stdout=subprocess.DEVNULL, check=False)
+        done = subprocess.run([program, "--gtest_brief=1", f"--gtest_output=json:{report}"], check=False)
         results = json.loads(report.read_text())
     passed = {}
     for suite in results["testsuites"]:
         for test in suite["testsuite"]:
-            key = suite["name"], test["name"].split("/")[1]
+            key = suite["name"], test["name"].split("/")[-1]
             passed[key] = passed.get(key, True) and test["result"] == "COMPLETED" and "failures" not in test
-    return passed
+    return passed, done.returncode == 0
 
 
 def architecture_of(model):
@@ -42,7 +41,7 @@ def architecture_of(model):
 
 
 def make_table(passed):
-    lines = ["| architecture | attention | result | shown by `ctest --preset release -R` |", "| --- | --- | --- | --- |"]
+    lines = ["| architecture | attention | result | shown by the tests |", "| --- | --- | --- | --- |"]
     for model in tiny_models.MODELS:
         results = {suite: passed[suite, model.__name__] for suite in SUITES if (suite, model.__name__) in passed}
         if len(results) != 1:
@@ -51,12 +50,15 @@ def make_table(passed):
         attention = model.__doc__.strip().rstrip(".")
         verdict = SUITES[suite] if good else "**fails**"
         lines.append(f"| {architecture_of(model)} | {attention} | {verdict} "
-                     f"| `{suite.split('/')[1]}.*/{model.__name__}$` |")
+                     f"| `{suite.split('/')[1]}.*/{model.__name__}` |")
     return "\n".join(lines) + "\n"
 
 
 def main(program, check):
-    table = make_table(run_tests(program))
+    passed, all_passed = run_tests(program)
+    if not all_passed:
+        sys.exit("tests failed; the table is left alone")
+    table = make_table(passed)
     text = PAGE.read_text()
     changed = re.sub(f"(?<={re.escape(BEGIN)}).*(?={re.escape(END)})", lambda _: table, text, flags=re.DOTALL)
     if BEGIN not in text or END not in text:

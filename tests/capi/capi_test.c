@@ -187,7 +187,7 @@ static void a_slot_file_comes_back_as_it_was(struct llama_context* ctx) {
 int main(void) {
     const char* path = getenv("KVFOLD_PLAIN_MODEL");
     if (!path) {
-        puts("KVFOLD_MODEL_SMOL is not set: eval \"$(scripts/setup --print-env)\"");
+        puts("KVFOLD_PLAIN_MODEL is not set: the path of a GGUF model");
         return 1;
     }
     llama_log_set(quiet, NULL);

@@ -1,12 +1,10 @@
 """What goes without a model, and what is refused before one is loaded."""
 import json
 import pathlib
-import sys
 
 from command import CommandTest
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "architectures"))
-import tiny_models  # noqa: E402
+import tiny_models
 
 
 class Usage(CommandTest):

@@ -1,5 +1,5 @@
 // No memory left at any point of a compaction is an error value, and the sequence is what it was.
-#include "architectures/tiny_model.h"
+#include "support/tiny_model.h"
 #include "engine/failing_allocation.h"
 
 namespace kvfold {

@@ -1,5 +1,5 @@
 // One chunk or many, on a tiny model.
-#include "architectures/tiny_model.h"
+#include "support/tiny_model.h"
 
 namespace kvfold {
 namespace {

@@ -1,5 +1,5 @@
 // Writes the seeds of the fuzz target sequence_state: slot files of a few cells, as llama.cpp saves them.
-//   fuzz_make_seeds MODELS FOLDER        MODELS: what tests/architectures/tiny_models.py wrote
+//   fuzz_make_seeds MODELS FOLDER        MODELS: what tests/support/tiny_models.py wrote
 #include <llama.h>
 
 #include <cstdio>

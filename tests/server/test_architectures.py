@@ -3,15 +3,13 @@ that need care folded inside a running one."""
 import pathlib
 import re
 import subprocess
-import sys
 import tempfile
 import unittest
 
 from command import TEXTS, needed
 from llama_server import LlamaServer
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "architectures"))
-import tiny_models  # noqa: E402
+import tiny_models
 
 DOCUMENT = (TEXTS / "prose.txt").read_text()[:600]  # a token a character
 MORE = " And then"

@@ -1,4 +1,5 @@
 #include "solve/neutral.h"
+#include "solve/solve_head.h"
 
 #include "solve/absorb.h"
 

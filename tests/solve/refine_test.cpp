@@ -1,4 +1,5 @@
 #include "solve/refine.h"
+#include "solve/solve_head.h"
 
 #include "reference/naive_head.h"
 #include "reference/synthetic_head.h"

@@ -1,5 +1,5 @@
 // Two layers that read one cache: whose query stands in which row.
-#include "architectures/tiny_model.h"
+#include "support/tiny_model.h"
 #include "study/scratch.h"
 
 namespace kvfold {
