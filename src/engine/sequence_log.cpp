@@ -1,5 +1,7 @@
 #include "engine/sequence_log.h"
 
+#include "state/folded_region.h"
+
 #include <algorithm>
 #include <limits>
 
@@ -24,17 +26,8 @@ SequenceLog SequenceLog::from_positions(std::span<const llama_pos> positions,
     const llama_pos end = positions.back() + 1;
     tokens.resize(static_cast<size_t>(end), LLAMA_TOKEN_NULL);
     log.tokens_ = std::move(tokens);
-    size_t first = 0, last = 0; // the cells beside the first and the last gap
-    for (size_t i = 1; i < positions.size(); ++i) {
-        if (positions[i] == positions[i - 1] + 1) continue;
-        if (first == 0) first = i;
-        last = i;
-    }
-    if (first == 0) return log;
-    // The cell before the first gap belongs to the fold as often as not: a cut there would tear it.
-    const llama_pos begin = std::max(1, positions[first - 1]);
-    const auto before = static_cast<uint32_t>(positions[first - 1] < 1 ? first : first - 1);
-    log.fold_ = {begin, positions[last] + 1, static_cast<uint32_t>(last + 1) - before};
+    const FoldedRegion region = folded_region(positions);
+    log.fold_ = {region.begin, region.end, region.cells};
     return log;
 }
 
