@@ -1,5 +1,6 @@
 // What the process that holds the cache can be asked. The questions and answers are JSON objects:
 //   {"op":"state"}                                        -> the state that GET /state answers
+//   {"op":"methods"}                                      -> {"methods":[{"name":"..","advice":".."}, ...]}
 //   {"op":"compact","id_slot":0,"method":"..","ratio":4.0} -> {"job":7}
 //   {"op":"job","job":7}                                  -> {"done":false}, or done with "result" or "error"
 //   {"op":"policy","ratio":4.0, ...}                      -> {"policy":{...}}

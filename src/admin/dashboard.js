@@ -1,6 +1,4 @@
 // The page: asks for the state once a second and shows it.
-const METHODS = ['refine', 'omp_refine', 'self_study', 'solver', 'omp', 'on_policy', 'sequential_on_policy', 'nonuniform',
-                 'select', 'context_prefill', 'generation', 'chunked', 'keep_last', 'keep_first'];
 const PERIOD_MS = 1000, MOST_FOLDS = 12, MOST_GAINS = 6;
 
 // --- the server ---
@@ -13,6 +11,13 @@ function request(path, options) {
 }
 
 let state = null, answeredAt = Date.now();
+let methods = null; // that the server knows, [{name, advice}]; asked for once
+
+async function answerOf(response) {
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error ? answer.error.message : 'the server answers ' + response.status);
+  return answer;
+}
 
 async function poll() {
   try {
@@ -21,8 +26,8 @@ async function poll() {
       askForToken();
       return; // until there is one
     }
-    const answer = await response.json();
-    if (!response.ok) throw new Error(answer.error ? answer.error.message : 'the server answers ' + response.status);
+    const answer = await answerOf(response);
+    if (!methods) methods = (await answerOf(await request('methods'))).methods;
     state = answer;
     answeredAt = Date.now();
     connected();
@@ -131,7 +136,8 @@ function newRow(id) {
   const part = (selector) => row.querySelector(selector);
   part('h3').textContent = 'Sequence ' + id;
   const select = part('select'), ratio = part('input');
-  for (const method of new Set([state.policy.method, ...METHODS])) make(select, 'option', '', method);
+  for (const method of methods) make(select, 'option', '', method.name).title = method.advice;
+  select.value = state.policy.method;
   ratio.value = state.policy.ratio;
   part('form').addEventListener('submit', (event) => {
     event.preventDefault();
@@ -178,8 +184,7 @@ async function compact(row, id, method, ratio) {
   say('compacting \u2026', 'busy');
   try {
     const response = await request('compact', {method: 'POST', body: JSON.stringify({id_slot: id, method, ratio})});
-    const answer = await response.json();
-    if (!response.ok) throw new Error(answer.error ? answer.error.message : 'the server answers ' + response.status);
+    const answer = await answerOf(response);
     say(`${grouped(answer.original_tokens)} ${ARROW} ${grouped(answer.compacted_tokens)}, ${fixed(answer.compression_ratio, 1)}${TIMES} in ${fixed(answer.compaction_time_ms / 1000, 1)} s`, '');
   } catch (error) {
     say(error instanceof TypeError ? 'the admin server does not answer' : error.message, 'bad');
@@ -228,6 +233,11 @@ function cell(line, name, text, kind) {
   return node;
 }
 
+// What only some methods report, by the names that they give it.
+function figuresText(figures) {
+  return Object.entries(figures || {}).map(([name, value]) => name + ' ' + (Number.isInteger(value) ? grouped(value) : value.toPrecision(3))).join(', ');
+}
+
 function showFolds() {
   const body = by('folds').tBodies[0];
   body.replaceChildren();
@@ -238,7 +248,7 @@ function showFolds() {
     cell(line, 'method', fold.method, 'text');
     cell(line, 'positions', `${grouped(fold.from)} ${DASH} ${grouped(fold.to)}`);
     if (fold.error) {
-      cell(line, 'error', fold.error, 'bad').colSpan = 6;
+      cell(line, 'error', fold.error, 'bad').colSpan = 7;
       continue;
     }
     const speed = (value) => value > 0 ? fixed(value, 1) : DASH;
@@ -248,6 +258,7 @@ function showFolds() {
     cell(line, 'solve', fixed(fold.solve_s, 1) + ' s');
     cell(line, 'swap', fixed(fold.swap_s, 2) + ' s');
     cell(line, 'tok/s', `${speed(fold.decode_before_tok_s)} ${ARROW} ${speed(fold.decode_after_tok_s)}`);
+    cell(line, 'also', figuresText(fold.figures), 'text');
   }
   show('folds', state.folds.length > 0);
   show('no-folds', state.folds.length === 0);

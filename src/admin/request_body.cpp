@@ -1,34 +1,31 @@
 #include "admin/request_body.h"
 
+#include "base/limits.h"
 #include "base/printable.h"
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <span>
 
 namespace kvfold::admin {
 namespace {
 
-constexpr int64_t kLargestCount = 0x7fffffff; // what the other side counts cells and slots with
+constexpr int64_t kLargestCount = 0x7fffffff; // what the other side counts slots with
 constexpr size_t kLongestMethod = 64;
 
 struct Field {
     std::string_view name;
     std::string_view wanted;
-    bool (*fits)(const Json&);
+    bool (*fits)(const Json&) = nullptr;
     bool required = false;
+    const Limit* limit = nullptr; // instead of `wanted` and `fits`
 };
+
+constexpr Field limited(const Limit& limit) { return {.name = limit.name, .wanted = {}, .limit = &limit}; }
 
 bool is_count(const Json& value) {
     if (value.is_number_unsigned()) return value.get<uint64_t>() <= static_cast<uint64_t>(kLargestCount);
     return value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() <= kLargestCount;
-}
-bool is_ratio(const Json& value) {
-    return value.is_number() && std::isfinite(value.get<double>()) && value.get<double>() >= 1;
-}
-bool is_share(const Json& value) {
-    return value.is_number() && value.get<double>() > 0 && value.get<double>() <= 1;
 }
 bool is_method(const Json& value) {
     if (!value.is_string()) return false;
@@ -37,15 +34,15 @@ bool is_method(const Json& value) {
 }
 bool is_switch(const Json& value) { return value.is_boolean(); }
 
-constexpr Field kRatio = {"ratio", "a number of at least 1", is_ratio};
+constexpr Field kRatio = limited(limits::ratio);
 constexpr Field kMethod = {"method", "the name of a method", is_method};
 constexpr std::array kCompactFields = {
     Field{"id_slot", "a whole number of at least 0", is_count, /*required=*/true}, kMethod, kRatio};
 constexpr std::array kPolicyFields = {kRatio,
                                       kMethod,
-                                      Field{"high_water", "a number above 0, at most 1", is_share},
-                                      Field{"keep_first", "a whole number of at least 0", is_count},
-                                      Field{"keep_last", "a whole number of at least 0", is_count},
+                                      limited(limits::high_water),
+                                      limited(limits::keep_first),
+                                      limited(limits::keep_last),
                                       Field{"automatic", "true or false", is_switch}};
 
 std::string names(std::span<const Field> fields) {
@@ -65,7 +62,8 @@ Result<Json> checked(std::string_view body, std::span<const Field> fields) {
         if (field == fields.end())
             return fail(ErrorCode::invalid_argument, "no field '{}'; there are {}", printable(name),
                         names(fields));
-        if (!field->fits(value))
+        if (field->limit) KVFOLD_CHECK(check_json(*field->limit, value));
+        if (field->fits && !field->fits(value))
             return fail(ErrorCode::invalid_argument, "{} must be {}", field->name, field->wanted);
     }
     for (const Field& field : fields)

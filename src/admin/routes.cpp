@@ -37,6 +37,7 @@ const Routes::Route Routes::kRoutes[] = {
     {"GET", "/state", false, &Routes::state},
     {"GET", "/sequences", false, &Routes::sequences},
     {"GET", "/metrics", false, &Routes::metrics},
+    {"GET", "/methods", false, &Routes::methods},
     {"GET", "/policy", false, &Routes::policy},
     {"POST", "/policy", false, &Routes::set_policy},
     {"POST", "/compact", false, &Routes::compact_slot},
@@ -107,6 +108,10 @@ void Routes::metrics(const Request&, Response& response) {
     const Reply state = ask_state();
     if (state.status != 200) return send(response, state);
     response.set_content(metrics_text(state.body), "text/plain; version=0.0.4; charset=utf-8");
+}
+
+void Routes::methods(const Request&, Response& response) {
+    send(response, reply_of(control_.ask({{"op", "methods"}})));
 }
 
 void Routes::set_policy(const Request& request, Response& response) {

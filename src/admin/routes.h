@@ -34,6 +34,7 @@ class Routes {
     void state(const Request& request, Response& response);
     void sequences(const Request& request, Response& response);
     void metrics(const Request& request, Response& response);
+    void methods(const Request& request, Response& response);
     void policy(const Request& request, Response& response);
     void set_policy(const Request& request, Response& response);
     void compact_slot(const Request& request, Response& response);

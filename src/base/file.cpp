@@ -1,5 +1,7 @@
 #include "base/file.h"
 
+#include "base/file_descriptor.h"
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -17,24 +19,6 @@ namespace fs = std::filesystem;
 tl::unexpected<Error> io_failure(const fs::path& path, const char* action, int error) {
     return fail(ErrorCode::io, "{}: cannot {}: {}", path.string(), action, std::strerror(error));
 }
-
-class FileDescriptor {
-  public:
-    explicit FileDescriptor(int fd) : fd_(fd) {}
-    FileDescriptor(const FileDescriptor&) = delete;
-    FileDescriptor& operator=(const FileDescriptor&) = delete;
-    ~FileDescriptor() { close(); }
-
-    int get() const { return fd_; }
-    int close() {
-        const int result = fd_ >= 0 ? ::close(fd_) : 0;
-        fd_ = -1;
-        return result;
-    }
-
-  private:
-    int fd_;
-};
 
 // Removes a file when it goes out of scope, unless it was kept.
 class TemporaryFile {
@@ -73,17 +57,44 @@ bool write_all(int fd, std::span<const uint8_t> bytes) {
 // The rename is durable only once the folder is; some file systems cannot sync folders, which is no failure.
 bool sync_folder(int fd) { return ::fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP; }
 
-// The mode of the file to be replaced, or that of a new one.
+bool may_write(const fs::path& path) { return ::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) == 0; }
+
+// The mode of the file to be replaced, or 0 for a new one.
 Result<mode_t> mode_for(const fs::path& target) {
     struct stat info = {};
-    if (::stat(target.c_str(), &info) == 0) {
-        // Renaming over a device or a folder would destroy or miss it.
-        if (!S_ISREG(info.st_mode))
-            return io_failure(target, "replace it", S_ISDIR(info.st_mode) ? EISDIR : ENOTSUP);
-        return info.st_mode & 07777;
+    if (::stat(target.c_str(), &info) != 0) {
+        if (errno == ENOENT) return static_cast<mode_t>(0);
+        return io_failure(target, "look at it", errno);
     }
-    if (errno != ENOENT) return io_failure(target, "look at it", errno);
-    return static_cast<mode_t>(0);
+    if (S_ISDIR(info.st_mode)) return fail(ErrorCode::io, "{}: is a folder; name a file", target.string());
+    // Renaming over a device or a pipe would destroy or miss it.
+    if (!S_ISREG(info.st_mode))
+        return fail(ErrorCode::io, "{}: is a device or a pipe; name a file", target.string());
+    // A rename asks for the folder's permissions only, but who made a file read-only wants to keep it.
+    if ((info.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0 || !may_write(target))
+        return fail(ErrorCode::io, "{}: may not be written; name another file or change its permissions",
+                    target.string());
+    return info.st_mode & 07777;
+}
+
+struct Target {
+    fs::path file, folder;
+    mode_t old_mode; // 0 = there is no file yet
+};
+
+Result<Target> target_of(const fs::path& path) {
+    // A link stays a link: the file it leads to is replaced.
+    std::error_code ignored;
+    fs::path file = fs::is_symlink(path, ignored) ? fs::weakly_canonical(path, ignored) : path;
+    if (file.filename().empty()) return fail(ErrorCode::io, "'{}' does not name a file", path.string());
+    fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+    if (!fs::is_directory(folder, ignored))
+        return fail(ErrorCode::io, "{}: there is no folder {}; create it first", path.string(),
+                    folder.string());
+    KVFOLD_TRY(const mode_t old_mode, mode_for(file));
+    if (!may_write(folder))
+        return fail(ErrorCode::io, "{}: no permission to write into {}", path.string(), folder.string());
+    return Target{std::move(file), std::move(folder), old_mode};
 }
 
 } // namespace
@@ -109,14 +120,14 @@ Result<std::vector<uint8_t>> read_file(const fs::path& path) {
     return bytes;
 }
 
-Status write_file(const fs::path& path, std::span<const uint8_t> bytes) {
-    // A link stays a link: the file it leads to is replaced.
-    std::error_code ignored;
-    const fs::path target = fs::is_symlink(path, ignored) ? fs::weakly_canonical(path, ignored) : path;
-    if (target.filename().empty()) return fail(ErrorCode::io, "'{}' does not name a file", path.string());
-    KVFOLD_TRY(const mode_t old_mode, mode_for(target));
+Status check_can_write(const fs::path& path) {
+    KVFOLD_TRY([[maybe_unused]] const Target target, target_of(path));
+    return {};
+}
 
-    const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
+Status write_file(const fs::path& path, std::span<const uint8_t> bytes) {
+    KVFOLD_TRY(const Target known, target_of(path));
+    const auto& [target, folder, old_mode] = known;
     FileDescriptor folder_fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (folder_fd.get() < 0) return io_failure(target, "open its folder", errno);
 

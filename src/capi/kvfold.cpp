@@ -1,44 +1,111 @@
 // The C API over the engine: turns Results into error codes and keeps exceptions inside.
 #include "kvfold/kvfold.h"
 
+#include "base/no_throw.h"
 #include "engine/compact.h"
 #include "state/live_sequence.h"
 #include "state/slot_file.h"
 
-#include <exception>
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
 
 namespace {
 
 using namespace kvfold;
 
-static_assert(static_cast<int>(ErrorCode::internal) == KVFOLD_ERROR_INTERNAL);
+constexpr bool same(ErrorCode ours, kvfold_error theirs) { return static_cast<int>(ours) == theirs; }
+static_assert(same(ErrorCode::invalid_argument, KVFOLD_ERROR_INVALID_ARGUMENT));
+static_assert(same(ErrorCode::unsupported, KVFOLD_ERROR_UNSUPPORTED));
+static_assert(same(ErrorCode::io, KVFOLD_ERROR_IO));
+static_assert(same(ErrorCode::corrupt, KVFOLD_ERROR_CORRUPT));
+static_assert(same(ErrorCode::cancelled, KVFOLD_ERROR_CANCELLED));
+static_assert(same(ErrorCode::llama, KVFOLD_ERROR_LLAMA));
+static_assert(same(ErrorCode::numeric, KVFOLD_ERROR_NUMERIC));
+static_assert(same(ErrorCode::internal, KVFOLD_ERROR_INTERNAL));
+static_assert(same(ErrorCode::not_found, KVFOLD_ERROR_NOT_FOUND));
+static_assert(same(ErrorCode::busy, KVFOLD_ERROR_BUSY));
+static_assert(same(ErrorCode::lost, KVFOLD_ERROR_LOST));
+static_assert(same(ErrorCode::memory, KVFOLD_ERROR_MEMORY));
+static_assert(static_cast<int>(Stage::snapshot) == KVFOLD_STAGE_SNAPSHOT);
+static_assert(static_cast<int>(Stage::study) == KVFOLD_STAGE_STUDY);
+static_assert(static_cast<int>(Stage::draft) == KVFOLD_STAGE_DRAFT);
+static_assert(static_cast<int>(Stage::solve) == KVFOLD_STAGE_SOLVE);
 static_assert(static_cast<int>(Stage::swap) == KVFOLD_STAGE_SWAP);
+
+// The shortest structs that are served. A struct must not end in padding: a later field could lie there,
+// where older programs have anything.
+constexpr size_t kLeastParams = offsetof(kvfold_compact_params, n_threads);
+constexpr size_t kLeastReport = offsetof(kvfold_compact_report, method);
+static_assert(offsetof(kvfold_compact_params, progress_data) + sizeof(void*) ==
+              sizeof(kvfold_compact_params));
+static_assert(offsetof(kvfold_compact_report, method) + sizeof(char*) == sizeof(kvfold_compact_report));
 
 thread_local std::string last_error;
 
-kvfold_error report_error(const Error& error) {
-    last_error = error.message;
-    return static_cast<kvfold_error>(error.code);
+// Runs a call that returns a Status.
+template <class Call> kvfold_error answer(Call&& call) {
+    Status status = without_throwing(call);
+    if (status) return KVFOLD_OK;
+    last_error = std::move(status.error().message);
+    return static_cast<kvfold_error>(status.error().code);
 }
 
-// Runs a call that returns a Status; whatever it throws (no memory, a bug) becomes an error too.
-template <class Call> kvfold_error guarded(Call&& call) {
-    try {
-        const Status status = call();
-        return status ? KVFOLD_OK : report_error(status.error());
-    } catch (const std::exception& exception) {
-        return report_error({ErrorCode::internal, exception.what()});
-    } catch (...) {
-        return report_error({ErrorCode::internal, "unknown exception"});
-    }
+Status check_pointer(const void* pointer, const char* name) {
+    if (pointer) return {};
+    return fail(ErrorCode::invalid_argument, "{} is NULL", name);
 }
 
+template <class Struct> Status check_size(size_t size, size_t least, const char* name) {
+    if (size >= least && size % alignof(Struct) == 0) return {};
+    return fail(
+        ErrorCode::invalid_argument,
+        "{}: struct_size {} is none of any kvfold.h; fill the struct with kvfold_compact_{}_init first", name,
+        size, name);
+}
+
+// What `size` bytes have room for; what the library does not know becomes zero.
+template <class Struct> void write_struct(Struct* to, Struct from, size_t size) {
+    from.struct_size = size;
+    const size_t known = std::min(size, sizeof(Struct));
+    std::memcpy(to, &from, known);
+    std::memset(reinterpret_cast<char*>(to) + known, 0, size - known);
+}
+
+kvfold_compact_params default_params() {
+    const CompactRequest request;
+    kvfold_compact_params params = {};
+    params.ratio = request.budget.ratio;
+    params.keep_first = request.budget.keep_first;
+    params.keep_last = request.budget.keep_last;
+    params.seed = request.seed;
+    return params;
+}
+
+// With the defaults for what the caller's header did not have.
+Result<kvfold_compact_params> whole_params(const kvfold_compact_params* given) {
+    KVFOLD_CHECK(check_pointer(given, "params"));
+    const size_t size = given->struct_size;
+    KVFOLD_CHECK(check_size<kvfold_compact_params>(size, kLeastParams, "params"));
+    kvfold_compact_params params = default_params();
+    std::memcpy(&params, given, std::min(size, sizeof params));
+    const auto* bytes = reinterpret_cast<const unsigned char*>(given);
+    if (size > sizeof params &&
+        std::any_of(bytes + sizeof params, bytes + size, [](unsigned char byte) { return byte != 0; }))
+        return fail(ErrorCode::invalid_argument,
+                    "params: something is set that kvfold {} does not know; leave it, or link a newer kvfold",
+                    KVFOLD_VERSION);
+    return params;
+}
+
+// params outlives the request.
 Result<CompactRequest> read_params(const kvfold_compact_params& params, TokenSpan tokens) {
     CompactRequest request;
     if (params.method) {
         KVFOLD_TRY(request.method, find_method(params.method));
     }
     request.budget = {params.ratio, params.keep_first, params.keep_last};
+    KVFOLD_CHECK(check(request.budget));
     request.tokens = tokens;
     if (params.context_params) request.context = *params.context_params;
     request.seed = params.seed;
@@ -58,7 +125,8 @@ float mean_over_heads(const std::vector<HeadReport>& heads, float HeadReport::*f
     return heads.empty() ? 0 : sum / static_cast<float>(heads.size());
 }
 
-kvfold_compact_report to_c(const CompactReport& report) {
+// The method names are string literals: they end with a zero.
+kvfold_compact_report to_c(const CompactReport& report, const Method& method) {
     kvfold_compact_report c = {};
     c.cells_before = report.cells_before;
     c.cells_after = report.cells_after;
@@ -72,12 +140,8 @@ kvfold_compact_report to_c(const CompactReport& report) {
     c.absorb_residual = mean_over_heads(report.heads, &HeadReport::absorb_residual);
     c.output_error = mean_over_heads(report.heads, &HeadReport::output_error);
     c.mass_error = mean_over_heads(report.heads, &HeadReport::mass_error);
+    c.method = method.name.data();
     return c;
-}
-
-Status check_pointer(const void* pointer, const char* name) {
-    if (pointer) return {};
-    return fail(ErrorCode::invalid_argument, "{} is NULL", name);
 }
 
 Status check_seq_id(const llama_context* ctx, llama_seq_id seq_id) {
@@ -94,7 +158,6 @@ const char* kvfold_last_error(void) { return last_error.c_str(); }
 
 size_t kvfold_method_count(void) { return all_methods().size(); }
 
-// The names are string literals: they end with a zero.
 const char* kvfold_method_name(size_t index) {
     return index < all_methods().size() ? all_methods()[index]->name.data() : nullptr;
 }
@@ -103,44 +166,57 @@ const char* kvfold_method_advice(size_t index) {
     return index < all_methods().size() ? all_methods()[index]->advice.data() : nullptr;
 }
 
-kvfold_compact_params kvfold_compact_default_params(void) {
-    const CompactRequest request;
-    kvfold_compact_params params = {};
-    params.ratio = request.budget.ratio;
-    params.keep_first = request.budget.keep_first;
-    params.keep_last = request.budget.keep_last;
-    params.seed = request.seed;
-    return params;
+kvfold_error kvfold_compact_params_init(kvfold_compact_params* params, size_t struct_size) {
+    return answer([&]() -> Status {
+        KVFOLD_CHECK(check_pointer(params, "params"));
+        KVFOLD_CHECK(check_size<kvfold_compact_params>(struct_size, kLeastParams, "params"));
+        write_struct(params, default_params(), struct_size);
+        return {};
+    });
+}
+
+kvfold_error kvfold_compact_report_init(kvfold_compact_report* report, size_t struct_size) {
+    return answer([&]() -> Status {
+        KVFOLD_CHECK(check_pointer(report, "report"));
+        KVFOLD_CHECK(check_size<kvfold_compact_report>(struct_size, kLeastReport, "report"));
+        write_struct(report, {}, struct_size);
+        return {};
+    });
 }
 
 kvfold_error kvfold_sequence_compact(llama_context* ctx, llama_seq_id seq_id, const llama_token* tokens,
                                      size_t n_tokens, const kvfold_compact_params* params,
                                      kvfold_compact_report* report) {
-    return guarded([&]() -> Status {
-        KVFOLD_CHECK(check_seq_id(ctx, seq_id));
-        KVFOLD_CHECK(check_pointer(params, "params"));
+    return answer([&]() -> Status {
+        KVFOLD_TRY(const kvfold_compact_params whole, whole_params(params));
         if (n_tokens > 0) KVFOLD_CHECK(check_pointer(tokens, "tokens"));
-        KVFOLD_TRY(const CompactRequest request, read_params(*params, {tokens, n_tokens}));
+        KVFOLD_TRY(const CompactRequest request, read_params(whole, {tokens, n_tokens}));
+        const size_t room = report ? report->struct_size : 0;
+        if (report) KVFOLD_CHECK(check_size<kvfold_compact_report>(room, kLeastReport, "report"));
+        KVFOLD_CHECK(check_seq_id(ctx, seq_id));
         KVFOLD_TRY(const CompactReport done, compact_sequence(ctx, seq_id, request));
-        if (report) *report = to_c(done);
+        if (report) write_struct(report, to_c(done, *request.method), room);
         return {};
     });
 }
 
 kvfold_error kvfold_slot_save(llama_context* ctx, llama_seq_id seq_id, const char* path,
                               const llama_token* tokens, size_t n_tokens) {
-    return guarded([&]() -> Status {
+    return answer([&]() -> Status {
         KVFOLD_CHECK(check_seq_id(ctx, seq_id));
         KVFOLD_CHECK(check_pointer(path, "path"));
         if (n_tokens > 0) KVFOLD_CHECK(check_pointer(tokens, "tokens"));
         KVFOLD_TRY(SequenceState state, read_sequence(ctx, seq_id));
-        return write_slot_file(path, {{tokens, tokens + n_tokens}, std::move(state)});
+        const SlotFile slot = {{tokens, tokens + n_tokens}, std::move(state)};
+        const llama_vocab* vocabulary = llama_model_get_vocab(llama_get_model(ctx));
+        KVFOLD_CHECK(check_tokens(slot, llama_vocab_n_tokens(vocabulary)));
+        return write_slot_file(path, slot);
     });
 }
 
 kvfold_error kvfold_slot_load(llama_context* ctx, llama_seq_id seq_id, const char* path,
                               llama_token* tokens_out, size_t capacity, size_t* n_tokens_out) {
-    return guarded([&]() -> Status {
+    return answer([&]() -> Status {
         KVFOLD_CHECK(check_seq_id(ctx, seq_id));
         KVFOLD_CHECK(check_pointer(path, "path"));
         KVFOLD_CHECK(check_pointer(n_tokens_out, "n_tokens_out"));

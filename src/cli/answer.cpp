@@ -77,6 +77,12 @@ void add_sample_options(CLI::App& command, SampleOptions& options) {
     command.add_option("--seed", options.seed, "seed of the sampling; default: 1")->option_text("N");
 }
 
+size_t cells_around_answer(const llama_model* model, const std::string& question) {
+    const ChatTurn turn = make_turn(model, question, /*is_first=*/false);
+    return tokenize(model, turn.opening, /*add_bos=*/false, /*special=*/true).size() +
+           tokenize(model, turn.closing, /*add_bos=*/false, /*special=*/true).size();
+}
+
 Result<Stop> answer(Session& session, const std::string& question, const SampleOptions& options) {
     const llama_model* model = session.model();
     const bool is_first = session.tokens().empty();

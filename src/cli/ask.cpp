@@ -13,16 +13,13 @@ struct AskOptions {
     std::string state, question;
 };
 
-// Cells for the question and the template's words around it, beside the answer.
-constexpr size_t kCellsAround = 64;
-
 Status run_ask(const AskOptions& options) {
     KVFOLD_TRY(const LoadedModel model, open_model(options.model));
     KVFOLD_TRY(SlotFile slot, read_slot_for(model, options.state));
-    const size_t question = tokenize(model.model.get(), options.question, false, true).size();
-    const auto free =
-        static_cast<uint32_t>(question + kCellsAround + static_cast<size_t>(options.sample.max_tokens));
-    KVFOLD_TRY(Session session, Session::restore(model, std::move(slot), options.model.context, free));
+    const size_t free = cells_around_answer(model.model.get(), options.question) +
+                        static_cast<size_t>(options.sample.max_tokens);
+    KVFOLD_TRY(Session session,
+               Session::restore(model, std::move(slot), options.model.context, static_cast<uint32_t>(free)));
     KVFOLD_TRY(const Stop stop, answer(session, options.question, options.sample));
     if (stop == Stop::interrupted) return fail(ErrorCode::cancelled, "interrupted");
     if (stop == Stop::context_full)

@@ -20,13 +20,16 @@ struct ChatOptions {
 constexpr uint32_t kFreeCells = 4096; // of a context that the user gives no size for
 constexpr double kNearlyFull = 0.85;  // share of the context in use from which compacting is suggested
 
-constexpr const char* kHelp = "/compact [R [METHOD]]  shrink the cache R times (8), see kvfold methods\n"
-                              "/stats                 tokens, cells and bytes of the cache\n"
-                              "/save FILE             write the cache as a slot file\n"
-                              "/load FILE             replace the cache by that of a slot file\n"
-                              "/help                  this text\n"
-                              "/quit                  leave; so does the end of the input\n"
-                              "Ctrl-C stops an answer or a compaction; at the prompt it leaves.\n";
+std::string help() {
+    return fmt::format("/compact [R [METHOD]]  shrink the cache R times ({:g}), see kvfold methods\n"
+                       "/stats                 tokens, cells and bytes of the cache\n"
+                       "/save FILE             write the cache as a slot file\n"
+                       "/load FILE             replace the cache by that of a slot file\n"
+                       "/help                  this text\n"
+                       "/quit                  leave; so does the end of the input\n"
+                       "Ctrl-C stops an answer or a compaction; at the prompt it leaves.\n",
+                       Budget().ratio);
+}
 
 class Chat {
   public:
@@ -60,13 +63,13 @@ class Chat {
         if (line.find_first_not_of(" \t\r") == std::string::npos) return {};
         const Result<Stop> answered = answer(session_, line, options_.sample);
         if (!answered && answered.error().code == ErrorCode::invalid_argument)
-            return fail(ErrorCode::invalid_argument, "{}; /compact 8 makes room, or start with a larger -c",
+            return fail(ErrorCode::invalid_argument, "{}; /compact makes room, or start with a larger -c",
                         answered.error().message);
         KVFOLD_TRY(const Stop stop, answered);
         if (stop == Stop::interrupted) return {};
         const double used = static_cast<double>(session_.cells()) / llama_n_ctx(session_.context());
         if (stop == Stop::context_full || used >= kNearlyFull)
-            fmt::print(stderr, "({}: {} of {} cells; /compact 8 makes room)\n",
+            fmt::print(stderr, "({}: {} of {} cells; /compact makes room)\n",
                        stop == Stop::context_full ? "the context is full" : "the context is nearly full",
                        session_.cells(), llama_n_ctx(session_.context()));
         return {};
@@ -77,7 +80,7 @@ class Chat {
         std::string name;
         words >> name;
         if (name == "/compact") return compact(words);
-        if (name == "/help") return fmt::print("{}", kHelp), Status{};
+        if (name == "/help") return fmt::print("{}", help()), Status{};
         if (name == "/stats") return print_stats();
         std::string file;
         std::getline(words >> std::ws, file);
@@ -88,19 +91,20 @@ class Chat {
     }
 
     Status compact(std::istringstream& words) {
-        std::string ratio = "8", method_name(default_method().name), rest;
-        words >> ratio >> method_name;
-        if (ratio.empty()) ratio = "8";
-        if (method_name.empty()) method_name = default_method().name;
-        if (const std::string complaint = ratio_check()(ratio); !complaint.empty())
-            return fail(ErrorCode::invalid_argument, "{}", complaint);
-        if (words >> rest)
-            return fail(ErrorCode::invalid_argument, "'{}' is too much; write /compact R METHOD", rest);
-        KVFOLD_TRY(const Method* method, find_method(method_name));
+        Budget budget;
+        const Method* method = &default_method();
+        std::string word;
+        if (words >> word) {
+            const bool is_number = CLI::detail::lexical_cast(word, budget.ratio);
+            KVFOLD_CHECK(is_number ? check(budget) : out_of_range(limits::ratio, word));
+        }
+        if (words >> word) {
+            KVFOLD_TRY(method, find_method(word));
+        }
+        if (words >> word)
+            return fail(ErrorCode::invalid_argument, "'{}' is too much; write /compact R METHOD", word);
         if (session_.cells() == 0)
             return fail(ErrorCode::invalid_argument, "there is nothing to compact yet");
-        Budget budget;
-        budget.ratio = std::stod(ratio);
         ProgressBar bar;
         KVFOLD_TRY(const CompactReport report, session_.compact(*method, budget, options_.sample.seed, bar));
         fmt::print("({} -> {} cells, {} -> {}, {:.1f} s)\n", report.cells_before, report.cells_after,
@@ -151,7 +155,7 @@ Status run_chat(const ChatOptions& options) {
 void add_chat(CLI::App& app, Command& chosen) {
     auto options = std::make_shared<ChatOptions>();
     CLI::App* command = app.add_subcommand("chat", "Talk, and compact what was said while talking");
-    command->footer("Reads a question a line from standard input. Commands:\n" + std::string(kHelp));
+    command->footer("Reads a question a line from standard input. Commands:\n" + help());
     add_model_options(*command, options->model);
     CLI::Option* state = command->add_option("-s,--state", options->state, "slot file to go on from");
     state->option_text("STATE");

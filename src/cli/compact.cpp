@@ -86,8 +86,11 @@ void print_summary(const CompactOptions& options, const LoadedModel& model, cons
     const auto& [session, report, prefill_s, peak] = done;
     FILE* out = options.json.human();
     const size_t tokens = session.tokens().size();
-    const auto line = [out](std::string_view name, const std::string& text) {
-        fmt::print(out, "{}  {}\n", bold(out, fmt::format("{:<7}", name)), text);
+    size_t widest = std::string_view("written").size();
+    for (const Figure& figure : report.figures)
+        widest = std::max(widest, figure.name.size());
+    const auto line = [&](std::string_view name, const std::string& text) {
+        fmt::print(out, "{}  {}\n", bold(out, fmt::format("{:<{}}", name, widest)), text);
     };
     line("tokens", tokens > model.trained_context()
                        ? fmt::format("{} (the model was trained for {})", tokens, model.trained_context())
@@ -166,7 +169,7 @@ void add_compact(CLI::App& app, Command& chosen) {
     command->add_option("-o,--out", options->out, "slot file to write")->required()->option_text("OUT");
     command
         ->add_option("-r,--ratio", options->budget.ratio, "cells before / cells after, 1 or more; default: 8")
-        ->check(ratio_check())
+        ->check(limit_check(limits::ratio))
         ->option_text("R");
     command->add_option("--method", options->method, "see kvfold methods; default: " + options->method)
         ->check(method_check())

@@ -147,10 +147,11 @@ Json describe(const EvalOptions& options, const LoadedModel& model, double prefi
 }
 
 void print_legend(FILE* out, double prefill_s) {
-    fmt::print(out,
-               "KL: of the next token against the full cache, in nats. top-1: the same most likely token. dNLL: how\n"
-               "much worse the text or answer is predicted, in nats a token. exact: answers whose every token is the\n"
-               "most likely one. Noise floor: the full cache with its cells in another order.");
+    fmt::print(
+        out,
+        "KL: of the next token against the full cache, in nats. top-1: the same most likely token. dNLL: how\n"
+        "much worse the text or answer is predicted, in nats a token. exact: answers whose every token is the\n"
+        "most likely one. Noise floor: the full cache with its cells in another order.");
     if (prefill_s > 0) fmt::print(out, " Prefill took {:.1f} s.", prefill_s); // a chat is read turn by turn
     fmt::print(out, "\n");
 }
@@ -161,14 +162,12 @@ Status run_eval(const EvalOptions& options) {
     KVFOLD_TRY(LoadedModel model, open_model(options.model));
     KVFOLD_TRY(SuiteRequest request, make_request(model, options));
     ProgressBar bar;
-    std::string now; // what is measured
+    ProgressFn goes_on = bar.for_compaction(); // of what is measured now
     request.eval.step = [&](std::string_view what) {
-        now = what;
-        bar.show(now, -1);
+        bar.show(what, -1);
+        goes_on = bar.for_compaction(std::string(what) + ", ");
     };
-    request.eval.compact.progress = [&](Stage stage, float done) {
-        return bar.for_compaction(now + ", ")(stage, done);
-    };
+    request.eval.compact.progress = [&](Stage stage, float done) { return goes_on(stage, done); };
 
     KVFOLD_TRY(const std::vector<SuiteRow> rows, run_suite(model.model.get(), request));
     bar.clear();
@@ -222,7 +221,7 @@ void add_eval(CLI::App& app, Command& chosen) {
         ->option_text("TOKENS,...");
     command->add_option("--ratios", options->ratios, "cells before / cells after; default: 8")
         ->delimiter(',')
-        ->check(ratio_check())
+        ->check(limit_check(limits::ratio))
         ->option_text("R,...");
     command->add_option("--methods", options->methods, "default: keep_last,select,solver,refine")
         ->delimiter(',')

@@ -2,9 +2,9 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/terminal.h"
+#include "state/folded_region.h"
 #include "state/slot_file.h"
 
-#include <algorithm>
 #include <map>
 #include <memory>
 
@@ -17,21 +17,17 @@ struct Run {
     int32_t count() const { return last - first + 1; }
 };
 
-// The cells of a section as a program sees them: runs of consecutive positions. A folded region is what
-// lies between the first and the last run.
+// The cells of a section as a program sees them.
 struct Layout {
     std::vector<Run> runs;
-    int32_t missing = 0;     // positions between the smallest and the largest that no cell has
-    size_t region_cells = 0; // cells between the first and the last run
-    bool is_folded() const { return missing > 0; }
+    int32_t missing = 0; // positions between the smallest and the largest that no cell has
+    FoldedRegion region;
 };
 
 Layout layout_of(const KvSection& section) {
-    std::vector<int32_t> positions;
-    for (const CellMeta& cell : section.cells)
-        positions.push_back(cell.pos);
-    std::sort(positions.begin(), positions.end());
+    const std::vector<int32_t> positions = sorted_positions(section);
     Layout layout;
+    layout.region = folded_region(positions);
     for (const int32_t pos : positions) {
         if (layout.runs.empty() || pos > layout.runs.back().last + 1) {
             if (!layout.runs.empty()) layout.missing += pos - layout.runs.back().last - 1;
@@ -39,8 +35,6 @@ Layout layout_of(const KvSection& section) {
         }
         layout.runs.back().last = pos;
     }
-    for (size_t i = 1; i + 1 < layout.runs.size(); ++i)
-        layout.region_cells += static_cast<size_t>(layout.runs[i].count());
     return layout;
 }
 
@@ -79,14 +73,17 @@ void print_section(size_t index, const KvSection& section) {
                megabytes(tensor_bytes(section.values)),
                section.values.front().transposed ? ", transposed (no flash attention)" : "");
     fmt::print("  positions  {}..{}\n", layout.runs.front().first, layout.runs.back().last);
-    if (!layout.is_folded()) return;
-    const Run &head = layout.runs.front(), &tail = layout.runs.back();
-    const Run region{head.last + 1, tail.first - 1};
-    fmt::print("  folded     {} of {} positions have no cell:\n", layout.missing, tail.last - head.first + 1);
-    fmt::print("             {:<14} {} cells\n", describe_run(head), head.count());
-    fmt::print("             {:<14} {} cells for {} positions\n", describe_run(region), layout.region_cells,
-               region.count());
-    fmt::print("             {:<14} {} cells\n", describe_run(tail), tail.count());
+    if (layout.region.empty()) return;
+    const int32_t first = layout.runs.front().first, last = layout.runs.back().last;
+    const auto& [begin, end, cells] = layout.region;
+    fmt::print("  folded     {} of {} positions have no cell:\n", layout.missing, last - first + 1);
+    const auto print_kept = [](const Run& run) {
+        if (run.count() > 0) fmt::print("             {:<14} {} cells\n", describe_run(run), run.count());
+    };
+    print_kept({first, begin - 1});
+    fmt::print("             {:<14} {} cells for {} positions\n", describe_run({begin, end - 1}), cells,
+               end - begin);
+    print_kept({end, last});
 }
 
 void print_slot(const std::string& path, const SlotFile& slot, size_t bytes) {
@@ -125,10 +122,9 @@ Json section_json(const KvSection& section) {
                                                 {"missing", layout.missing},
                                                 {"runs", runs}};
     Json folded = nullptr;
-    if (layout.is_folded())
-        folded = {{"first", layout.runs.front().last + 1},
-                  {"last", layout.runs.back().first - 1},
-                  {"cells", layout.region_cells}};
+    if (!layout.region.empty())
+        folded = {
+            {"first", layout.region.begin}, {"last", layout.region.end - 1}, {"cells", layout.region.cells}};
     return {{"cells", section.cells.size()},
             {"layers", section.keys.size()},
             {"positions", positions},
@@ -146,7 +142,7 @@ Json to_json(const std::string& path, const SlotFile& slot, size_t bytes) {
             {"bytes", bytes},
             {"tokens", slot.tokens.size()},
             {"cells", slot.state.sections.front().cells.size()},
-            {"folded", layout_of(slot.state.sections.front()).is_folded()},
+            {"folded", !layout_of(slot.state.sections.front()).region.empty()},
             {"sections", sections},
             {"recurrent_bytes", slot.state.recurrent.size()}};
 }
@@ -167,7 +163,8 @@ void add_inspect(CLI::App& app, Command& chosen) {
     auto json = std::make_shared<JsonTarget>();
     CLI::App* command = app.add_subcommand("inspect", "Show what a slot file holds; needs no model");
     command->footer(
-        "Positions without a cell tell that a region was folded (or dropped, when it has no cells).");
+        "Positions without a cell tell that a region was folded. It is shown from the cell before the first of\n"
+        "them to the one behind the last; with these two cells alone it was dropped.");
     command->add_option("STATE", *path, "slot file")->required();
     add_json_flag(*command, *json);
     command->callback([path, json, &chosen] { chosen = [path, json] { return run_inspect(*path, *json); }; });

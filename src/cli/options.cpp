@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 namespace kvfold::cli {
 
@@ -56,13 +55,13 @@ std::pair<CLI::Option*, CLI::Option*> add_cache_type_options(CLI::App& command, 
 
 void add_budget_options(CLI::App& command, Budget& budget) {
     command.add_option("--keep-first", budget.keep_first, "oldest cells to keep as they are; default: 4")
-        ->check(CLI::Range(1, 1 << 30))
+        ->check(limit_check(limits::keep_first))
         ->option_text("N");
     command
         .add_option(
             "--keep-last", budget.keep_last,
             "newest cells to keep as they are; default: 32, or an eighth of the rest when that is less")
-        ->check(CLI::Range(0, 1 << 30))
+        ->check(limit_check(limits::keep_last))
         ->option_text("N");
 }
 
@@ -117,15 +116,14 @@ std::string command_line(const CLI::App& command) {
     return line;
 }
 
-CLI::Validator ratio_check() {
-    const auto check = [](const std::string& text) {
-        double ratio = 0;
-        const bool is_number = CLI::detail::lexical_cast(text, ratio) && std::isfinite(ratio);
-        if (is_number && ratio >= 1) return std::string();
-        return fmt::format("'{}' is not a ratio; give cells before / cells after, 1 or more, for example 8",
-                           text);
+CLI::Validator limit_check(const Limit& limit) {
+    const auto complaint = [&limit](const std::string& text) {
+        double value = 0;
+        const bool is_number = CLI::detail::lexical_cast(text, value);
+        const Status status = is_number ? check(limit, value) : out_of_range(limit, text);
+        return status ? std::string() : status.error().message;
     };
-    return {check, "RATIO"};
+    return {complaint, std::string(limit.name)};
 }
 
 CLI::Validator method_check() {

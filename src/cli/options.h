@@ -1,6 +1,7 @@
 // Options that several subcommands share, named as llama.cpp names them.
 #pragma once
 
+#include "base/limits.h"
 #include "cli/output.h"
 #include "fit/regions.h"
 #include "method/method.h"
@@ -44,7 +45,8 @@ CLI::Validator cache_type_check();
 // by their names alone, without where results go.
 std::string command_line(const CLI::App& command);
 
-CLI::Validator ratio_check();
+// The range of a value, as base/limits.h says it.
+CLI::Validator limit_check(const Limit& limit);
 CLI::Validator method_check();
 
 // Takes the first "--" and all that stands behind it out of the arguments; answers what stood behind it. For

@@ -1,9 +1,5 @@
 #include "cli/output.h"
 
-#include "base/file.h"
-
-#include <unistd.h>
-
 namespace kvfold::cli {
 
 Status write_json(const JsonTarget& target, const Json& json) {
@@ -14,22 +10,9 @@ Status write_json(const JsonTarget& target, const Json& json) {
     return {};
 }
 
-Status check_can_write(const std::filesystem::path& path) {
-    std::error_code ignored;
-    if (std::filesystem::is_directory(path, ignored))
-        return fail(ErrorCode::io, "{}: is a folder; name a file to write", path.string());
-    const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-    if (!std::filesystem::is_directory(folder, ignored))
-        return fail(ErrorCode::io, "{}: there is no folder {}; create it first", path.string(),
-                    folder.string());
-    if (access(folder.c_str(), W_OK) != 0)
-        return fail(ErrorCode::io, "{}: no permission to write into {}", path.string(), folder.string());
-    return {};
-}
-
 Status check_can_write(const JsonTarget& target) {
     if (!target.wanted() || target.is_stdout()) return {};
-    return check_can_write(std::filesystem::path(target.file));
+    return kvfold::check_can_write(std::filesystem::path(target.file));
 }
 
 std::string megabytes(size_t bytes) {

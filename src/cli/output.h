@@ -1,7 +1,7 @@
 // Where results go: JSON to a file or standard output, and people's text beside it.
 #pragma once
 
-#include "base/result.h"
+#include "base/file.h"
 #include "fit/fit.h"
 
 #include <nlohmann/json.hpp>
@@ -27,8 +27,7 @@ struct JsonTarget {
 
 Status write_json(const JsonTarget& target, const Json& json);
 
-// Looks whether a file can be written at `path` before hours of work depend on it. Says nothing of space.
-Status check_can_write(const std::filesystem::path& path);
+using kvfold::check_can_write;
 Status check_can_write(const JsonTarget& target);
 
 // "47.2 MB": 10^6 bytes, as disks and downloads count.

@@ -46,7 +46,7 @@ Result<int> run_to_the_end(launch::ProgramPlan plan, const RunOptions& options) 
     launch::ForwardedSignals signals;                // before the server's threads
     std::unique_ptr<launch::ControlChannel> channel; // outlives the server
     std::unique_ptr<admin::AdminServer> server;
-    launch::FileDescriptor theirs;
+    FileDescriptor theirs;
     if (!options.admin.empty()) {
         KVFOLD_TRY(const admin::AdminOptions admin, admin_options(options));
         KVFOLD_TRY(launch::ControlSockets sockets, launch::open_control_sockets());
@@ -94,15 +94,6 @@ CLI::Validator address_check() {
     return {check, "HOST:PORT"};
 }
 
-CLI::Validator high_water_check() {
-    const auto check = [](const std::string& text) {
-        double share = 0;
-        if (CLI::detail::lexical_cast(text, share) && share > 0 && share < 1) return std::string();
-        return fmt::format("'{}' is not a share; give a number between 0 and 1, for example 0.75", text);
-    };
-    return {check, "SHARE"};
-}
-
 CLI::Validator log_check() {
     const auto check = [](const std::string& name) {
         for (const std::string_view level : launch::kLogLevels)
@@ -121,19 +112,19 @@ void add_run_options(CLI::App& command, RunOptions& options) {
         ->option_text("N");
     command
         .add_option("--ratio", settings.ratio, "fold sequences that grow full: cells before / cells after")
-        ->check(ratio_check())
+        ->check(limit_check(limits::ratio))
         ->option_text("R");
     command.add_option("--method", settings.method, "see kvfold methods")
         ->check(method_check())
         ->option_text("NAME");
     command.add_option("--high-water", settings.high_water, "share of the cells in use that starts a fold")
-        ->check(high_water_check())
+        ->check(limit_check(limits::high_water))
         ->option_text("X");
     command.add_option("--keep-first", settings.keep_first, "first cells that are never folded")
-        ->check(CLI::Range(1, 1 << 30))
+        ->check(limit_check(limits::keep_first))
         ->option_text("N");
     command.add_option("--keep-last", settings.keep_last, "newest cells that are kept as they are")
-        ->check(CLI::Range(0, 1 << 30))
+        ->check(limit_check(limits::keep_last))
         ->option_text("N");
     auto* admin = command.add_option("--admin", options.admin,
                                      "serve the dashboard there, for example 127.0.0.1:8089; port 0: any");

@@ -49,21 +49,8 @@ Status check_slot(const LoadedModel& model, const SlotFile& slot, const std::str
                                                      : "it has a sliding-window part, the model has none");
     if (slot.state.recurrent.empty() == model.map.has_recurrent)
         return of_another_model(path, model, "only one of them has a recurrent state");
-    const int32_t vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model.model.get()));
-    for (const int32_t token : slot.tokens) {
-        if (token < 0 || token >= vocabulary)
-            return of_another_model(path, model,
-                                    fmt::format("token {} is not in a vocabulary of {}", token, vocabulary));
-    }
-    int32_t last = 0;
-    for (const CellMeta& cell : section.cells)
-        last = std::max(last, cell.pos);
-    if (slot.tokens.size() != static_cast<size_t>(last) + 1)
-        return fail(ErrorCode::unsupported,
-                    "{}: has {} tokens but positions up to {}; kvfold needs one token for each "
-                    "position",
-                    path, slot.tokens.size(), last);
-    return {};
+    const Status tokens = check_tokens(slot, llama_vocab_n_tokens(llama_model_get_vocab(model.model.get())));
+    return tokens ? tokens : fail(tokens.error().code, "{}: {}", path, tokens.error().message);
 }
 
 } // namespace

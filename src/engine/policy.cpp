@@ -1,5 +1,7 @@
 #include "engine/policy.h"
 
+#include "base/limits.h"
+
 #include <algorithm>
 
 namespace kvfold {
@@ -12,6 +14,11 @@ constexpr double kRefold = 2;
 constexpr size_t kLeastGain = 64, kLeastUrgentGain = 16; // cells
 
 } // namespace
+
+Status check(const Policy& policy) {
+    KVFOLD_CHECK(check(limits::high_water, policy.high_water));
+    return check(Budget{policy.ratio, policy.keep_first, policy.keep_last});
+}
 
 size_t newest_kept(const Policy& policy, size_t cells) {
     if (policy.keep_last >= 0) return static_cast<size_t>(policy.keep_last);

@@ -1,5 +1,7 @@
 #include "engine/sequence_log.h"
 
+#include "state/folded_region.h"
+
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -39,18 +41,8 @@ SequenceLog SequenceLog::from_positions(std::span<const llama_pos> positions,
     log.cells_.resize(log.tokens_.size());
     for (const llama_pos pos : positions)
         ++log.cells_[static_cast<size_t>(pos)];
-    size_t first = 0, last = 0; // the cells beside the first and the last gap
-    for (size_t i = 1; i < positions.size(); ++i) {
-        if (positions[i] == positions[i - 1] + 1) continue;
-        if (first == 0) first = i;
-        last = i;
-    }
-    if (first == 0) return log;
-    // The cell before the first gap belongs to the fold as often as not: a cut there would tear it.
-    const llama_pos begin = std::max(1, positions[first - 1]), fold_end = positions[last] + 1;
-    if (begin < fold_end)
-        log.set_fold({begin, fold_end,
-                      std::accumulate(log.cells_.begin() + begin, log.cells_.begin() + fold_end, 0u)});
+    const FoldedRegion region = folded_region(positions);
+    if (region.begin < region.end) log.set_fold({region.begin, region.end, region.cells});
     return log;
 }
 

@@ -1,5 +1,7 @@
 #include "fit/regions.h"
 
+#include "base/limits.h"
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -48,21 +50,19 @@ void draw_instead_of_folding(Regions& regions, uint64_t seed) {
 
 } // namespace
 
+Status check(const Budget& budget) {
+    KVFOLD_CHECK(check(limits::ratio, budget.ratio));
+    KVFOLD_CHECK(check(limits::keep_first, budget.keep_first));
+    return check(limits::keep_last, budget.keep_last);
+}
+
 Budget exact_budget(size_t before, size_t after, size_t keep_first, size_t keep_last) {
     return {static_cast<double>(before) / static_cast<double>(after), static_cast<int>(keep_first),
             static_cast<int>(keep_last)};
 }
 
 Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Keep keep, uint64_t seed) {
-    if (!(budget.ratio >= 1) || !std::isfinite(budget.ratio))
-        return fail(ErrorCode::invalid_argument,
-                    "ratio {} is below 1; give cells before / cells after, for example 8", budget.ratio);
-    if (budget.keep_first < 1)
-        return fail(ErrorCode::invalid_argument, "keep_first is {}; at least the first cell must stay",
-                    budget.keep_first);
-    if (budget.keep_last < -1)
-        return fail(ErrorCode::invalid_argument,
-                    "keep_last is {}; give 0 or more cells, or -1 for the default", budget.keep_last);
+    KVFOLD_CHECK(check(budget));
     std::vector<uint32_t> order = cells_by_position(section), pinned;
     const size_t cells = order.size();
     const auto target = static_cast<size_t>(std::llround(static_cast<double>(cells) / budget.ratio));

@@ -24,6 +24,9 @@ struct Budget {
     int keep_last = -1; // cells of the tail; -1 = 32, or an eighth of what is left when that is less
 };
 
+// Fails with invalid_argument, in the words of base/limits.h.
+Status check(const Budget& budget);
+
 // The budget that makes exactly `after` cells of `before`. What is new of a sequence is folded with a head
 // that holds the cells of earlier folds too: folding them again would wear them down.
 Budget exact_budget(size_t before, size_t after, size_t keep_first, size_t keep_last);

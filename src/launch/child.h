@@ -1,7 +1,7 @@
 // Starts a program with the preload library in it and tells how it ended.
 #pragma once
 
-#include "launch/file_descriptor.h"
+#include "base/file_descriptor.h"
 #include "launch/forwarded_signals.h"
 #include "launch/settings.h"
 

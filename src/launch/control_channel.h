@@ -2,7 +2,7 @@
 #pragma once
 
 #include "admin/control.h"
-#include "launch/file_descriptor.h"
+#include "base/file_descriptor.h"
 
 #include <chrono>
 #include <condition_variable>

@@ -9,7 +9,7 @@ Status check_loads_llama(const std::filesystem::path&) { return {}; }
 
 #else
 
-#include "launch/file_descriptor.h"
+#include "base/file_descriptor.h"
 
 #include <cstring>
 #include <elf.h>

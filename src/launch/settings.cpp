@@ -1,5 +1,6 @@
 #include "launch/settings.h"
 
+#include "base/limits.h"
 #include "base/printable.h"
 
 #include <nlohmann/json.hpp>
@@ -34,16 +35,11 @@ Status read_whole(const Json& value, std::string_view field, int least, int most
     return {};
 }
 
-Status read_ratio(const Json& value, std::optional<double>& out) {
-    if (!value.is_number() || value.get<double>() < 1) return wrong("ratio", value, "a number, 1 or more");
-    out = value.get<double>();
-    return {};
-}
-
-Status read_high_water(const Json& value, std::optional<double>& out) {
-    if (!value.is_number() || value.get<double>() <= 0 || value.get<double>() >= 1)
-        return wrong("high_water", value, "a number between 0 and 1");
-    out = value.get<double>();
+template <class Number>
+Status read_limited(const Limit& limit, const Json& value, std::optional<Number>& out) {
+    if (const Status status = check_json(limit, value); !status)
+        return fail(status.error().code, "{}: {}", kSettingsVariable, status.error().message);
+    out = value.get<Number>();
     return {};
 }
 
@@ -65,11 +61,11 @@ Status read_log(const Json& value, std::string& out) {
 Status read_field(const std::string& name, const Json& value, PreloadSettings& out) {
     constexpr int most = std::numeric_limits<int>::max();
     if (name == "virtual") return read_whole(value, name, 1, kLargestVirtual, out.virtual_factor);
-    if (name == "ratio") return read_ratio(value, out.ratio);
+    if (name == "ratio") return read_limited(limits::ratio, value, out.ratio);
     if (name == "method") return read_method(value, out.method);
-    if (name == "high_water") return read_high_water(value, out.high_water);
-    if (name == "keep_first") return read_whole(value, name, 1, most, out.keep_first);
-    if (name == "keep_last") return read_whole(value, name, 0, most, out.keep_last);
+    if (name == "high_water") return read_limited(limits::high_water, value, out.high_water);
+    if (name == "keep_first") return read_limited(limits::keep_first, value, out.keep_first);
+    if (name == "keep_last") return read_limited(limits::keep_last, value, out.keep_last);
     if (name == "log") return read_log(value, out.log);
     if (name == "control_fd") return read_whole(value, name, 0, most, out.control_fd);
     return fail(ErrorCode::invalid_argument,

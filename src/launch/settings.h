@@ -20,13 +20,12 @@ inline constexpr int kLargestVirtual = 1024;
 // An empty field was not given by the user: with none of them the library only observes.
 struct PreloadSettings {
     int virtual_factor = 1;            // "virtual": the program is told of this many times its cells; 1..1024
-    std::optional<double> ratio;       // cells before / cells after of what is folded; >= 1
+    std::optional<double> ratio;       // these and their ranges: engine/policy.h
     std::optional<std::string> method; // a name of find_method; not checked here, which knows no methods
-    std::optional<double> high_water;  // share of the cells in use that starts a fold; between 0 and 1
-    std::optional<int> keep_first;     // cells; >= 1
-    std::optional<int> keep_last;      // cells; >= 0
-    std::string log = "info";          // one of kLogLevels
-    std::optional<int> control_fd;     // the program's end of the control channel; >= 0
+    std::optional<double> high_water;
+    std::optional<int> keep_first, keep_last;
+    std::string log = "info";      // one of kLogLevels
+    std::optional<int> control_fd; // the program's end of the control channel; >= 0
 
     bool operator==(const PreloadSettings&) const = default;
 };

@@ -1,5 +1,7 @@
 #include "preload/control.h"
 
+#include "base/file_descriptor.h"
+#include "base/limits.h"
 #include "preload/log.h"
 #include "preload/real.h"
 
@@ -25,8 +27,9 @@ Json error_of(const Error& error) {
     switch (error.code) {
     case ErrorCode::invalid_argument:
         return error_of(kBadRequest, error.message);
-    case ErrorCode::io:
+    case ErrorCode::not_found:
         return error_of(kNotFound, error.message);
+    case ErrorCode::busy:
     case ErrorCode::cancelled:
         return error_of(kConflict, error.message);
     default:
@@ -60,52 +63,47 @@ Json compact(ManagedContext& managed, const Json& request) {
     const auto method = method_of(request, managed.policy());
     if (!method) return error_of(method.error());
     const double ratio = request.value("ratio", managed.policy().ratio);
-    if (!(ratio >= 1) || !std::isfinite(ratio)) return error_of(kBadRequest, "ratio must be 1 or more");
+    if (const Status status = check(limits::ratio, ratio); !status) return error_of(status.error());
     const auto job = managed.compact(request.at("id_slot").get<llama_seq_id>(), *method, ratio);
     if (!job) return error_of(job.error());
     return {{"job", *job}};
 }
 
 Json job(ManagedContext& managed, const Json& request) {
-    const JobResult job = managed.job(request.at("job").get<uint64_t>());
-    if (!job.done) return {{"done", false}};
-    if (!job.status) {
-        Json failed = error_of(job.status.error());
+    const auto job = managed.job(request.at("job").get<uint64_t>());
+    if (!job) return error_of(job.error());
+    if (!job->done) return {{"done", false}};
+    if (!job->status) {
+        Json failed = error_of(job->status.error());
         failed["done"] = true;
         return failed;
     }
-    const CompactReport& report = job.report;
+    const CompactReport& report = job->report;
     const double seconds = report.study_s + report.solve_s + report.swap_s;
     return {{"done", true},
             {"result",
              {{"success", true},
-              {"method", job.method},
+              {"method", job->method},
               {"compacted_tokens", report.cells_after},
               {"original_tokens", report.cells_before},
               {"compression_ratio",
                static_cast<double>(report.cells_before) / static_cast<double>(report.cells_after)},
-              {"compaction_time_ms", std::llround(1000 * seconds)}}}};
+              {"compaction_time_ms", std::llround(1000 * seconds)},
+              {"figures", figures_json(report.figures)}}}};
 }
 
 Json change_policy(ManagedContext& managed, const Json& request) {
-    Policy policy = managed.policy();
-    const auto method = method_of(request, policy);
-    if (!method) return error_of(method.error());
-    policy.method = *method;
-    policy.automatic = request.value("automatic", policy.automatic);
-    policy.ratio = request.value("ratio", policy.ratio);
-    policy.high_water = request.value("high_water", policy.high_water);
-    policy.keep_first = request.value("keep_first", policy.keep_first);
-    policy.keep_last = request.value("keep_last", policy.keep_last);
-    if (!(policy.ratio >= 1) || !std::isfinite(policy.ratio))
-        return error_of(kBadRequest, "ratio must be 1 or more");
-    if (!(policy.high_water > 0 && policy.high_water < 1))
-        return error_of(kBadRequest, "high_water must lie between 0 and 1");
-    if (policy.keep_first < 1) return error_of(kBadRequest, "keep_first must be 1 or more");
-    if (policy.keep_last < -1)
-        return error_of(kBadRequest, "keep_last must be 0 or more, or -1 for the default");
-    managed.set_policy(policy);
-    return {{"policy", policy_json(policy, managed.cells_of_a_sequence())}};
+    const auto policy = changed(managed.policy(), request);
+    if (!policy) return error_of(policy.error());
+    managed.set_policy(*policy);
+    return {{"policy", policy_json(*policy, managed.cells_of_a_sequence())}};
+}
+
+Json methods() {
+    Json list = Json::array();
+    for (const Method* method : all_methods())
+        list.push_back({{"name", method->name}, {"advice", method->advice}});
+    return {{"methods", list}};
 }
 
 #ifdef MSG_NOSIGNAL
@@ -133,34 +131,49 @@ Json answer_line(Registry& registry, const std::string& line) {
     return reply;
 }
 
-void serve(Registry& registry, int fd) {
+void serve(Registry& registry, const FileDescriptor& channel) {
     std::string pending;
     char bytes[4096];
     for (;;) {
-        const ssize_t count = ::recv(fd, bytes, sizeof bytes, 0);
+        const ssize_t count = ::recv(channel.get(), bytes, sizeof bytes, 0);
         if (count < 0 && errno == EINTR) continue;
         if (count <= 0) break;
         pending.append(bytes, static_cast<size_t>(count));
         for (size_t end; (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1)) {
             const Json reply = answer_line(registry, pending.substr(0, end));
-            if (!write_line(fd, reply.dump(-1, ' ', false, Json::error_handler_t::replace))) return;
+            if (!write_line(channel.get(), reply.dump(-1, ' ', false, Json::error_handler_t::replace)))
+                return;
         }
     }
-    ::close(fd);
 }
 
 } // namespace
+
+Result<Policy> changed(Policy policy, const Json& request) {
+    for (const Limit& limit : limits::all) {
+        if (const auto value = request.find(limit.name); value != request.end())
+            KVFOLD_CHECK(check_json(limit, *value));
+    }
+    KVFOLD_TRY(policy.method, method_of(request, policy));
+    policy.automatic = request.value("automatic", policy.automatic);
+    policy.ratio = request.value("ratio", policy.ratio);
+    policy.high_water = request.value("high_water", policy.high_water);
+    policy.keep_first = request.value("keep_first", policy.keep_first);
+    policy.keep_last = request.value("keep_last", policy.keep_last);
+    return policy;
+}
 
 Json answer(Registry& registry, const Json& request) {
     try {
         const std::string op = request.value("op", "");
         if (op == "state") return state(registry);
+        if (op == "methods") return methods();
         const auto managed = registry.managed();
         if (!managed) return error_of(kNoContext, "the program has no context that kvfold manages");
         if (op == "compact") return compact(*managed, request);
         if (op == "job") return job(*managed, request);
         if (op == "policy") return change_policy(*managed, request);
-        return error_of(kBadRequest, "op must be state, compact, job or policy");
+        return error_of(kBadRequest, "op must be state, methods, compact, job or policy");
     } catch (const Json::exception& error) {
         return error_of(kBadRequest, error.what());
     } catch (const std::exception& error) {
@@ -170,12 +183,12 @@ Json answer(Registry& registry, const Json& request) {
 
 void serve_control(Registry& registry, int fd) {
     ::fcntl(fd, F_SETFD, FD_CLOEXEC); // programs that this one starts are on their own
-    std::thread([&registry, fd] {
+    std::thread([&registry, channel = FileDescriptor(fd)] {
         sigset_t all; // signals are the program's business
         sigfillset(&all);
         pthread_sigmask(SIG_BLOCK, &all, nullptr);
         try {
-            serve(registry, fd);
+            serve(registry, channel);
         } catch (const std::exception& error) {
             log_error("the control channel ends: {}", error.what());
         }

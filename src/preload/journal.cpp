@@ -38,6 +38,13 @@ Json kept_by_layer(const std::vector<HeadReport>& heads, size_t region_size) {
 
 } // namespace
 
+Json figures_json(const std::vector<Figure>& figures) {
+    Json json = Json::object();
+    for (const Figure& figure : figures)
+        json[std::string(figure.name)] = figure.value;
+    return json;
+}
+
 void Journal::decoded(size_t tokens, double seconds, bool generation, size_t total_tokens,
                       size_t total_cells) {
     decoded_ += tokens;
@@ -113,6 +120,7 @@ Json Journal::folds() const {
                         {"study_s", report.study_s},
                         {"solve_s", report.solve_s},
                         {"swap_s", report.swap_s},
+                        {"figures", figures_json(report.figures)},
                         {"error", e.record.error},
                         {"decode_before_tok_s", e.before_tok_s},
                         {"decode_after_tok_s", e.after_tok_s}});

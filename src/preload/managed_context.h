@@ -72,7 +72,7 @@ class ManagedContext {
     Policy policy();
     void set_policy(const Policy& policy);
     Result<uint64_t> compact(llama_seq_id seq_id, const Method* method, double ratio); // a job's number
-    JobResult job(uint64_t number); // done = false for jobs that run or are unknown
+    Result<JobResult> job(uint64_t number);                                            // fails with not_found
 
   private:
     using Lock = std::unique_lock<std::mutex>;

@@ -202,17 +202,17 @@ Result<uint64_t> ManagedContext::compact(llama_seq_id seq_id, const Method* meth
     Lock lock(mutex_);
     const Inside inside;
     const auto log = logs_.find(seq_id);
-    if (closed_ || log == logs_.end()) return fail(ErrorCode::io, "slot {} holds nothing", seq_id);
-    if (fold_)
-        return fail(ErrorCode::cancelled, "a fold of slot {} is running; try again later", fold_->seq_id);
+    if (closed_ || log == logs_.end()) return fail(ErrorCode::not_found, "slot {} holds nothing", seq_id);
+    if (fold_) return fail(ErrorCode::busy, "a fold of slot {} is running; try again later", fold_->seq_id);
     return start_fold(seq_id, method, whole_budget(log->second, policy_, ratio),
                       std::max(1, all_threads() / 2));
 }
 
-JobResult ManagedContext::job(uint64_t number) {
+Result<JobResult> ManagedContext::job(uint64_t number) {
     Lock lock(mutex_);
     const auto found = jobs_.find(number);
-    return found == jobs_.end() ? JobResult{} : found->second;
+    if (found == jobs_.end()) return fail(ErrorCode::not_found, "no job {}; it may be too old", number);
+    return found->second;
 }
 
 Policy ManagedContext::policy() {

@@ -4,6 +4,7 @@
 
 #include <llama.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace kvfold {
@@ -58,6 +59,21 @@ std::vector<uint8_t> encode_slot(const SlotFile& slot) {
     if (token_bytes > 0) std::memcpy(bytes.data() + kHeaderBytes, slot.tokens.data(), token_bytes);
     bytes.insert(bytes.end(), state.begin(), state.end());
     return bytes;
+}
+
+Status check_tokens(const SlotFile& slot, int32_t vocabulary) {
+    for (const int32_t token : slot.tokens) {
+        if (token < 0 || token >= vocabulary)
+            return fail(ErrorCode::invalid_argument, "token {} is not in the model's vocabulary of {}", token,
+                        vocabulary);
+    }
+    int32_t last = -1;
+    for (const CellMeta& cell : slot.state.sections.front().cells)
+        last = std::max(last, cell.pos);
+    if (slot.tokens.size() == static_cast<size_t>(last + 1)) return {};
+    return fail(ErrorCode::invalid_argument,
+                "{} tokens for positions up to {}; give one token for each position", slot.tokens.size(),
+                last);
 }
 
 Result<SlotFile> read_slot_file(const std::filesystem::path& path) {

@@ -15,6 +15,10 @@ struct SlotFile {
 Result<SlotFile> decode_slot(std::span<const uint8_t> bytes);
 std::vector<uint8_t> encode_slot(const SlotFile& slot);
 
+// Whether kvfold takes it back: a token of the vocabulary for each position up to the last one. Fails with
+// invalid_argument.
+Status check_tokens(const SlotFile& slot, int32_t vocabulary);
+
 // Errors name the file. Writing is atomic: the old file stays until the new one is complete on disk.
 Result<SlotFile> read_slot_file(const std::filesystem::path& path);
 Status write_slot_file(const std::filesystem::path& path, const SlotFile& slot);

@@ -52,13 +52,22 @@ TEST_F(AdminTest, PolicyIsReadAndChanged) {
     control.on("policy", changed);
     start();
     EXPECT_EQ(get("/policy"), Json({{"policy", some_state()["policy"]}}));
-    const Json all = Json::parse(R"({"ratio":4.0,"method":"select","high_water":0.5,"keep_first":0,
-                                     "keep_last":10,"automatic":false})");
+    const Json all = Json::parse(R"({"ratio":4.0,"method":"select","high_water":0.5,"keep_first":1,
+                                     "keep_last":-1,"automatic":false})");
     EXPECT_EQ(json_of(post("/policy", all.dump()), 200), changed);
     ASSERT_EQ(control.asked("policy").size(), 1u);
     Json request = all;
     request["op"] = "policy";
     EXPECT_EQ(control.asked("policy")[0], request);
+}
+
+TEST_F(AdminTest, TheMethodsAreThoseOfWhoDoesTheWork) {
+    const Json list = Json::parse(R"({"methods":[{"name":"refine","advice":"when in doubt"}]})");
+    control.on("methods", list);
+    start();
+    EXPECT_EQ(get("/methods"), list);
+    control.on("methods", [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "it has ended"); });
+    EXPECT_EQ(error_of(client().Get("/methods"), 503), "it has ended");
 }
 
 TEST_F(AdminTest, PolicyErrorsOfTheOtherSideArePassedOn) {
@@ -70,11 +79,16 @@ TEST_F(AdminTest, PolicyErrorsOfTheOtherSideArePassedOn) {
 TEST_F(AdminTest, PolicyFieldsAreChecked) {
     start();
     const std::vector<std::pair<const char*, const char*>> wrong = {
-        {R"({})", "nothing to change"},         {R"([])", "not a JSON object"},
-        {R"({"ratio":)", "not JSON"},           {R"({"ratio":0.9})", "ratio must be"},
-        {R"({"high_water":0})", "high_water"},  {R"({"high_water":1.01})", "high_water"},
-        {R"({"keep_first":-1})", "keep_first"}, {R"({"keep_last":1.5})", "keep_last"},
-        {R"({"automatic":1})", "automatic"},    {R"({"method":""})", "method must be"},
+        {R"({})", "nothing to change"},
+        {R"([])", "not a JSON object"},
+        {R"({"ratio":)", "not JSON"},
+        {R"({"ratio":0.9})", "ratio is 0.9; give"},
+        {R"({"high_water":0})", "high_water"},
+        {R"({"high_water":1})", "high_water is 1;"},
+        {R"({"keep_first":0})", "keep_first is 0;"},
+        {R"({"keep_last":1.5})", "keep_last"},
+        {R"({"automatic":1})", "automatic"},
+        {R"({"method":""})", "method must be"},
         {R"({"speed":1})", "no field 'speed'"},
     };
     for (const auto& [body, words] : wrong)

@@ -124,6 +124,7 @@ void SimulatedCache::fold(int id, const std::string& method, double ratio, const
                   {"study_s", study},
                   {"solve_s", solve},
                   {"swap_s", swap},
+                  {"figures", method == "self_study" ? Json{{"drafts thrown away", 1234}} : Json::object()},
                   {"error", why_not},
                   {"decode_before_tok_s", speed_at(cells_used(), now_)},
                   {"decode_after_tok_s", 0.0}};
@@ -198,6 +199,14 @@ Json SimulatedCache::compact(const Json& request) {
     return {{"job", job}};
 }
 
+// Names that no method of kvfold has, so that the page cannot know them.
+Json SimulatedCache::methods() {
+    Json list = Json::array();
+    for (const char* name : {"refine", "self_study", "select", "keep_first", "squeeze"})
+        list.push_back({{"name", name}, {"advice", std::string("what ") + name + " is good for"}});
+    return {{"methods", list}};
+}
+
 Json SimulatedCache::job(const Json& request) {
     const auto found = jobs_.find(request["job"].get<int>());
     if (found == jobs_.end()) return error(404, "no such job");
@@ -210,6 +219,7 @@ Result<Json> SimulatedCache::ask(const Json& request) {
     catch_up();
     const std::string op = request.at("op");
     if (op == "state") return state();
+    if (op == "methods") return methods();
     if (op == "compact") return compact(request);
     if (op == "job") return job(request);
     for (const auto& [name, value] : request.items())

@@ -38,6 +38,7 @@ class SimulatedCache : public Control {
     int cells_used() const;
     Json state() const;
     Json compact(const Json& request);
+    static Json methods();
     Json job(const Json& request);
 
     Scene scene_;

@@ -78,6 +78,20 @@ class Dashboard(unittest.TestCase):
             self.assertTrue(page.value(f"document.getElementById('{empty}').hidden"), empty)
         self.assertEqual(page.complaints(), [])
 
+    def test_the_methods_are_the_servers(self):
+        page = self.page("lively")
+        options = page.value("[...document.querySelector('.sequence select').options].map(o => [o.value, o.title])")
+        self.assertEqual([name for name, _ in options], ["refine", "self_study", "select", "keep_first", "squeeze"])
+        self.assertEqual(options[4][1], "what squeeze is good for")
+        self.assertEqual(page.value("document.querySelector('.sequence select').value"), "refine")
+
+    def test_figures_are_shown_by_their_own_names(self):
+        page = self.page("lively")
+        rows = page.value("[...document.querySelectorAll('#folds tbody tr')].filter(r => !r.querySelector('.bad'))"
+                          ".map(r => [r.querySelector('[data-name=method]').textContent, r.querySelector('[data-name=also]').textContent])")
+        said = {method: also for method, also in rows}
+        self.assertEqual(said, {"refine": "", "self_study": "drafts thrown away 1\u202f234"})
+
     def test_it_moves(self):
         page = self.page("lively")
         before = self.text(page, "#uptime")

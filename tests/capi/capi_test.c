@@ -1,51 +1,8 @@
-/* The C API from C99, on a real model: what an embedder of libllama does. Prints each scenario; the exit code
- * says whether all held. */
+/* The C API from C99, on a tiny model: what an embedder of libllama does, and every sentence of kvfold.h that
+ * a program can see. The exit code says whether all held. */
 #include <kvfold/kvfold.h>
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { CONTEXT = 400, CAPACITY = 1024 };
-
-static int failures = 0;
-
-#define EXPECT(condition)                                                                                    \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            ++failures;                                                                                      \
-            printf("FAILED %s:%d: %s (last error: %s)\n", __FILE__, __LINE__, #condition,                    \
-                   kvfold_last_error());                                                                     \
-        }                                                                                                    \
-    } while (0)
-
-static void quiet(enum ggml_log_level level, const char* text, void* data) {
-    (void)level, (void)text, (void)data;
-}
-
-static llama_token tokens[CONTEXT];
-
-static struct llama_context* new_context(struct llama_model* model) {
-    struct llama_context_params params = llama_context_default_params();
-    params.n_ctx = CAPACITY;
-    params.n_batch = CONTEXT;
-    params.n_threads = params.n_threads_batch = 1; /* other tests run beside this one */
-    return llama_init_from_model(model, params);
-}
-
-static void prefill(struct llama_context* ctx) {
-    EXPECT(llama_decode(ctx, llama_batch_get_one(tokens, CONTEXT)) == 0);
-}
-
-/* A text that does not repeat itself: tokens of a fixed pseudo-random walk over the vocabulary. */
-static void make_tokens(const struct llama_model* model) {
-    const uint32_t vocabulary = (uint32_t)llama_vocab_n_tokens(llama_model_get_vocab(model));
-    uint32_t state = 12345;
-    for (int i = 0; i < CONTEXT; ++i) {
-        state = state * 1664525u + 1013904223u;
-        tokens[i] = (llama_token)((state >> 8) % (vocabulary < 20000 ? vocabulary : 20000));
-    }
-}
+#include "capi/embedder.h"
 
 static size_t state_of(struct llama_context* ctx, uint8_t** bytes) {
     const size_t size = llama_state_seq_get_size(ctx, 0);
@@ -129,7 +86,7 @@ static void every_method_compacts_in_place_and_decoding_goes_on(struct llama_con
         kvfold_compact_params params = kvfold_compact_default_params();
         params.method = kvfold_method_name(i);
         params.ratio = 4;
-        kvfold_compact_report report;
+        kvfold_compact_report report = kvfold_compact_empty_report();
         EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, &params, &report) == KVFOLD_OK);
         // The ratio of budgets by head is what a head sees on average; the cache takes the largest.
         const bool by_head = strcmp(params.method, "nonuniform") == 0;
@@ -144,6 +101,133 @@ static void every_method_compacts_in_place_and_decoding_goes_on(struct llama_con
                report.cells_after, report.output_error);
     }
     EXPECT(kvfold_method_name(kvfold_method_count()) == NULL);
+}
+
+static kvfold_error compact_with(struct llama_context* ctx, const char* method, const llama_token* text,
+                                 size_t n_tokens, kvfold_compact_report* report) {
+    llama_memory_clear(llama_get_memory(ctx), true);
+    prefill(ctx);
+    kvfold_compact_params params = kvfold_compact_default_params();
+    params.method = method;
+    params.ratio = 4;
+    return kvfold_sequence_compact(ctx, 0, text, n_tokens, &params, report);
+}
+
+static void the_methods_that_the_header_names_need_no_tokens_and_the_others_do(struct llama_context* ctx) {
+    static const char* const without[] = {"keep_first", "keep_last", "keep_random", "generation"};
+    size_t found = 0;
+    for (size_t i = 0; i < kvfold_method_count(); ++i) {
+        const char* name = kvfold_method_name(i);
+        bool needs = true;
+        for (size_t k = 0; k < sizeof without / sizeof *without; ++k)
+            needs = needs && strcmp(name, without[k]) != 0;
+        found += !needs;
+        const kvfold_error error = compact_with(ctx, name, NULL, 0, NULL);
+        EXPECT(error == (needs ? KVFOLD_ERROR_INVALID_ARGUMENT : KVFOLD_OK));
+        EXPECT(!needs || strstr(kvfold_last_error(), "give the sequence's tokens") != NULL);
+    }
+    EXPECT(found == sizeof without / sizeof *without);
+}
+
+static void presets_are_names_of_methods_and_the_report_says_which(struct llama_context* ctx) {
+    static const char* const names[] = {"fast", "balanced", "best", NULL};
+    for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
+        kvfold_compact_report report = kvfold_compact_empty_report();
+        EXPECT(report.method == NULL);
+        EXPECT(compact_with(ctx, names[i], tokens, CONTEXT, &report) == KVFOLD_OK);
+        bool is_method = false;
+        for (size_t k = 0; k < kvfold_method_count(); ++k)
+            is_method = is_method || (report.method && strcmp(report.method, kvfold_method_name(k)) == 0);
+        EXPECT(is_method);
+        if (!names[i]) EXPECT(strcmp(report.method, kvfold_method_name(0)) == 0);
+    }
+}
+
+static void seconds_are_seconds_and_add_up_to_the_call(struct llama_context* ctx) {
+    llama_memory_clear(llama_get_memory(ctx), true);
+    prefill(ctx);
+    kvfold_compact_params params = kvfold_compact_default_params();
+    kvfold_compact_report report = kvfold_compact_empty_report();
+    const int64_t start_us = llama_time_us();
+    EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, &params, &report) == KVFOLD_OK);
+    const double wall = 1e-6 * (double)(llama_time_us() - start_us);
+    const double sum = report.snapshot_s + report.study_s + report.solve_s + report.swap_s;
+    EXPECT(sum <= wall + 1e-3);
+    EXPECT(sum >= wall / 5); /* milliseconds or minutes would be far off; probing the model is in none */
+    EXPECT(report.study_s > 0 && report.solve_s > 0);
+}
+
+static void structs_of_other_sizes(struct llama_context* ctx) {
+    struct { /* of a newer header */
+        kvfold_compact_params params;
+        uint64_t newer;
+    } params;
+    struct {
+        kvfold_compact_report report;
+        uint64_t newer;
+    } report = {0};
+    EXPECT(kvfold_compact_params_init(&params.params, sizeof params) == KVFOLD_OK);
+    EXPECT(kvfold_compact_report_init(&report.report, sizeof report) == KVFOLD_OK);
+    EXPECT(params.newer == 0 && params.params.ratio == 8);
+    params.params.method = "keep_last";
+    llama_memory_clear(llama_get_memory(ctx), true);
+    prefill(ctx);
+    params.newer = 1;
+    EXPECT(kvfold_sequence_compact(ctx, 0, NULL, 0, &params.params, &report.report) ==
+           KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(strstr(kvfold_last_error(), "does not know") != NULL);
+    params.newer = 0;
+    report.newer = 1;
+    EXPECT(kvfold_sequence_compact(ctx, 0, NULL, 0, &params.params, &report.report) == KVFOLD_OK);
+    EXPECT(report.newer == 0 && report.report.struct_size == sizeof report);
+    EXPECT(report.report.cells_before == CONTEXT);
+
+    static const size_t wrong[] = {0, 8, offsetof(kvfold_compact_params, context_params),
+                                   sizeof(kvfold_compact_params) - 1, sizeof(kvfold_compact_params) + 1};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; ++i) {
+        kvfold_compact_params some = kvfold_compact_default_params();
+        some.struct_size = wrong[i];
+        EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, &some, NULL) ==
+               KVFOLD_ERROR_INVALID_ARGUMENT);
+        EXPECT(strstr(kvfold_last_error(), "struct_size") != NULL);
+        EXPECT(strchr(kvfold_last_error(), '\n') == NULL);
+        EXPECT(kvfold_compact_params_init(&some, wrong[i]) == KVFOLD_ERROR_INVALID_ARGUMENT);
+        EXPECT(some.struct_size == wrong[i] && some.ratio == 8); /* untouched */
+    }
+    kvfold_compact_params good = kvfold_compact_default_params();
+    kvfold_compact_report none = kvfold_compact_empty_report();
+    none.struct_size = offsetof(kvfold_compact_report, mass_error);
+    EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, &good, &none) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(none.cells_before == 0);
+    EXPECT(kvfold_compact_params_init(NULL, sizeof good) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(kvfold_compact_report_init(NULL, sizeof none) == KVFOLD_ERROR_INVALID_ARGUMENT);
+}
+
+static bool exists(const char* path) {
+    FILE* file = fopen(path, "rb");
+    if (file) fclose(file);
+    return file != NULL;
+}
+
+static void a_slot_file_that_kvfold_would_refuse_is_not_written(struct llama_context* ctx) {
+    const char* path = "capi_test_refused.slot";
+    static llama_token wrong[CONTEXT + 1];
+    memcpy(wrong, tokens, sizeof tokens);
+    static const size_t counts[] = {0, 3, CONTEXT - 1, CONTEXT + 1};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; ++i) {
+        EXPECT(kvfold_slot_save(ctx, 0, path, wrong, counts[i]) == KVFOLD_ERROR_INVALID_ARGUMENT);
+        EXPECT(strstr(kvfold_last_error(), "one token for each position") != NULL);
+        EXPECT(!exists(path));
+    }
+    static const llama_token strangers[] = {LLAMA_TOKEN_NULL, 1 << 30};
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; ++i) {
+        wrong[5] = strangers[i];
+        EXPECT(kvfold_slot_save(ctx, 0, path, wrong, CONTEXT) == KVFOLD_ERROR_INVALID_ARGUMENT);
+        EXPECT(strstr(kvfold_last_error(), "vocabulary") != NULL);
+        EXPECT(!exists(path));
+    }
+    EXPECT(kvfold_slot_save(ctx, 0, "/dev/null", tokens, CONTEXT) == KVFOLD_ERROR_IO);
+    EXPECT(kvfold_slot_save(ctx, 0, ".", tokens, CONTEXT) == KVFOLD_ERROR_IO);
 }
 
 static void the_same_seed_gives_the_same_cache(struct llama_context* ctx) {
@@ -185,16 +269,8 @@ static void a_slot_file_comes_back_as_it_was(struct llama_context* ctx) {
 }
 
 int main(void) {
-    const char* path = getenv("KVFOLD_PLAIN_MODEL");
-    if (!path) {
-        puts("KVFOLD_PLAIN_MODEL is not set: the path of a GGUF model");
-        return 1;
-    }
-    llama_log_set(quiet, NULL);
-    ggml_backend_load_all();
-    struct llama_model* model = llama_model_load_from_file(path, llama_model_default_params());
-    EXPECT(model != NULL);
-    make_tokens(model);
+    struct llama_model* model = load_tiny_model();
+    if (!model) return 1;
     printf("kvfold %s\n", kvfold_version());
     a_cancelled_compaction_leaves_state_and_logits_bit_identical(model);
     struct llama_context* ctx = new_context(model);
@@ -203,6 +279,13 @@ int main(void) {
     a_slot_file_comes_back_as_it_was(ctx);
     every_method_compacts_in_place_and_decoding_goes_on(ctx);
     the_same_seed_gives_the_same_cache(ctx);
+    llama_memory_clear(llama_get_memory(ctx), true);
+    prefill(ctx);
+    a_slot_file_that_kvfold_would_refuse_is_not_written(ctx);
+    the_methods_that_the_header_names_need_no_tokens_and_the_others_do(ctx);
+    presets_are_names_of_methods_and_the_report_says_which(ctx);
+    seconds_are_seconds_and_add_up_to_the_call(ctx);
+    structs_of_other_sizes(ctx);
     llama_free(ctx);
     llama_model_free(model);
     printf("%d failures\n", failures);

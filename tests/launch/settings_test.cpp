@@ -43,7 +43,7 @@ TEST(Settings, TheDocumentedObjectIsUnderstood) {
 TEST(Settings, EveryEdgeOfARangeIsAccepted) {
     for (const char* text :
          {R"({"virtual":1})", R"({"virtual":1024})", R"({"ratio":1})", R"({"high_water":0.001})",
-          R"({"high_water":0.999})", R"({"keep_first":1})", R"({"keep_last":0})", R"({"control_fd":0})",
+          R"({"high_water":0.999})", R"({"keep_first":1})", R"({"keep_last":-1})", R"({"control_fd":0})",
           R"({"log":"off"})", R"({"log":"error"})", R"({"log":"info"})"})
         EXPECT_TRUE(from_json(text)) << text;
 }
@@ -77,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{R"({"high_water":0})", "high_water"}, Wrong{R"({"high_water":1})", "high_water"},
         Wrong{R"({"high_water":-0.5})", "high_water"}, Wrong{R"({"high_water":[]})", "high_water"},
         Wrong{R"({"keep_first":0})", "keep_first"}, Wrong{R"({"keep_first":1.5})", "keep_first"},
-        Wrong{R"({"keep_first":2147483648})", "keep_first"}, Wrong{R"({"keep_last":-1})", "keep_last"},
+        Wrong{R"({"keep_first":2147483648})", "keep_first"}, Wrong{R"({"keep_last":-2})", "keep_last"},
         Wrong{R"({"keep_last":false})", "keep_last"}, Wrong{R"({"log":"loud"})", "log"},
         Wrong{R"({"log":3})", "log"}, Wrong{R"({"control_fd":-1})", "control_fd"},
         Wrong{R"({"control_fd":{}})", "control_fd"}, Wrong{R"({"a\nb":1})", "\"a\\x0ab\""}));

@@ -108,8 +108,8 @@ TEST_F(Managed, CellsThatCameDuringAFoldStayByteForByte) {
     ASSERT_EQ(feed(300, 340), 0); // while it runs, or after
     const auto before = read_sequence(ctx_.get(), 0);
     settle();
-    ASSERT_TRUE(managed_->job(*job).done);
-    ASSERT_TRUE(managed_->job(*job).status);
+    ASSERT_TRUE(managed_->job(*job)->done);
+    ASSERT_TRUE(managed_->job(*job)->status);
     const auto after = read_sequence(ctx_.get(), 0);
     ASSERT_TRUE(before && after);
     const KvSection &a = before->sections.front(), &b = after->sections.front();
@@ -185,7 +185,7 @@ TEST_F(Managed, TheBooksAgreeWithTheCellsHoweverOftenASequenceIsFolded) {
         const auto job = managed_->compact(0, *find_method("select"), 2);
         ASSERT_TRUE(job) << job.error().message;
         settle();
-        ASSERT_TRUE(managed_->job(*job).status);
+        ASSERT_TRUE(managed_->job(*job)->status);
         EXPECT_EQ(sequence()["cells"], real_cells()) << "at " << end;
         ASSERT_EQ(feed(end, end + 10), 0);
     }
@@ -201,8 +201,8 @@ TEST_F(Managed, ASequenceOfUnknownTokensIsStudiedByGeneration) {
     const auto job = managed_->compact(0, *find_method("refine"), 4);
     ASSERT_TRUE(job) << job.error().message;
     settle();
-    EXPECT_TRUE(managed_->job(*job).status);
-    EXPECT_EQ(managed_->job(*job).method, "generation");
+    EXPECT_TRUE(managed_->job(*job)->status);
+    EXPECT_EQ(managed_->job(*job)->method, "generation");
     EXPECT_EQ(real_cells(), 50u);
 }
 
@@ -229,9 +229,9 @@ TEST_F(Managed, ACutBelowARunningFoldVoidsIt) {
     const auto job = managed_->compact(0, *find_method("solver"), 4);
     ASSERT_TRUE(job);
     ASSERT_TRUE(managed_->remove(0, 50, -1));
-    while (!managed_->job(*job).done)
+    while (!managed_->job(*job)->done)
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    const JobResult result = managed_->job(*job);
+    const JobResult result = *managed_->job(*job);
     ASSERT_FALSE(result.status);
     EXPECT_EQ(result.status.error().code, ErrorCode::cancelled);
     EXPECT_EQ(real_cells(), 50u);

@@ -4,7 +4,7 @@
 #include <unistd.h>
 #include <utility>
 
-namespace kvfold::launch {
+namespace kvfold {
 
 class FileDescriptor {
   public:
@@ -14,11 +14,12 @@ class FileDescriptor {
         if (this != &other) reset(std::exchange(other.fd_, -1));
         return *this;
     }
-    ~FileDescriptor() { reset(); }
+    ~FileDescriptor() { close(); }
 
     int get() const { return fd_; }
+    int close() { return fd_ >= 0 ? ::close(std::exchange(fd_, -1)) : 0; } // as close(2)
     void reset(int fd = -1) {
-        if (fd_ >= 0) ::close(fd_);
+        close();
         fd_ = fd;
     }
 
@@ -26,4 +27,4 @@ class FileDescriptor {
     int fd_;
 };
 
-} // namespace kvfold::launch
+} // namespace kvfold
