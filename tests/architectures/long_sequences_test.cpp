@@ -39,8 +39,11 @@ TEST_P(LongHybrid, IsCompactedByEveryMethodThatNeedsNotGoBack) {
                 continue;
             }
             ASSERT_TRUE(compact) << method->name << " at " << ratio << ": " << compact.error().message;
-            if (method->fit != methods::nonuniform.fit)
-                EXPECT_EQ(compact->report.cells_after, static_cast<size_t>(kTokens / ratio));
+            const auto wanted = static_cast<size_t>(kTokens / ratio);
+            const bool may_take_more = method == &methods::nonuniform; // its largest head decides
+            EXPECT_TRUE(compact->report.cells_after == wanted ||
+                        (may_take_more && compact->report.cells_after > wanted))
+                << method->name << ": " << compact->report.cells_after;
         }
     }
 }
