@@ -2,13 +2,15 @@
 #include "support/tiny_model.h"
 #include "engine/failing_allocation.h"
 
+#include <array>
+
 namespace kvfold {
 namespace {
 
 using testing::ContextPtr;
 using testing::Failing;
 
-constexpr size_t kTokens = 120;
+constexpr size_t kTokens = 80;
 
 // As its table entry says, with fewer steps: how often a step is repeated shows nothing new here.
 Method with_few_steps(const Method& method) {
@@ -62,6 +64,23 @@ class NoMemory : public ::testing::TestWithParam<const char*> {
         return failures;
     }
 
+    // At the allocations of one compaction, on one thread and on several.
+    void expect_errors(const Method& method, std::span<const int> threads, size_t runs) {
+        const Run whole = compact(method, 1, Failing::once, SIZE_MAX); // counts, nothing fails
+        ASSERT_TRUE(whole.report) << whole.report.error().message;
+        const std::vector<uint8_t> compacted = testing::raw_state(ctx_.get());
+        ASSERT_TRUE(write_sequence(ctx_.get(), 0, before_));
+        const size_t count = whole.allocations.counted;
+        for (const int number : threads) {
+            // The newest allocations may be llama.cpp's, behind which nothing of kvfold's is left to fail.
+            EXPECT_GT(fail_at_many(method, number, Failing::once, count, runs), runs * 3 / 4);
+            EXPECT_GT(fail_at_many(method, number, Failing::from_then_on, count, runs), runs * 3 / 4);
+        }
+        ASSERT_TRUE(compact(method, 1, Failing::none, 0).report); // afterwards all is well
+        EXPECT_EQ(testing::raw_state(ctx_.get()), compacted) << method.name;
+        ASSERT_TRUE(write_sequence(ctx_.get(), 0, before_));
+    }
+
     testing::ModelPtr model_;
     ContextPtr ctx_;
     std::vector<llama_token> tokens_;
@@ -70,28 +89,14 @@ class NoMemory : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(NoMemory, IsAnErrorWhereverItEndsAndTheSequenceIsWhatItWas) {
-    constexpr size_t kRuns = 24;
-    for (const Method* method : all_methods()) {
-        if (method->keep != Keep::fit) continue;
-        const Method quick = with_few_steps(*method);
-        const Run whole = compact(quick, 1, Failing::once, SIZE_MAX); // counts, nothing fails
-        if (!whole.report) {                                          // not of this model
-            EXPECT_EQ(whole.report.error().code, ErrorCode::unsupported) << whole.report.error().message;
-            continue;
-        }
-        const std::vector<uint8_t> compacted = testing::raw_state(ctx_.get());
-        ASSERT_TRUE(write_sequence(ctx_.get(), 0, before_));
-        const size_t count = whole.allocations.counted;
-        for (const int threads : {1, 3}) {
-            // The newest allocations may be llama.cpp's own, behind which nothing of kvfold's is left to
-            // fail.
-            EXPECT_GT(fail_at_many(quick, threads, Failing::once, count, kRuns), kRuns * 3 / 4);
-            EXPECT_GT(fail_at_many(quick, threads, Failing::from_then_on, count, kRuns), kRuns * 3 / 4);
-        }
-        ASSERT_TRUE(compact(quick, 1, Failing::none, 0).report); // afterwards all is well
-        EXPECT_EQ(testing::raw_state(ctx_.get()), compacted) << method->name;
-        ASSERT_TRUE(write_sequence(ctx_.get(), 0, before_));
-    }
+    expect_errors(with_few_steps(methods::refine), std::array{1, 3}, 16);
+}
+
+TEST_P(NoMemory, IsAnErrorOfEveryStrategyToo) {
+    if (GetParam() != std::string("mha")) GTEST_SKIP() << "one model is enough";
+    for (const Method* method : {&methods::on_policy, &methods::sequential_on_policy, &methods::nonuniform,
+                                 &methods::self_study, &methods::chunked})
+        expect_errors(with_few_steps(*method), std::array{1}, 8);
 }
 
 TEST_P(NoMemory, OfAProgressFunctionThatThrowsIsAnErrorToo) {
