@@ -10,6 +10,7 @@
 #include "solve/omp.h"
 #include "solve/refine.h"
 #include "solve/select.h"
+#include "solve/solve_head.h"
 #include "solve/values.h"
 
 #include <benchmark/benchmark.h>

@@ -174,7 +174,7 @@ void add_bench(CLI::App& app, Command& chosen) {
         ->option_text("TEXT");
     command->add_option("--ratios", options->ratios, "cells before / cells after; default: 1,2,4,8,16")
         ->delimiter(',')
-        ->check(ratio_check())
+        ->check(limit_check(limits::ratio))
         ->option_text("R,...");
     command->add_option("--method", options->method, "see kvfold methods; default: " + options->method)
         ->check(method_check())
