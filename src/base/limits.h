@@ -2,6 +2,7 @@
 // and the library all ask here, so that a value is right or wrong wherever it comes from, in the same words.
 #pragma once
 
+#include "base/printable.h"
 #include "base/result.h"
 
 #include <array>
@@ -37,7 +38,8 @@ inline constexpr std::array all = {ratio, high_water, keep_first, keep_last};
 
 // given: the value as its writer wrote it.
 inline tl::unexpected<Error> out_of_range(const Limit& limit, std::string_view given) {
-    return fail(ErrorCode::invalid_argument, "{} is {}; give {}", limit.name, given, limit.wanted);
+    return fail(ErrorCode::invalid_argument, "{} is {}; give {}", limit.name, printable(given),
+                limit.wanted);
 }
 
 inline Status check(const Limit& limit, double value) {

@@ -12,9 +12,9 @@ FoldedRegion folded_region(std::span<const int32_t> positions) {
         last = i;
     }
     if (first == 0) return {};
-    const int32_t before = positions[first - 1];
-    const size_t begin_cell = before < 1 ? first : first - 1;
-    return {std::max(1, before), positions[last] + 1, static_cast<uint32_t>(last + 1 - begin_cell)};
+    const int32_t begin = std::max(1, positions[first - 1]), end = positions[last] + 1;
+    const auto cells = std::ranges::lower_bound(positions, end) - std::ranges::lower_bound(positions, begin);
+    return {begin, end, static_cast<uint32_t>(cells)};
 }
 
 std::vector<int32_t> sorted_positions(const KvSection& section) {

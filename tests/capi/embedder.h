@@ -37,13 +37,11 @@ static void make_tokens(const struct llama_model* model) {
 }
 
 static struct llama_model* load_tiny_model(void) {
-    const char* folder = getenv("KVFOLD_TINY_MODELS");
-    char path[4096];
-    if (!folder) {
-        puts("KVFOLD_TINY_MODELS is not set: the folder that tiny_models.py wrote");
+    const char* path = getenv("KVFOLD_PLAIN_MODEL");
+    if (!path) {
+        puts("KVFOLD_PLAIN_MODEL is not set: the path of a GGUF model");
         return NULL;
     }
-    snprintf(path, sizeof path, "%s/qwen3.gguf", folder);
     llama_log_set(quiet, NULL);
     ggml_backend_load_all();
     struct llama_model* model = llama_model_load_from_file(path, llama_model_default_params());

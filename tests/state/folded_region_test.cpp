@@ -31,7 +31,10 @@ TEST(FoldedRegion, TheFirstCellNeverBelongsToIt) {
     expect({0, 5, 9, 10}, 1, 10, 2);
 }
 
-TEST(FoldedRegion, CellsOfAnImageAtOnePositionAreNoGap) { expect({0, 1, 2, 2, 2, 3, 4}, 0, 0, 0); }
+TEST(FoldedRegion, CellsOfAnImageAtOnePositionAreNoGapAndAllCount) {
+    expect({0, 1, 2, 2, 2, 3, 4}, 0, 0, 0);
+    expect({0, 1, 2, 2, 2, 9, 9, 10}, 2, 10, 5);
+}
 
 TEST(FoldedRegion, PositionsAreSorted) {
     KvSection section;
