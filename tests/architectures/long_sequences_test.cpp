@@ -49,10 +49,14 @@ TEST_F(LongHybrid, IsCompactedByEveryMethodThatNeedsNotGoBack) {
     ASSERT_NO_FATAL_FAILURE(read("granite_hybrid"));
     for (const Method* method :
          {&methods::select, &methods::refine, &methods::omp_refine, &methods::on_policy,
-          &methods::sequential_on_policy, &methods::nonuniform, &methods::chunked})
+          &methods::sequential_on_policy, &methods::nonuniform, &methods::chunked, &methods::context_prefill})
         expect_compacted(*method, 8);
     expect_compacted(methods::refine, 2);
-    for (const Method* method : {&methods::context_prefill, &methods::self_study, &methods::generation}) {
+}
+
+TEST_F(LongHybrid, IsRefusedByMethodsThatDraftFromTheNewestToken) {
+    ASSERT_NO_FATAL_FAILURE(read("granite_hybrid"));
+    for (const Method* method : {&methods::self_study, &methods::generation}) {
         const auto compact =
             compact_state(model_.get(), snapshot_, testing::request_for(tokens_, 8, that_selects(*method)));
         ASSERT_FALSE(compact) << method->name;
