@@ -1,8 +1,11 @@
 # The two commands of the README, and what they stand on. All set-up is in scripts/setup.
-.PHONY: build test demo format clean
+.PHONY: build check test demo format clean
 
 build:
 	@scripts/build release
+
+check:
+	@scripts/test quick
 
 test:
 	@scripts/test

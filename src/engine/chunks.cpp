@@ -29,9 +29,6 @@ KvSection cells_of_text(size_t tokens) {
 Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& regions, size_t most) {
     const size_t region = regions.region.size();
     const size_t count = most == 0 ? std::min<size_t>(region, 1) : (region + most - 1) / most;
-    if (count > 1 && regions.tail.empty())
-        return fail(ErrorCode::invalid_argument,
-                    "all {} chunks are studied from the newest cells: keep_last must be 1 or more", count);
     const auto folded_to = [&](size_t cell) { return regions.folded * cell / region; };
     std::vector<Chunk> chunks(count);
     size_t kept = regions.head.size(), pinned = 0; // cells in front of the chunk

@@ -14,6 +14,10 @@ Result<CompactState> fold_all(llama_model* model, const SequenceState& snapshot,
     KVFOLD_TRY(const Regions regions,
                plan_regions(section, request.budget, request.method->keep, request.seed));
     KVFOLD_TRY(const std::vector<Chunk> chunks, plan_chunks(section, regions, request.method->chunk));
+    if (chunks.size() > 1 && regions.tail.empty())
+        return fail(ErrorCode::invalid_argument,
+                    "all {} chunks are studied from the newest cells: keep_last must be 1 or more",
+                    chunks.size());
     ChunkedSnapshot cells(snapshot, regions, chunks);
     const auto fold = [&](const Chunk& chunk, CompactRequest& step) -> Result<CompactReport> {
         KVFOLD_TRY(const auto now, cells.bring(chunk));

@@ -31,7 +31,8 @@ class Measures(CommandTest):
             self.assertNotIn("exact", row)
             self.assertEqual("layers" in run, run["method"] == "select")
         layers = report["runs"][1]["layers"]
-        self.assertEqual([layer["layer"] for layer in layers], list(range(30)))
+        self.assertGreater(len(layers), 1)
+        self.assertEqual([layer["layer"] for layer in layers], list(range(len(layers))))
         self.assertAlmostEqual(sum(layers[0]["kept"]), 64 - 4 - 7)  # without head and tail
         self.assertEqual(len(layers[0]["kept"]), 64)
         self.assertIn("(noise floor)", shown)

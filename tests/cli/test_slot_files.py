@@ -73,10 +73,10 @@ class SlotFiles(CommandTest):
 
     def test_chunked_folds_a_text_longer_than_the_context_while_it_is_read(self):
         text = self.text(4000)
-        out = self.compact("-f", text, "-o", "a.kv", "-c", 512, "--method", "chunked", "--json", "a.json")
+        out = self.compact("-f", text, "-o", "a.kv", "-c", 768, "--method", "chunked", "--json", "a.json")
         self.assertIn("kvfold ask", out)
         report = json.loads((self.folder / "a.json").read_text())
-        self.assertGreater(report["tokens"], 512)
+        self.assertGreater(report["tokens"], 768)
         self.assertEqual(report["cells_before"], report["tokens"])
         self.assertAlmostEqual(report["cells_before"] / report["cells_after"], 8, delta=0.2)
         state = self.inspect("a.kv")

@@ -172,7 +172,7 @@ class Refused(GuestTest):
             ("run", "--high-water", "1", "--", guest): "between 0 and 1",
             ("run", "--high-water", "x", "--", guest): "between 0 and 1",
             ("run", "--keep-first", "0", "--", guest): "keep-first",
-            ("run", "--keep-last", "-1", "--", guest): "keep-last",
+            ("run", "--keep-last", "-2", "--", guest): "keep-last",
             ("run", "--log", "loud", "--", guest): "no log level 'loud'",
             ("run", "--admin", "8089", "--", guest): "HOST:PORT",
             ("run", "--admin-token-file", "f", "--", guest): "--admin",

@@ -40,7 +40,8 @@ class CommandTest(unittest.TestCase):
         return [needed("KVFOLD_BIN"), *map(str, arguments)]
 
     def run_command(self, *arguments, **options):
-        return subprocess.run(self.argv(*arguments), cwd=self.folder, text=True, capture_output=True, timeout=900, **options)
+        return subprocess.run(self.argv(*arguments), cwd=self.folder, text=True, errors="replace", capture_output=True,
+                              timeout=900, **options)
 
     def succeed(self, *arguments, **options):
         done = self.run_command(*arguments, **options)
