@@ -17,7 +17,7 @@ SNIPPET_S = 300
 def run_shell(code, folder):
     """The snippet alone in its folder, with kvfold on PATH. What it left running in the background is ended."""
     path = os.pathsep.join([str(pathlib.Path(needed("KVFOLD_BIN")).parent), os.environ["PATH"]])
-    with open(folder / ".output", "w+") as output:
+    with open(folder / ".output", "w+", errors="replace") as output:
         process = subprocess.Popen(["sh", "-eu", "-c", code], cwd=folder, env={**os.environ, "PATH": path},
                                    stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
         try:
