@@ -44,6 +44,6 @@ class Conversation(CommandTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("do not fit", done.stderr)
         self.assertIn("/compact makes room", done.stderr)
-        done = self.chat("x " * 220, "/compact 4", "/stats", arguments=("-c", 256))
+        done = self.chat("x " * 98, "/compact 4", "/stats", arguments=("-c", 256))
         self.assertIn("nearly full", done.stderr)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)

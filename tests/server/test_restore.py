@@ -68,7 +68,8 @@ class Restoring:
     @classmethod
     def probe(cls):
         """(token, log probability) of the likeliest next token after each prompt."""
-        answers = [cls.server.complete(prompt)["completion_probabilities"][0] for prompt in cls.document.prompts]
+        answers = [cls.server.complete(prompt, ignore_eos=True)["completion_probabilities"][0]
+                   for prompt in cls.document.prompts]  # a server that stops at once says no probabilities
         return [(answer["id"], answer["logprob"]) for answer in answers]
 
     def restore(self, name):
