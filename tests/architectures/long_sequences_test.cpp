@@ -19,11 +19,11 @@ Method that_selects(const Method& method) {
 // A recurrent state cannot go back, so the newest tokens are studied behind the sequence.
 class LongHybrid : public ::testing::Test {
   protected:
-    void read(const char* model) {
+    void read(const char* model, size_t count = kTokens) {
         model_ = testing::tiny_model(model);
         const ContextPtr ctx = testing::make_context(model_, {.n_ctx = kTokens + 192});
         ASSERT_TRUE(ctx);
-        tokens_ = testing::random_tokens(kTokens);
+        tokens_ = testing::random_tokens(count);
         ASSERT_EQ(testing::decode(ctx.get(), tokens_, 0), 0);
         snapshot_ = testing::snapshot_of(ctx.get());
     }
@@ -55,7 +55,7 @@ TEST_F(LongHybrid, IsCompactedByEveryMethodThatNeedsNotGoBack) {
 }
 
 TEST_F(LongHybrid, IsRefusedByMethodsThatDraftFromTheNewestToken) {
-    ASSERT_NO_FATAL_FAILURE(read("granite_hybrid"));
+    ASSERT_NO_FATAL_FAILURE(read("granite_hybrid", 200));
     for (const Method* method : {&methods::self_study, &methods::generation}) {
         const auto compact =
             compact_state(model_.get(), snapshot_, testing::request_for(tokens_, 8, that_selects(*method)));
