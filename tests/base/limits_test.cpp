@@ -104,8 +104,11 @@ TEST(Limits, AllDoorsGiveTheSameAnswerInTheSameWords) {
 
 TEST(Limits, WhatIsNoFiniteNumberIsRefused) {
     for (const Limit& limit : limits::all) {
-        for (const char* text : {"\"4\"", "true", "null", "[]"}) {
-            const std::string expected = fmt::format("{} is {}; give {}", limit.name, text, limit.wanted);
+        for (const auto& [text, shown] : {std::pair{"\"4\"", "\"4\""},
+                                          {"true", "true"},
+                                          {"null", "null"},
+                                          {"[]", "an array"}}) {
+            const std::string expected = fmt::format("{} is {}; give {}", limit.name, shown, limit.wanted);
             EXPECT_EQ(settings(limit, text), expected);
             EXPECT_EQ(http(limit, text), expected);
             EXPECT_EQ(control_channel(limit, text), expected);
