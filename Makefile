@@ -2,7 +2,7 @@
 .PHONY: build check test demo format clean
 
 build:
-	@scripts/build release
+	@scripts/build release --target programs
 
 check:
 	@scripts/test quick
