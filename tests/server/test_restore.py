@@ -1,5 +1,6 @@
 """Compacted slot files in the unmodified llama-server: restored, taken for the whole document, continued well."""
 import math
+import math
 import pathlib
 import subprocess
 import tempfile
@@ -67,10 +68,11 @@ class Restoring:
 
     @classmethod
     def probe(cls):
-        """(token, log probability) of the likeliest next token after each prompt."""
-        answers = [cls.server.complete(prompt, ignore_eos=True)["completion_probabilities"][0]
-                   for prompt in cls.document.prompts]  # a server that stops at once says no probabilities
-        return [(answer["id"], answer["logprob"]) for answer in answers]
+        """(token, log probability) of the likeliest next token after each prompt. The server says none of a token that
+        is part of a character, which only damaged numbers make the model say here: that agrees with nothing."""
+        answers = [cls.server.complete(prompt, ignore_eos=True).get("completion_probabilities")
+                   for prompt in cls.document.prompts]
+        return [(answer[0]["id"], answer[0]["logprob"]) if answer else (None, -math.inf) for answer in answers]
 
     def restore(self, name):
         self.server.erase()
