@@ -2,6 +2,7 @@
 // and the library all ask here, so that a value is right or wrong wherever it comes from, in the same words.
 #pragma once
 
+#include "base/printable.h"
 #include "base/result.h"
 
 #include <array>
@@ -50,7 +51,7 @@ inline Status check(const Limit& limit, double value) {
 template <class Json> Status check_json(const Limit& limit, const Json& value) {
     const bool is_number = limit.is_whole ? value.is_number_integer() : value.is_number();
     if (is_number) return check(limit, value.template get<double>());
-    return out_of_range(limit, value.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return out_of_range(limit, printable_json(value));
 }
 
 } // namespace kvfold
