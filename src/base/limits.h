@@ -52,9 +52,7 @@ inline Status check(const Limit& limit, double value) {
 template <class Json> Status check_json(const Limit& limit, const Json& value) {
     const bool is_number = limit.is_whole ? value.is_number_integer() : value.is_number();
     if (is_number) return check(limit, value.template get<double>());
-    // Lists and objects by their kind alone: writing out what is nested deep takes a deep stack.
-    if (value.is_structured()) return out_of_range(limit, fmt::format("an {}", value.type_name()));
-    return out_of_range(limit, value.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return out_of_range(limit, printable_json(value));
 }
 
 } // namespace kvfold

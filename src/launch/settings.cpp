@@ -14,15 +14,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Lists and objects by their kind alone: writing out what is nested deep takes a deep stack.
-std::string shown(const Json& value) {
-    return value.is_structured() ? std::string("an ") + value.type_name()
-                                 : value.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 tl::unexpected<Error> wrong(std::string_view field, const Json& value, std::string_view wanted) {
     return fail(ErrorCode::invalid_argument, "{}: \"{}\" is {}; give {}", kSettingsVariable, field,
-                shown(value), wanted);
+                printable_json(value), wanted);
 }
 
 // Compared as doubles: every int is one, and a JSON number that does not fit an int is out of range as it is.

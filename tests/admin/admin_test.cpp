@@ -1,5 +1,6 @@
 // Paths, who may use them, and where the server listens.
 #include "admin/fake_control.h"
+#include "admin/request_body.h"
 
 #include <future>
 #include <thread>
@@ -94,6 +95,16 @@ TEST_F(AdminTest, PolicyFieldsAreChecked) {
     for (const auto& [body, words] : wrong)
         EXPECT_TRUE(contains(error_of(post("/policy", body), 400), words)) << body;
     EXPECT_TRUE(control.asked("policy").empty());
+}
+
+TEST(RequestBody, NestedDeepIsRefused) {
+    constexpr size_t kDepth = 500000; // writing it out would take more stack than there is
+    const std::string nested = std::string(kDepth, '[') + std::string(kDepth, ']');
+    for (const std::string name : {"ratio", "keep_last", "method"}) {
+        const auto request = policy_request("{\"" + name + "\":" + nested + "}");
+        ASSERT_FALSE(request);
+        EXPECT_TRUE(contains(request.error().message, name)) << request.error().message;
+    }
 }
 
 TEST_F(AdminTest, ThePageIsWholeAndLoadsNothing) {

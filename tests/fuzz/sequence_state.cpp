@@ -1,6 +1,7 @@
 #include "fuzz/sequence_state.h"
 
 #include "fuzz/allocations.h"
+#include "state/folded_region.h"
 
 #include <algorithm>
 #include <limits>
@@ -47,6 +48,9 @@ std::string wrong_with_section(const KvSection& section) {
         for (const CacheTensor& tensor : *tensors)
             if (std::string wrong = wrong_with_tensor(tensor, section.cells.size()); !wrong.empty())
                 return wrong;
+    const FoldedRegion region = folded_region(sorted_positions(section));
+    if (region.begin > region.end || region.cells > section.cells.size())
+        return "the folded region lies outside of the section";
     std::vector<uint32_t> all(section.cells.size());
     std::iota(all.begin(), all.end(), 0u);
     const std::span<const uint32_t> cells(all);

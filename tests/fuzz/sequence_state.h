@@ -19,7 +19,8 @@ Codec<SlotFile> slot_codec();
 // - decoding holds no more than a small multiple of the bytes;
 // - an error is one line;
 // - what decodes is encoded to the same bytes;
-// - a position follows every cell's, and cells can be taken out and put together again.
+// - a position follows every cell's, and the folded region lies within the section;
+// - cells can be taken out and put together again.
 std::string wrong_with_sequence(std::span<const uint8_t> bytes, const Codec<SequenceState>& codec);
 std::string wrong_with_slot(std::span<const uint8_t> bytes, const Codec<SlotFile>& codec);
 

@@ -1,6 +1,5 @@
 """Compacted slot files in the unmodified llama-server: restored, taken for the whole document, continued well."""
 import math
-import math
 import pathlib
 import subprocess
 import tempfile
