@@ -18,7 +18,7 @@ from llama_server import LlamaServer
 CELLS = 512
 FOLDING = ("--virtual", 8, "--method", "select", "--admin", "127.0.0.1:0")  # select: the quickest that folds
 LOAD_S = float(os.environ.get("KVFOLD_LOAD_SECONDS", "8"))
-TURNS = int(os.environ.get("KVFOLD_CHAT_TURNS", "16"))
+TURNS = int(os.environ.get("KVFOLD_CHAT_TURNS", "40"))
 
 
 def words(name, first, last):
