@@ -3,6 +3,7 @@
 #include "cli/session.h"
 #include "engine/chunks.h"
 #include "engine/read_in_chunks.h"
+#include "fit/figures_json.h"
 #include "measure/peak_memory.h"
 
 #include <limits>
@@ -130,7 +131,7 @@ Json to_json(const CompactOptions& options, const LoadedModel& model, const Comp
             {"study_tokens", report.study_tokens},
             {"solve_s", report.solve_s},
             {"swap_s", report.swap_s},
-            {"figures", figures_json(report.figures)},
+            {"figures", figures_json<Json>(report.figures)},
             {"peak_extra_mb", megabytes_json(peak)},
             {"seed", options.seed},
             {"threads", model.threads()},

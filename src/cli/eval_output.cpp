@@ -1,6 +1,7 @@
 #include "cli/eval_output.h"
 
 #include "cli/terminal.h"
+#include "fit/figures_json.h"
 
 #include <algorithm>
 
@@ -176,7 +177,7 @@ Json row_json(const EvalRow& row) {
     json["solve_s"] = report.solve_s;
     json["swap_s"] = report.swap_s;
     json["peak_extra_mb"] = megabytes_json(row.peak_extra_bytes);
-    json["figures"] = figures_json(report.figures);
+    json["figures"] = figures_json<Json>(report.figures);
     return json;
 }
 

@@ -24,13 +24,6 @@ Json megabytes_json(const std::optional<size_t>& bytes) {
     return bytes ? Json(static_cast<double>(*bytes) / 1e6) : Json(nullptr);
 }
 
-Json figures_json(std::span<const Figure> figures) {
-    Json json = Json::object();
-    for (const Figure& figure : figures)
-        json[std::string(figure.name)] = figure.value;
-    return json;
-}
-
 std::string shell_word(const std::string& word) {
     const auto is_plain = [](char c) {
         return std::isalnum(static_cast<unsigned char>(c)) ||

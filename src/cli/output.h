@@ -2,14 +2,12 @@
 #pragma once
 
 #include "base/file.h"
-#include "fit/fit.h"
 
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
 #include <filesystem>
 #include <optional>
-#include <span>
 #include <string>
 
 namespace kvfold::cli {
@@ -34,9 +32,6 @@ Status check_can_write(const JsonTarget& target);
 std::string megabytes(size_t bytes);
 // The same as a number, null when it is not known.
 Json megabytes_json(const std::optional<size_t>& bytes);
-
-// {"heads refitted": 12}: what only one fit strategy reports.
-Json figures_json(std::span<const Figure> figures);
 
 // The word as a shell wants it.
 std::string shell_word(const std::string& word);

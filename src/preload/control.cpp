@@ -2,6 +2,7 @@
 
 #include "base/file_descriptor.h"
 #include "base/limits.h"
+#include "fit/figures_json.h"
 #include "preload/log.h"
 #include "preload/real.h"
 
@@ -89,7 +90,7 @@ Json job(ManagedContext& managed, const Json& request) {
               {"compression_ratio",
                static_cast<double>(report.cells_before) / static_cast<double>(report.cells_after)},
               {"compaction_time_ms", std::llround(1000 * seconds)},
-              {"figures", figures_json(report.figures)}}}};
+              {"figures", figures_json<Json>(report.figures)}}}};
 }
 
 Json change_policy(ManagedContext& managed, const Json& request) {

@@ -1,5 +1,7 @@
 #include "preload/journal.h"
 
+#include "fit/figures_json.h"
+
 #include <algorithm>
 #include <map>
 
@@ -37,13 +39,6 @@ Json kept_by_layer(const std::vector<HeadReport>& heads, size_t region_size) {
 }
 
 } // namespace
-
-Json figures_json(const std::vector<Figure>& figures) {
-    Json json = Json::object();
-    for (const Figure& figure : figures)
-        json[std::string(figure.name)] = figure.value;
-    return json;
-}
 
 void Journal::decoded(size_t tokens, double seconds, bool generation, size_t total_tokens,
                       size_t total_cells) {
@@ -120,7 +115,7 @@ Json Journal::folds() const {
                         {"study_s", report.study_s},
                         {"solve_s", report.solve_s},
                         {"swap_s", report.swap_s},
-                        {"figures", figures_json(report.figures)},
+                        {"figures", figures_json<Json>(report.figures)},
                         {"error", e.record.error},
                         {"decode_before_tok_s", e.before_tok_s},
                         {"decode_after_tok_s", e.after_tok_s}});

@@ -21,9 +21,6 @@ struct FoldRecord {
     std::string error;          // empty = it was put in place
 };
 
-// {"heads refitted": 12}: what only one fit strategy reports.
-Json figures_json(const std::vector<Figure>& figures);
-
 // Not thread-safe: the context's lock guards it.
 class Journal {
   public:

@@ -1,4 +1,5 @@
 // The control channel of a program that has no context: what it answers, and that it lets go of its socket.
+#include "fit/figures_json.h"
 #include "preload/control.h"
 
 #include <gtest/gtest.h>
@@ -19,9 +20,9 @@ TEST(Control, TheMethodsAreThoseOfTheTable) {
 }
 
 TEST(Control, FiguresGoByTheirOwnNames) {
-    EXPECT_EQ(figures_json({{"heads refitted", 12}, {"of any name", 0.5}}),
+    EXPECT_EQ(figures_json<Json>({{"heads refitted", 12}, {"of any name", 0.5}}),
               Json::parse(R"({"heads refitted":12.0,"of any name":0.5})"));
-    EXPECT_EQ(figures_json({}), Json::object());
+    EXPECT_EQ(figures_json<Json>({}), Json::object());
 }
 
 TEST(Control, AChangedPolicyKeepsWhatIsNotNamed) {
