@@ -1,8 +1,7 @@
 #include "fit/nonuniform.h"
 
-#include "base/timer.h"
+#include "fit/at_once.h"
 #include "fit/solve_layers.h"
-#include "fit/study_region.h"
 #include "solve/allocate.h"
 #include "solve/loss.h"
 #include "solve/neutral.h"
@@ -83,15 +82,7 @@ double mean_neutral(std::span<const HeadReport> heads) {
 } // namespace
 
 Result<Fitted> fit_nonuniform(const RegionProblem& problem) {
-    Fitted fitted;
-    const Timer study_timer;
-    KVFOLD_TRY(const Study study, study_region(problem));
-    fitted.study_s = study_timer.seconds();
-    fitted.study_tokens = study.tokens();
-
-    const Timer solve_timer;
-    KVFOLD_TRY(fitted.solution, solve_with_budgets(problem, study));
-    fitted.solve_s = solve_timer.seconds();
+    KVFOLD_TRY(Fitted fitted, study_and_solve(problem, solve_with_budgets));
     fitted.figures = {{"neutral cells", mean_neutral(fitted.solution.heads)}};
     return fitted;
 }
