@@ -1,7 +1,7 @@
 // Compaction chunk by chunk, of a sequence that stands in the cache and of a text while it is read.
-#include "engine/model_sequence.h"
 #include "engine/chunks.h"
 #include "engine/compact.h"
+#include "engine/model_sequence.h"
 #include "engine/read_in_chunks.h"
 #include "state/live_sequence.h"
 
@@ -71,13 +71,7 @@ class ChunkedSequence : public ::testing::Test {
 TEST_F(ChunkedSequence, OfOneChunkIsByteForByteWhatTheMethodMakesAtOnce) {
     const CompactState at_once = compacted(in_chunks_of(0));
     const CompactState one = compacted(in_chunks_of(kTokens));
-    EXPECT_EQ(encode_sequence(one.state), encode_sequence(at_once.state));
-    EXPECT_EQ(one.report.study_tokens, at_once.report.study_tokens);
-    ASSERT_EQ(one.report.heads.size(), at_once.report.heads.size());
-    for (size_t i = 0; i < one.report.heads.size(); ++i) {
-        EXPECT_EQ(one.report.heads[i].kept, at_once.report.heads[i].kept);
-        EXPECT_EQ(one.report.heads[i].output_error, at_once.report.heads[i].output_error);
-    }
+    testing::expect_same_compaction(one, at_once);
     const CompactState two = compacted(in_chunks_of(kTokens / 2)); // broken twin: not one
     EXPECT_NE(encode_sequence(two.state), encode_sequence(at_once.state));
 }

@@ -1,13 +1,12 @@
 // No memory left at any point of a compaction is an error value, and the sequence is what it was.
-#include "support/tiny_model.h"
 #include "engine/failing_allocation.h"
+#include "support/tiny_model.h"
 
 #include <array>
 
 namespace kvfold {
 namespace {
 
-using testing::ContextPtr;
 using testing::Failing;
 
 constexpr size_t kTokens = 80;
@@ -21,15 +20,10 @@ Method with_few_steps(const Method& method) {
     return quick;
 }
 
-class NoMemory : public ::testing::TestWithParam<const char*> {
+class NoMemory : public testing::TinySequence {
   protected:
     void SetUp() override {
-        model_ = testing::tiny_model(GetParam());
-        ctx_ = testing::make_context(model_, {.n_ctx = 512});
-        ASSERT_TRUE(ctx_);
-        tokens_ = testing::random_tokens(kTokens);
-        ASSERT_EQ(testing::decode(ctx_.get(), tokens_, 0), 0);
-        before_ = testing::snapshot_of(ctx_.get());
+        ASSERT_NO_FATAL_FAILURE(read(kTokens));
         bytes_ = testing::raw_state(ctx_.get());
     }
 
@@ -81,10 +75,6 @@ class NoMemory : public ::testing::TestWithParam<const char*> {
         ASSERT_TRUE(write_sequence(ctx_.get(), 0, before_));
     }
 
-    testing::ModelPtr model_;
-    ContextPtr ctx_;
-    std::vector<llama_token> tokens_;
-    SequenceState before_;
     std::vector<uint8_t> bytes_;
 };
 

@@ -27,6 +27,17 @@ inline CompactRequest request_for(const std::vector<llama_token>& tokens, double
     return request;
 }
 
+// Bit for bit the same cells, from the same study.
+inline void expect_same_compaction(const CompactState& a, const CompactState& b) {
+    EXPECT_EQ(encode_sequence(a.state), encode_sequence(b.state));
+    EXPECT_EQ(a.report.study_tokens, b.report.study_tokens);
+    ASSERT_EQ(a.report.heads.size(), b.report.heads.size());
+    for (size_t i = 0; i < a.report.heads.size(); ++i) {
+        EXPECT_EQ(a.report.heads[i].kept, b.report.heads[i].kept);
+        EXPECT_EQ(a.report.heads[i].output_error, b.report.heads[i].output_error);
+    }
+}
+
 // What a fit strategy reports under this name.
 inline double figure(const CompactReport& report, std::string_view name) {
     const auto found = std::ranges::find(report.figures, name, &Figure::name);

@@ -4,8 +4,6 @@
 namespace kvfold {
 namespace {
 
-using testing::ContextPtr;
-
 constexpr size_t kTokens = 300;
 
 Method in_chunks_of(size_t cells) {
@@ -15,39 +13,21 @@ Method in_chunks_of(size_t cells) {
     return method;
 }
 
-class TinyChunks : public ::testing::TestWithParam<const char*> {
+class TinyChunks : public testing::TinySequence {
   protected:
-    void SetUp() override {
-        model_ = testing::tiny_model(GetParam());
-        ctx_ = testing::make_context(model_, {.n_ctx = 512});
-        ASSERT_TRUE(ctx_);
-        tokens_ = testing::random_tokens(kTokens);
-        ASSERT_EQ(testing::decode(ctx_.get(), tokens_, 0), 0);
-        before_ = testing::snapshot_of(ctx_.get());
-    }
+    void SetUp() override { read(kTokens); }
 
     CompactState compacted(const Method& method) {
         auto state = compact_state(model_.get(), before_, testing::request_for(tokens_, 4, method));
         EXPECT_TRUE(state) << state.error().message;
         return state ? *std::move(state) : CompactState{before_, {}};
     }
-
-    testing::ModelPtr model_;
-    ContextPtr ctx_;
-    std::vector<llama_token> tokens_;
-    SequenceState before_;
 };
 
 TEST_P(TinyChunks, OneChunkIsByteForByteWhatTheMethodMakesAtOnce) {
     const CompactState at_once = compacted(in_chunks_of(0));
     const CompactState one = compacted(in_chunks_of(kTokens));
-    EXPECT_EQ(encode_sequence(one.state), encode_sequence(at_once.state));
-    EXPECT_EQ(one.report.study_tokens, at_once.report.study_tokens);
-    ASSERT_EQ(one.report.heads.size(), at_once.report.heads.size());
-    for (size_t i = 0; i < one.report.heads.size(); ++i) {
-        EXPECT_EQ(one.report.heads[i].kept, at_once.report.heads[i].kept);
-        EXPECT_EQ(one.report.heads[i].output_error, at_once.report.heads[i].output_error);
-    }
+    testing::expect_same_compaction(one, at_once);
     const CompactState two = compacted(in_chunks_of(kTokens / 2)); // broken twin: not one
     EXPECT_NE(encode_sequence(two.state), encode_sequence(at_once.state));
 }

@@ -23,6 +23,24 @@ inline std::vector<llama_token> random_tokens(size_t count) {
     return tokens;
 }
 
+// A sequence of the tiny model that the parameter names.
+class TinySequence : public ::testing::TestWithParam<const char*> {
+  protected:
+    void read(size_t tokens) {
+        model_ = tiny_model(GetParam());
+        ctx_ = make_context(model_, {.n_ctx = 512});
+        ASSERT_TRUE(ctx_);
+        tokens_ = random_tokens(tokens);
+        ASSERT_EQ(decode(ctx_.get(), tokens_, 0), 0);
+        before_ = snapshot_of(ctx_.get());
+    }
+
+    ModelPtr model_;
+    ContextPtr ctx_;
+    std::vector<llama_token> tokens_;
+    SequenceState before_;
+};
+
 inline SequenceState with_negated_values(SequenceState state, const Regions& regions) {
     for (CacheTensor& values : state.sections[0].values) {
         Matrix rows = to_float(values);
