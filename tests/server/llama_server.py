@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 
-from command import needed
+from command import TEXTS, needed
 
 START_S = 60
 ANSWER_S = 120
@@ -107,9 +107,14 @@ class LlamaServer:
         """The tokens of a prompt: /completion adds and parses special tokens in the same way."""
         return self.ask("/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]
 
+    def passage(self, name, first, last):
+        """Tokens first to last of a text."""
+        return self.ask("/tokenize", {"content": (TEXTS / f"{name}.txt").read_text()})["tokens"][first:last]
+
     def complete(self, prompt, n_predict=1, **fields):
+        """prompt: text or tokens; "tokens" of the answer go on behind the latter as they were decoded."""
         return self.ask("/completion", {"prompt": prompt, "n_predict": n_predict, "n_probs": 1, "temperature": 0,
-                                        "cache_prompt": True, **fields})
+                                        "cache_prompt": True, "return_tokens": True, "ignore_eos": True, **fields})
 
     def chat(self, messages, max_tokens):
         return self.ask("/v1/chat/completions", {"messages": messages, "max_tokens": max_tokens, "temperature": 0})

@@ -41,7 +41,7 @@ class InAServer(unittest.TestCase):
                     tokens = len(server.tokenize(DOCUMENT))
                     restored = server.restore("doc.slot")
                     self.assertEqual((restored["n_restored"], restored["n_read"]), (tokens, slot.stat().st_size))
-                    answer = server.complete(DOCUMENT + MORE, 8, ignore_eos=True)
+                    answer = server.complete(DOCUMENT + MORE, 8)
                     self.assertEqual(answer["timings"]["predicted_n"], 8)
                     self.assertEqual(answer["timings"]["cache_n"], tokens)
                     # Broken twin: a file that lost its last bytes.
@@ -55,11 +55,11 @@ class InAServer(unittest.TestCase):
             with self.subTest(model.__name__), \
                  LlamaServer(self.written(model), self.folder, "--swa-full", threads=1,
                              kvfold=("--admin", "127.0.0.1:0")) as server:
-                server.complete(DOCUMENT, 1, ignore_eos=True)
+                server.complete(DOCUMENT, 1)
                 answer = server.admin("/compact", {"id_slot": 0, "ratio": 4.0})
                 self.assertTrue(answer["success"])
                 self.assertAlmostEqual(answer["compression_ratio"], 4, delta=0.1)
-                answer = server.complete(DOCUMENT + MORE, 8, ignore_eos=True)
+                answer = server.complete(DOCUMENT + MORE, 8)
                 self.assertEqual(answer["timings"]["predicted_n"], 8)
                 self.assertLess(answer["timings"]["prompt_n"], 16)
                 self.assertEqual(server.admin("/state")["totals"]["failures"], 0)

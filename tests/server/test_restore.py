@@ -69,7 +69,7 @@ class Restoring:
     def probe(cls):
         """(token, log probability) of the likeliest next token after each prompt. The server says none of a token that
         is part of a character, which only damaged numbers make the model say here: that agrees with nothing."""
-        answers = [cls.server.complete(prompt, ignore_eos=True).get("completion_probabilities")
+        answers = [cls.server.complete(prompt).get("completion_probabilities")
                    for prompt in cls.document.prompts]
         return [(answer[0]["id"], answer[0]["logprob"]) if answer else (None, -math.inf) for answer in answers]
 
