@@ -2,11 +2,12 @@
 //   bench_solve --benchmark_repetitions=5 --benchmark_format=json
 //   bench_solve --size=2013/221/2112         cells, kept cells and queries; in place of the sizes below
 // Before a size is timed its result is verified: the solver must beat plain selection on it.
+#include "base/format.h"
 #include "method/method.h"
 #include "reference/synthetic_head.h"
+#include "solve/absorb.h"
 #include "solve/attention.h"
 #include "solve/bias.h"
-#include "solve/absorb.h"
 #include "solve/omp.h"
 #include "solve/refine.h"
 #include "solve/select.h"
@@ -89,7 +90,7 @@ Stages& stages_of(const Size& size) {
 void time_stage(const char* name, const std::function<void(Stages&, Index kept)>& stage) {
     for (const Size& size : sizes) {
         const std::string full_name =
-            fmt::format("{}/T:{}/t:{}/n:{}", name, size.cells, size.kept, size.queries);
+            kvfold::format("{}/T:{}/t:{}/n:{}", name, size.cells, size.kept, size.queries);
         const auto run = [size, stage](benchmark::State& state) {
             Stages& stages = stages_of(size);
             if (!stages.failure.empty()) return state.SkipWithError(stages.failure.c_str());

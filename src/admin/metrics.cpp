@@ -1,5 +1,7 @@
 #include "admin/metrics.h"
 
+#include "base/format.h"
+
 #include <algorithm>
 
 namespace kvfold::admin {
@@ -50,7 +52,7 @@ const Json& member(const Json& object, std::string_view field) {
 }
 
 void describe(std::string& text, std::string_view metric, std::string_view type, std::string_view help) {
-    text += fmt::format("# HELP {0} {2}\n# TYPE {0} {1}\n", metric, type, help);
+    text += kvfold::format("# HELP {0} {2}\n# TYPE {0} {1}\n", metric, type, help);
 }
 
 } // namespace
@@ -61,20 +63,20 @@ std::string metrics_text(const Json& state) {
     const Json& totals = member(state, "totals");
     const double used = number(totals, "cells_used");
     describe(text, "kvfold_cells", "gauge", "Cells of the cache; virtual: what the programs believe it has.");
-    text += fmt::format("kvfold_cells{{state=\"used\"}} {}\n", used);
+    text += kvfold::format("kvfold_cells{{state=\"used\"}} {}\n", used);
     text +=
-        fmt::format("kvfold_cells{{state=\"free\"}} {}\n", std::max(number(context, "cells") - used, 0.0));
-    text += fmt::format("kvfold_cells{{state=\"virtual\"}} {}\n", number(context, "virtual_cells"));
+        kvfold::format("kvfold_cells{{state=\"free\"}} {}\n", std::max(number(context, "cells") - used, 0.0));
+    text += kvfold::format("kvfold_cells{{state=\"virtual\"}} {}\n", number(context, "virtual_cells"));
 
     for (const Total& total : kTotals) {
         describe(text, total.metric, total.type, total.help);
-        text += fmt::format("{} {}\n", total.metric, number(totals, total.field));
+        text += kvfold::format("{} {}\n", total.metric, number(totals, total.field));
     }
     for (const PerSequence& each : kPerSequence) {
         describe(text, each.metric, "gauge", each.help);
         for (const Json& sequence : member(state, "sequences"))
-            text += fmt::format("{}{{id=\"{:.0f}\"}} {}\n", each.metric, number(sequence, "id"),
-                                number(sequence, each.field));
+            text += kvfold::format("{}{{id=\"{:.0f}\"}} {}\n", each.metric, number(sequence, "id"),
+                                   number(sequence, each.field));
     }
     return text;
 }

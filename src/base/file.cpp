@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include "base/file_descriptor.h"
+#include "base/format.h"
 
 #include <algorithm>
 #include <atomic>
@@ -41,7 +42,7 @@ class TemporaryFile {
 fs::path temporary_name(const fs::path& target) {
     static std::atomic<uint32_t> counter = 0;
     return target.parent_path() /
-           fmt::format(".{}.{}-{}.part", target.filename().string(), ::getpid(), counter.fetch_add(1));
+           kvfold::format(".{}.{}-{}.part", target.filename().string(), ::getpid(), counter.fetch_add(1));
 }
 
 bool write_all(int fd, std::span<const uint8_t> bytes) {

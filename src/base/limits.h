@@ -2,6 +2,7 @@
 // and the library all ask here, so that a value is right or wrong wherever it comes from, in the same words.
 #pragma once
 
+#include "base/format.h"
 #include "base/printable.h"
 #include "base/result.h"
 
@@ -38,14 +39,13 @@ inline constexpr std::array all = {ratio, high_water, keep_first, keep_last};
 
 // given: the value as its writer wrote it.
 inline tl::unexpected<Error> out_of_range(const Limit& limit, std::string_view given) {
-    return fail(ErrorCode::invalid_argument, "{} is {}; give {}", limit.name, printable(given),
-                limit.wanted);
+    return fail(ErrorCode::invalid_argument, "{} is {}; give {}", limit.name, printable(given), limit.wanted);
 }
 
 inline Status check(const Limit& limit, double value) {
     const bool fits = limit.fits(value) && (!limit.is_whole || value == std::floor(value));
     if (fits) return {};
-    return out_of_range(limit, fmt::format("{}", value));
+    return out_of_range(limit, kvfold::format("{}", value));
 }
 
 // The same for a value of nlohmann's JSON, which may be no number at all.

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <Eigen/Core>
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <llama.h>
 #include <tl/expected.hpp>
 

@@ -2,7 +2,8 @@
 // A message names the file, layer or field that is wrong and says what to do, on one line.
 #pragma once
 
-#include <fmt/format.h>
+#include "base/format.h"
+
 #include <tl/expected.hpp>
 
 #include <cstdint>
@@ -37,7 +38,7 @@ using Status = Result<void>;
 
 template <class... Args>
 tl::unexpected<Error> fail(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {
-    return tl::unexpected(Error{code, fmt::format(format, std::forward<Args>(args)...)});
+    return tl::unexpected(Error{code, format_arguments(format, fmt::make_format_args(args...))});
 }
 
 } // namespace kvfold

@@ -1,4 +1,5 @@
 #include "measure/bench.h"
+#include "base/format.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 
@@ -48,7 +49,7 @@ Result<std::vector<llama_token>> bench_tokens(const LoadedModel& model, const Be
 }
 
 std::string with_spread(const Spread& s) {
-    return fmt::format("{:.1f} ({:.1f}..{:.1f})", s.median, s.min, s.max);
+    return kvfold::format("{:.1f} ({:.1f}..{:.1f})", s.median, s.min, s.max);
 }
 
 std::string peak_text(const std::optional<size_t>& bytes) { return bytes ? megabytes(*bytes) : "?"; }
@@ -65,16 +66,16 @@ void print_report(FILE* out, const BenchReport& report) {
                             {"peak extra", 10}});
     table.print_header();
     for (const BenchRow& row : report.rows)
-        table.print_row({fmt::format("{:g}x", row.ratio), std::to_string(row.cells),
-                         with_spread(row.decode_tok_s), fmt::format("{:.2f}x", row.speedup),
+        table.print_row({kvfold::format("{:g}x", row.ratio), std::to_string(row.cells),
+                         with_spread(row.decode_tok_s), kvfold::format("{:.2f}x", row.speedup),
                          with_spread(row.turn_ms), megabytes(row.report.bytes_after),
-                         fmt::format("{:.1f} s", row.report.study_s),
-                         fmt::format("{:.1f} s", row.report.solve_s), peak_text(row.peak_extra_bytes)});
-    fmt::print(out, "\nfull cache, stock context   {} tok/s\n", with_spread(report.stock_tok_s));
-    fmt::print(out, "full cache, kvfold context  {} tok/s, overhead {:+.1f}%\n",
-               with_spread(report.kvfold_tok_s), 100 * report.overhead);
-    fmt::print(out, "peak extra memory of compaction {}; prefill {:.1f} s\n",
-               peak_text(report.peak_extra_bytes), report.prefill_s);
+                         kvfold::format("{:.1f} s", row.report.study_s),
+                         kvfold::format("{:.1f} s", row.report.solve_s), peak_text(row.peak_extra_bytes)});
+    kvfold::print(out, "\nfull cache, stock context   {} tok/s\n", with_spread(report.stock_tok_s));
+    kvfold::print(out, "full cache, kvfold context  {} tok/s, overhead {:+.1f}%\n",
+                  with_spread(report.kvfold_tok_s), 100 * report.overhead);
+    kvfold::print(out, "peak extra memory of compaction {}; prefill {:.1f} s\n",
+                  peak_text(report.peak_extra_bytes), report.prefill_s);
 }
 
 Json row_json(const BenchRow& row) {
@@ -130,7 +131,7 @@ Status run_bench(const BenchOptions& options) {
     KVFOLD_TRY(const LoadedModel model, open_model(options.model));
     KVFOLD_TRY(const std::vector<llama_token> tokens, bench_tokens(model, options));
     FILE* out = options.json.human();
-    fmt::print(
+    kvfold::print(
         out, "{}: {} tokens ({}), {} threads, {} rounds, median (min..max)\n\n", model.name, tokens.size(),
         options.text.empty() ? "random ones, speed does not depend on the text" : file_name(options.text),
         model.threads(), options.rounds);

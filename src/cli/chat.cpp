@@ -1,3 +1,4 @@
+#include "base/format.h"
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -21,14 +22,14 @@ constexpr uint32_t kFreeCells = 4096; // of a context that the user gives no siz
 constexpr double kNearlyFull = 0.85;  // share of the context in use from which compacting is suggested
 
 std::string help() {
-    return fmt::format("/compact [R [METHOD]]  shrink the cache R times ({:g}), see kvfold methods\n"
-                       "/stats                 tokens, cells and bytes of the cache\n"
-                       "/save FILE             write the cache as a slot file\n"
-                       "/load FILE             replace the cache by that of a slot file\n"
-                       "/help                  this text\n"
-                       "/quit                  leave; so does the end of the input\n"
-                       "Ctrl-C stops an answer or a compaction; at the prompt it leaves.\n",
-                       Budget().ratio);
+    return kvfold::format("/compact [R [METHOD]]  shrink the cache R times ({:g}), see kvfold methods\n"
+                          "/stats                 tokens, cells and bytes of the cache\n"
+                          "/save FILE             write the cache as a slot file\n"
+                          "/load FILE             replace the cache by that of a slot file\n"
+                          "/help                  this text\n"
+                          "/quit                  leave; so does the end of the input\n"
+                          "Ctrl-C stops an answer or a compaction; at the prompt it leaves.\n",
+                          Budget().ratio);
 }
 
 class Chat {
@@ -39,20 +40,20 @@ class Chat {
     // Errors are told and the chat goes on: only the end of the input and Ctrl-C at the prompt end it.
     Status run() {
         const bool asks = is_terminal(stdin) && is_terminal(stdout);
-        if (asks) fmt::print("{}; /help lists the commands\n", model_.name);
+        if (asks) kvfold::print(stdout, "{}; /help lists the commands\n", model_.name);
         for (std::string line;;) {
-            if (asks) fmt::print("{} ", bold(stdout, ">"));
+            if (asks) kvfold::print(stdout, "{} ", bold(stdout, ">"));
             std::fflush(stdout);
             if (!std::getline(std::cin, line)) break;
             if (line == "/quit" || line == "/exit") return {};
             const Status status = line.starts_with('/') ? obey(line) : reply(line);
             if (!status && status.error().code != ErrorCode::cancelled)
-                fmt::print(stderr, "kvfold: {}\n", status.error().message);
-            if (interrupted()) fmt::print(stderr, "(stopped)\n");
+                kvfold::print(stderr, "kvfold: {}\n", status.error().message);
+            if (interrupted()) kvfold::print(stderr, "(stopped)\n");
             forget_interrupt();
         }
         if (interrupted()) {
-            if (asks) fmt::print("\n");
+            if (asks) kvfold::print(stdout, "\n");
             return fail(ErrorCode::cancelled, "interrupted");
         }
         return {};
@@ -69,9 +70,9 @@ class Chat {
         if (stop == Stop::interrupted) return {};
         const double used = static_cast<double>(session_.cells()) / llama_n_ctx(session_.context());
         if (stop == Stop::context_full || used >= kNearlyFull)
-            fmt::print(stderr, "({}: {} of {} cells; /compact makes room)\n",
-                       stop == Stop::context_full ? "the context is full" : "the context is nearly full",
-                       session_.cells(), llama_n_ctx(session_.context()));
+            kvfold::print(stderr, "({}: {} of {} cells; /compact makes room)\n",
+                          stop == Stop::context_full ? "the context is full" : "the context is nearly full",
+                          session_.cells(), llama_n_ctx(session_.context()));
         return {};
     }
 
@@ -80,7 +81,7 @@ class Chat {
         std::string name;
         words >> name;
         if (name == "/compact") return compact(words);
-        if (name == "/help") return fmt::print("{}", help()), Status{};
+        if (name == "/help") return kvfold::print(stdout, "{}", help()), Status{};
         if (name == "/stats") return print_stats();
         std::string file;
         std::getline(words >> std::ws, file);
@@ -107,22 +108,22 @@ class Chat {
             return fail(ErrorCode::invalid_argument, "there is nothing to compact yet");
         ProgressBar bar;
         KVFOLD_TRY(const CompactReport report, session_.compact(*method, budget, options_.sample.seed, bar));
-        fmt::print("({} -> {} cells, {} -> {}, {:.1f} s)\n", report.cells_before, report.cells_after,
-                   megabytes(report.bytes_before), megabytes(report.bytes_after),
-                   report.snapshot_s + report.study_s + report.solve_s + report.swap_s);
+        kvfold::print(stdout, "({} -> {} cells, {} -> {}, {:.1f} s)\n", report.cells_before,
+                      report.cells_after, megabytes(report.bytes_before), megabytes(report.bytes_after),
+                      report.snapshot_s + report.study_s + report.solve_s + report.swap_s);
         return {};
     }
 
     Status print_stats() {
         const size_t bytes = session_.cells() == 0 ? 0 : llama_state_seq_get_size(session_.context(), 0);
-        fmt::print("({} tokens in {} of {} cells, {})\n", session_.tokens().size(), session_.cells(),
-                   llama_n_ctx(session_.context()), megabytes(bytes));
+        kvfold::print(stdout, "({} tokens in {} of {} cells, {})\n", session_.tokens().size(),
+                      session_.cells(), llama_n_ctx(session_.context()), megabytes(bytes));
         return {};
     }
 
     Status save(const std::string& file) {
         KVFOLD_CHECK(session_.save(file));
-        fmt::print("({} written, {} cells)\n", file, session_.cells());
+        kvfold::print(stdout, "({} written, {} cells)\n", file, session_.cells());
         return {};
     }
 

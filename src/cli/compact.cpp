@@ -1,3 +1,4 @@
+#include "base/format.h"
 #include "base/timer.h"
 #include "cli/commands.h"
 #include "cli/session.h"
@@ -91,28 +92,28 @@ void print_summary(const CompactOptions& options, const LoadedModel& model, cons
     for (const Figure& figure : report.figures)
         widest = std::max(widest, figure.name.size());
     const auto line = [&](std::string_view name, const std::string& text) {
-        fmt::print(out, "{}  {}\n", bold(out, fmt::format("{:<{}}", name, widest)), text);
+        kvfold::print(out, "{}  {}\n", bold(out, kvfold::format("{:<{}}", name, widest)), text);
     };
     line("tokens", tokens > model.trained_context()
-                       ? fmt::format("{} (the model was trained for {})", tokens, model.trained_context())
+                       ? kvfold::format("{} (the model was trained for {})", tokens, model.trained_context())
                        : std::to_string(tokens));
-    line("cells", fmt::format("{} -> {}", report.cells_before, report.cells_after));
+    line("cells", kvfold::format("{} -> {}", report.cells_before, report.cells_after));
     for (const Figure& figure : report.figures)
-        line(figure.name, fmt::format("{:.4g}", figure.value));
-    line("state", fmt::format("{} -> {}", megabytes(report.bytes_before), megabytes(report.bytes_after)));
-    line("time", fmt::format("{}study {:.1f} s, solve {:.1f} s, swap {:.2f} s",
-                             options.slot.empty() ? fmt::format("prefill {:.1f} s, ", prefill_s) : "",
-                             report.study_s, report.solve_s, report.snapshot_s + report.swap_s));
+        line(figure.name, kvfold::format("{:.4g}", figure.value));
+    line("state", kvfold::format("{} -> {}", megabytes(report.bytes_before), megabytes(report.bytes_after)));
+    line("time", kvfold::format("{}study {:.1f} s, solve {:.1f} s, swap {:.2f} s",
+                                options.slot.empty() ? kvfold::format("prefill {:.1f} s, ", prefill_s) : "",
+                                report.study_s, report.solve_s, report.snapshot_s + report.swap_s));
     line("written", options.out);
     const std::filesystem::path file = options.out;
     const std::string folder = file.has_parent_path() ? file.parent_path().string() : ".";
-    fmt::print(out, "\nAsk it:\n  kvfold ask -m {} -s {} -p 'What is this about?'\n",
-               shell_word(options.model.path), shell_word(options.out));
-    fmt::print(out,
-               "Or restore it in a server started with: llama-server -m {} --slot-save-path {}\n"
-               "  curl 'http://127.0.0.1:8080/slots/0?action=restore' -H 'Content-Type: application/json' "
-               "-d '{{\"filename\": \"{}\"}}'\n",
-               shell_word(options.model.path), shell_word(folder), file_name(file));
+    kvfold::print(out, "\nAsk it:\n  kvfold ask -m {} -s {} -p 'What is this about?'\n",
+                  shell_word(options.model.path), shell_word(options.out));
+    kvfold::print(out,
+                  "Or restore it in a server started with: llama-server -m {} --slot-save-path {}\n"
+                  "  curl 'http://127.0.0.1:8080/slots/0?action=restore' -H 'Content-Type: application/json' "
+                  "-d '{{\"filename\": \"{}\"}}'\n",
+                  shell_word(options.model.path), shell_word(folder), file_name(file));
 }
 
 Json to_json(const CompactOptions& options, const LoadedModel& model, const Compacted& done) {

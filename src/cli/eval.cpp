@@ -1,4 +1,5 @@
 #include "base/file.h"
+#include "base/format.h"
 #include "cli/commands.h"
 #include "cli/eval_output.h"
 #include "cli/interrupt.h"
@@ -80,7 +81,7 @@ std::vector<const TaskKind*> chosen_tasks(const EvalOptions& options) {
 std::string task_names() {
     std::string names;
     for (const TaskKind* kind : all_tasks())
-        names += fmt::format("{}{}", names.empty() ? "" : ", ", kind->name);
+        names += kvfold::format("{}{}", names.empty() ? "" : ", ", kind->name);
     return names;
 }
 
@@ -89,7 +90,7 @@ CLI::Validator task_check() {
         const auto is_it = [&](const TaskKind* kind) { return kind->name == name; };
         return std::ranges::any_of(all_tasks(), is_it)
                    ? std::string()
-                   : fmt::format("no task '{}'; there are {}", name, task_names());
+                   : kvfold::format("no task '{}'; there are {}", name, task_names());
     };
     return {check, "TASK"};
 }
@@ -147,13 +148,14 @@ Json describe(const EvalOptions& options, const LoadedModel& model, double prefi
 }
 
 void print_legend(FILE* out, double prefill_s) {
-    fmt::print(
+    kvfold::print(
         out,
         "KL: of the next token against the full cache, in nats. top-1: the same most likely token. dNLL: how\n"
         "much worse the text or answer is predicted, in nats a token. exact: answers whose every token is the\n"
         "most likely one. Noise floor: the full cache with its cells in another order.");
-    if (prefill_s > 0) fmt::print(out, " Prefill took {:.1f} s.", prefill_s); // a chat is read turn by turn
-    fmt::print(out, "\n");
+    if (prefill_s > 0)
+        kvfold::print(out, " Prefill took {:.1f} s.", prefill_s); // a chat is read turn by turn
+    kvfold::print(out, "\n");
 }
 
 Status run_eval(const EvalOptions& options) {
@@ -174,12 +176,12 @@ Status run_eval(const EvalOptions& options) {
     const std::vector<SummaryRow> summary = summarize(rows);
     const double prefill_s = summary.front().mean.prefill_s;
     FILE* out = options.json.human();
-    fmt::print(out, "{}, {} tokens of context\n\n", model.name, options.model.context);
+    kvfold::print(out, "{}, {} tokens of context\n\n", model.name, options.model.context);
     print_summary(out, summary);
     print_legend(out, prefill_s);
     if (options.hindsight)
-        fmt::print(out, "With hindsight: methods have studied {}. A bound, not a result.\n",
-                   options.hindsight->studied);
+        kvfold::print(out, "With hindsight: methods have studied {}. A bound, not a result.\n",
+                      options.hindsight->studied);
     Json json = describe(options, model, prefill_s);
     json.update(eval_json(summary, rows));
     if (!options.html.empty()) KVFOLD_CHECK(write_file(options.html, render_report(json)));
@@ -189,7 +191,7 @@ Status run_eval(const EvalOptions& options) {
 std::string tasks_help() {
     std::string help = "Tasks:\n";
     for (const TaskKind* kind : all_tasks())
-        help += fmt::format("  {:<13} {}\n", kind->name, kind->about);
+        help += kvfold::format("  {:<13} {}\n", kind->name, kind->about);
     return help;
 }
 
@@ -246,7 +248,7 @@ void add_eval(CLI::App& app, Command& chosen) {
             },
             "let methods study what is judged, or the 512 tokens that come later: a bound, not a result")
         ->check(CLI::IsMember(hindsight_names()))
-        ->option_text(fmt::format("{}", fmt::join(hindsight_names(), "|")));
+        ->option_text(joined(hindsight_names(), "|"));
     add_json_option(*command, options->json);
     command
         ->add_option("--html", options->html,

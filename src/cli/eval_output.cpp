@@ -1,5 +1,6 @@
 #include "cli/eval_output.h"
 
+#include "base/format.h"
 #include "cli/terminal.h"
 #include "fit/figures_json.h"
 
@@ -43,22 +44,22 @@ Table make_table(FILE* out, const Block& block, std::span<const SummaryRow> rows
     return {out, columns};
 }
 
-std::string percent(double share) { return fmt::format("{:.1f}%", 100 * share); }
+std::string percent(double share) { return kvfold::format("{:.1f}%", 100 * share); }
 
 void print_row(const Table& table, const Block& block, const SummaryRow& row) {
     const EvalRow& mean = row.mean;
     const bool compacts = mean.method != kNoiseFloor && mean.method != kFullCache;
-    std::vector<std::string> cells = {shown_method(mean), mean.cache, fmt::format("{:.3g}x", mean.ratio),
+    std::vector<std::string> cells = {shown_method(mean), mean.cache, kvfold::format("{:.3g}x", mean.ratio),
                                       std::to_string(mean.report.cells_after),
-                                      fmt::format("{:.4f}", mean.score.kl)};
-    if (block.has_runs) cells.push_back(fmt::format("{:.4f} - {:.4f}", row.kl_min, row.kl_max));
+                                      kvfold::format("{:.4f}", mean.score.kl)};
+    if (block.has_runs) cells.push_back(kvfold::format("{:.4f} - {:.4f}", row.kl_min, row.kl_max));
     cells.push_back(percent(mean.score.top1));
-    cells.push_back(fmt::format("{:+.4f}", mean.score.dnll()));
+    cells.push_back(kvfold::format("{:+.4f}", mean.score.dnll()));
     if (block.has_answers) cells.push_back(percent(mean.score.exact));
     std::vector<double> times = {mean.report.study_s, mean.report.solve_s};
     if (!block.has_runs) times.push_back(mean.report.swap_s);
     for (const double seconds : times)
-        cells.push_back(compacts ? fmt::format("{:.2f} s", seconds) : "");
+        cells.push_back(compacts ? kvfold::format("{:.2f} s", seconds) : "");
     cells.push_back(megabytes(mean.report.bytes_after));
     table.print_row(cells);
 }
@@ -73,7 +74,7 @@ void print_rounds(FILE* out, std::span<const SummaryRow> rows, std::string_view 
     table.print_header();
     for (const SummaryRow& row : rows) {
         std::vector<std::string> cells = {shown_method(row.mean), row.mean.cache,
-                                          fmt::format("{:.3g}x", row.mean.ratio)};
+                                          kvfold::format("{:.3g}x", row.mean.ratio)};
         for (const RoundScore& round : row.mean.rounds)
             cells.push_back(figure(round));
         table.print_row(cells);
@@ -82,22 +83,22 @@ void print_rounds(FILE* out, std::span<const SummaryRow> rows, std::string_view 
 
 // How a growing conversation wears: round by round.
 void print_all_rounds(FILE* out, std::span<const SummaryRow> rows) {
-    const auto kl = [](const RoundScore& round) { return fmt::format("{:.3f}", round.speech.kl); };
+    const auto kl = [](const RoundScore& round) { return kvfold::format("{:.3f}", round.speech.kl); };
     const auto exact = [](const RoundScore& round) {
-        return fmt::format("{:.0f}%", 100 * round.recall.exact);
+        return kvfold::format("{:.0f}%", 100 * round.recall.exact);
     };
-    const auto cells = [](const RoundScore& round) { return fmt::format("{:.0f}", round.cells); };
+    const auto cells = [](const RoundScore& round) { return kvfold::format("{:.0f}", round.cells); };
     print_rounds(out, rows, "KL in round", kl);
     print_rounds(out, rows, "exact", exact);
     print_rounds(out, rows, "cells", cells);
     const RoundScore& last = rows.front().mean.rounds.back();
-    fmt::print(out, "The full cache ends with {:.0f} cells. Folds:", last.cells_full);
+    kvfold::print(out, "The full cache ends with {:.0f} cells. Folds:", last.cells_full);
     for (const SummaryRow& row : rows) {
         double folds = 0;
         for (const RoundScore& round : row.mean.rounds)
             folds += round.folds;
-        fmt::print(out, " {} {} {:.3g}x {:g}{}", row.mean.method, row.mean.cache, row.mean.ratio, folds,
-                   &row == &rows.back() ? ".\n" : ",");
+        kvfold::print(out, " {} {} {:.3g}x {:g}{}", row.mean.method, row.mean.cache, row.mean.ratio, folds,
+                      &row == &rows.back() ? ".\n" : ",");
     }
 }
 
@@ -105,12 +106,12 @@ void print_block(FILE* out, std::span<const SummaryRow> rows) {
     const EvalRow& first = rows.front().mean;
     const Block block{rows.front().runs > 1, asks(first)};
     const Score& score = first.score;
-    fmt::print(out, "{}", bold(out, first.task));
-    if (block.has_runs) fmt::print(out, ", means of {} runs", rows.front().runs);
+    kvfold::print(out, "{}", bold(out, first.task));
+    if (block.has_runs) kvfold::print(out, ", means of {} runs", rows.front().runs);
     if (block.has_answers)
-        fmt::print(out, "; the full cache answers {} of {} exactly", percent(score.exact_full),
-                   score.answers);
-    fmt::print(out, "\n");
+        kvfold::print(out, "; the full cache answers {} of {} exactly", percent(score.exact_full),
+                      score.answers);
+    kvfold::print(out, "\n");
     const Table table = make_table(out, block, rows);
     table.print_header();
     for (const SummaryRow& row : rows)
@@ -118,7 +119,7 @@ void print_block(FILE* out, std::span<const SummaryRow> rows) {
     for (const SummaryRow& row : rows)
         if (row.mean.method == kNoiseFloor) print_row(table, block, row);
     if (!first.rounds.empty()) print_all_rounds(out, rows);
-    fmt::print(out, "\n");
+    kvfold::print(out, "\n");
 }
 
 Json score_json(const Score& score, bool with_answers) {

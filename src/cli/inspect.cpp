@@ -1,3 +1,4 @@
+#include "base/format.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -49,56 +50,60 @@ size_t tensor_bytes(const std::vector<CacheTensor>& tensors) {
 std::string describe_tensors(const std::vector<CacheTensor>& tensors) {
     std::map<std::string, size_t> kinds;
     for (const CacheTensor& tensor : tensors)
-        ++kinds[fmt::format("{} x {}", ggml_type_name(tensor.type), tensor.width)];
+        ++kinds[kvfold::format("{} x {}", ggml_type_name(tensor.type), tensor.width)];
     std::string text;
     for (const auto& [kind, count] : kinds)
-        text += fmt::format("{}{}{}", text.empty() ? "" : ", ", kind,
-                            kinds.size() > 1 ? fmt::format(" ({})", count) : "");
+        text += kvfold::format("{}{}{}", text.empty() ? "" : ", ", kind,
+                               kinds.size() > 1 ? kvfold::format(" ({})", count) : "");
     return text;
 }
 
 std::string describe_run(const Run& run) {
-    return run.count() == 1 ? std::to_string(run.first) : fmt::format("{}..{}", run.first, run.last);
+    return run.count() == 1 ? std::to_string(run.first) : kvfold::format("{}..{}", run.first, run.last);
 }
 
 void print_section(size_t index, const KvSection& section) {
     const Layout layout = layout_of(section);
     const std::string kind = index == 0 ? "attention" : "sliding window";
-    fmt::print("\n{}\n", bold(stdout, fmt::format("section {}: {}, {} cells, {} layers", index, kind,
-                                                  section.cells.size(), section.keys.size())));
+    kvfold::print(stdout, "\n{}\n",
+                  bold(stdout, kvfold::format("section {}: {}, {} cells, {} layers", index, kind,
+                                              section.cells.size(), section.keys.size())));
     if (section.keys.empty()) return;
-    fmt::print("  keys       {}, {}\n", describe_tensors(section.keys),
-               megabytes(tensor_bytes(section.keys)));
-    fmt::print("  values     {}, {}{}\n", describe_tensors(section.values),
-               megabytes(tensor_bytes(section.values)),
-               section.values.front().transposed ? ", transposed (no flash attention)" : "");
-    fmt::print("  positions  {}..{}\n", layout.runs.front().first, layout.runs.back().last);
+    kvfold::print(stdout, "  keys       {}, {}\n", describe_tensors(section.keys),
+                  megabytes(tensor_bytes(section.keys)));
+    kvfold::print(stdout, "  values     {}, {}{}\n", describe_tensors(section.values),
+                  megabytes(tensor_bytes(section.values)),
+                  section.values.front().transposed ? ", transposed (no flash attention)" : "");
+    kvfold::print(stdout, "  positions  {}..{}\n", layout.runs.front().first, layout.runs.back().last);
     if (layout.region.empty()) return;
     const int32_t first = layout.runs.front().first, last = layout.runs.back().last;
     const auto& [begin, end, cells] = layout.region;
-    fmt::print("  folded     {} of {} positions have no cell:\n", layout.missing, last - first + 1);
+    kvfold::print(stdout, "  folded     {} of {} positions have no cell:\n", layout.missing,
+                  last - first + 1);
     const auto print_kept = [](const Run& run) {
-        if (run.count() > 0) fmt::print("             {:<14} {} cells\n", describe_run(run), run.count());
+        if (run.count() > 0)
+            kvfold::print(stdout, "             {:<14} {} cells\n", describe_run(run), run.count());
     };
     print_kept({first, begin - 1});
-    fmt::print("             {:<14} {} cells for {} positions\n", describe_run({begin, end - 1}), cells,
-               end - begin);
+    kvfold::print(stdout, "             {:<14} {} cells for {} positions\n", describe_run({begin, end - 1}),
+                  cells, end - begin);
     print_kept({end, last});
 }
 
 void print_slot(const std::string& path, const SlotFile& slot, size_t bytes) {
     const size_t cells = slot.state.sections.front().cells.size();
-    fmt::print("{}: slot file, {}\n", path, megabytes(bytes));
-    fmt::print(
-        "{} tokens in {} cells{}\n", slot.tokens.size(), cells,
-        cells > 0 && cells < slot.tokens.size()
-            ? fmt::format(" ({:.1f}x)", static_cast<double>(slot.tokens.size()) / static_cast<double>(cells))
-            : "");
+    kvfold::print(stdout, "{}: slot file, {}\n", path, megabytes(bytes));
+    kvfold::print(stdout, "{} tokens in {} cells{}\n", slot.tokens.size(), cells,
+                  cells > 0 && cells < slot.tokens.size()
+                      ? kvfold::format(" ({:.1f}x)",
+                                       static_cast<double>(slot.tokens.size()) / static_cast<double>(cells))
+                      : "");
     for (size_t i = 0; i < slot.state.sections.size(); ++i)
         print_section(i, slot.state.sections[i]);
     if (!slot.state.recurrent.empty())
-        fmt::print("\n{}\n",
-                   bold(stdout, fmt::format("recurrent state, {}", megabytes(slot.state.recurrent.size()))));
+        kvfold::print(
+            stdout, "\n{}\n",
+            bold(stdout, kvfold::format("recurrent state, {}", megabytes(slot.state.recurrent.size()))));
 }
 
 Json tensors_json(const std::vector<CacheTensor>& tensors) {

@@ -1,5 +1,6 @@
 // The kvfold command. Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted; run and serve: the
 // program's.
+#include "base/format.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
@@ -18,7 +19,7 @@ enum ExitCode { kOk = 0, kFailed = 1, kUsage = 2, kInterrupted = 130 };
 // Exactly one line, whatever a message holds.
 void print_error(std::string message) {
     std::replace(message.begin(), message.end(), '\n', ' ');
-    fmt::print(stderr, "kvfold: {}\n", message);
+    kvfold::print(stderr, "kvfold: {}\n", message);
 }
 
 int report_usage(const CLI::App& app, const std::string& first_word, const CLI::ParseError& error) {
@@ -26,11 +27,11 @@ int report_usage(const CLI::App& app, const std::string& first_word, const CLI::
         return app.exit(error); // --help, --version
     const auto used = app.get_subcommands();
     if (used.empty() && !first_word.empty() && !first_word.starts_with('-')) {
-        print_error(fmt::format("no command '{}'; see kvfold --help", first_word));
+        print_error(kvfold::format("no command '{}'; see kvfold --help", first_word));
         return kUsage;
     }
     const std::string command = used.empty() ? "kvfold" : "kvfold " + used.front()->get_name();
-    print_error(fmt::format("{}; see {} --help", error.what(), command));
+    print_error(kvfold::format("{}; see {} --help", error.what(), command));
     return kUsage;
 }
 
@@ -49,8 +50,8 @@ int report(const Status& status) {
 
 int run(std::vector<std::string> arguments) {
     CLI::App app("kvfold shrinks the KV cache of llama.cpp models by Attention Matching.", "kvfold");
-    app.set_version_flag("--version", fmt::format("kvfold {} (llama.cpp {}, ggml {})", KVFOLD_VERSION,
-                                                  KVFOLD_LLAMA_VERSION, ggml_version()));
+    app.set_version_flag("--version", kvfold::format("kvfold {} (llama.cpp {}, ggml {})", KVFOLD_VERSION,
+                                                     KVFOLD_LLAMA_VERSION, ggml_version()));
     app.require_subcommand(1);
     app.footer("Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted (nothing is left half-written).");
     cli::Command chosen;

@@ -1,3 +1,4 @@
+#include "base/format.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
@@ -46,13 +47,14 @@ Status run_methods(const JsonTarget& json) {
     table.print_header();
     for (const Method* method : all_methods()) {
         const auto measured = find_measured(method->name);
-        const auto figure = [&](double Measured::* which) {
-            return measured ? fmt::format("{:.2f}", (*measured).*which) : std::string("-");
+        const auto figure = [&](double Measured::*which) {
+            return measured ? kvfold::format("{:.2f}", (*measured).*which) : std::string("-");
         };
         table.print_row({std::string(method->name), std::string(preset_of(*method)), figure(&Measured::cost),
                          figure(&Measured::kl), std::string(method->advice)});
     }
-    fmt::print(
+    kvfold::print(
+        stdout,
         "\n{} is the default; a preset's name may be given for its method.\n"
         "cost: study and solve, the prefill being 1. KL: what the cache loses, keep_last being 1.\n{}\n",
         default_method().name, measured_how());

@@ -1,5 +1,7 @@
 #include "cli/options.h"
 
+#include "base/format.h"
+
 #include <algorithm>
 #include <array>
 
@@ -91,7 +93,7 @@ CLI::Validator cache_type_check() {
         const bool known = std::any_of(kCacheTypes.begin(), kCacheTypes.end(),
                                        [&](ggml_type type) { return name == ggml_type_name(type); });
         return known ? std::string()
-                     : fmt::format("no cache type '{}'; there are {}", name, cache_type_names());
+                     : kvfold::format("no cache type '{}'; there are {}", name, cache_type_names());
     };
     return {check, "TYPE"};
 }
@@ -107,7 +109,7 @@ std::string command_line(const CLI::App& command) {
             std::error_code ignored;
             const std::string value = std::filesystem::exists(given, ignored) ? file_name(given) : given;
             if (joined.empty() || delimiter == '\0')
-                joined += fmt::format(" {} {}", name, shell_word(value));
+                joined += kvfold::format(" {} {}", name, shell_word(value));
             else
                 joined += delimiter + shell_word(value);
         }

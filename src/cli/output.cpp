@@ -1,12 +1,14 @@
 #include "cli/output.h"
 
+#include "base/format.h"
+
 namespace kvfold::cli {
 
 Status write_json(const JsonTarget& target, const Json& json) {
     if (!target.wanted()) return {};
     const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
     if (!target.is_stdout()) return write_file(target.file, text);
-    fmt::print("{}", text);
+    kvfold::print(stdout, "{}", text);
     return {};
 }
 
@@ -17,7 +19,7 @@ Status check_can_write(const JsonTarget& target) {
 
 std::string megabytes(size_t bytes) {
     const double mb = static_cast<double>(bytes) / 1e6;
-    return mb < 0.1 ? fmt::format("{:.3f} MB", mb) : fmt::format("{:.1f} MB", mb);
+    return mb < 0.1 ? kvfold::format("{:.3f} MB", mb) : kvfold::format("{:.1f} MB", mb);
 }
 
 Json megabytes_json(const std::optional<size_t>& bytes) {

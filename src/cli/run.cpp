@@ -1,5 +1,6 @@
 // kvfold run and kvfold serve: an unmodified program with the preload library in it.
 #include "admin/admin_server.h"
+#include "base/format.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "launch/child.h"
@@ -31,14 +32,14 @@ Result<admin::AdminOptions> admin_options(const RunOptions& options) {
 void say_where(const admin::AdminOptions& options, int port) {
     const bool is_ipv6 = options.host.find(':') != std::string::npos;
     const std::string host = is_ipv6 ? '[' + options.host + ']' : options.host;
-    fmt::print(stderr, "kvfold: dashboard at http://{}:{}/\n", host, port);
+    kvfold::print(stderr, "kvfold: dashboard at http://{}:{}/\n", host, port);
 }
 
 // Shells tell of a crash, but this one's shell sees kvfold return.
 void say_crash(const std::string& program, int signal) {
     const bool was_asked = signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT;
     if (signal != 0 && !was_asked && signal != SIGPIPE)
-        fmt::print(stderr, "kvfold: {} was ended by signal {} ({})\n", program, signal, strsignal(signal));
+        kvfold::print(stderr, "kvfold: {} was ended by signal {} ({})\n", program, signal, strsignal(signal));
 }
 
 // REQUIRES: the program may run. Its exit code.
@@ -98,7 +99,7 @@ CLI::Validator log_check() {
     const auto check = [](const std::string& name) {
         for (const std::string_view level : launch::kLogLevels)
             if (name == level) return std::string();
-        return fmt::format("no log level '{}'; there are {}", name, fmt::join(launch::kLogLevels, " "));
+        return kvfold::format("no log level '{}'; there are {}", name, joined(launch::kLogLevels, " "));
     };
     return {check, "LEVEL"};
 }
@@ -147,7 +148,7 @@ constexpr const char* kFooter =
 void add_run(CLI::App& app, Command& chosen, ProgramRun& run) {
     auto options = std::make_shared<RunOptions>();
     CLI::App* command = app.add_subcommand("run", "Run a program that uses llama.cpp, compacting its cache");
-    command->footer(fmt::format("kvfold run [OPTIONS] -- PROGRAM [ARGUMENTS...]\n{}", kFooter));
+    command->footer(kvfold::format("kvfold run [OPTIONS] -- PROGRAM [ARGUMENTS...]\n{}", kFooter));
     add_run_options(*command, *options);
     command->callback([options, &chosen, &run] {
         if (run.words.empty()) throw CLI::RequiredError("-- PROGRAM");
@@ -158,7 +159,7 @@ void add_run(CLI::App& app, Command& chosen, ProgramRun& run) {
 void add_serve(CLI::App& app, Command& chosen, ProgramRun& run) {
     auto options = std::make_shared<RunOptions>();
     CLI::App* command = app.add_subcommand("serve", "Run llama-server, compacting its cache");
-    command->footer(fmt::format(
+    command->footer(kvfold::format(
         "kvfold serve [OPTIONS] -- LLAMA-SERVER-ARGUMENTS...\n{}\n"
         "llama-server is the one in $KVFOLD_LLAMA_PREFIX/bin, else of the llama.cpp that kvfold was\n"
         "built against, else in PATH.",

@@ -1,6 +1,7 @@
 #include "cli/session.h"
 
 #include "base/file.h"
+#include "base/format.h"
 #include "cli/interrupt.h"
 #include "engine/read_in_chunks.h"
 #include "state/live_sequence.h"
@@ -25,16 +26,16 @@ Status check_layers(const LoadedModel& model, const KvSection& section, const st
     if (section.keys.size() != layers.size())
         return of_another_model(
             path, model,
-            fmt::format("it holds {} layers, the model has {}", section.keys.size(), layers.size()));
+            kvfold::format("it holds {} layers, the model has {}", section.keys.size(), layers.size()));
     for (size_t i = 0; i < layers.size(); ++i) {
         const Index keys = layers[i].kv_heads * layers[i].key_width,
                     values = layers[i].kv_heads * layers[i].value_width;
         if (section.keys[i].width != keys || section.values[i].width != values)
-            return of_another_model(path, model,
-                                    fmt::format("its layer {} is {} keys and {} values wide, the model's {} "
-                                                "and {}",
-                                                i, section.keys[i].width, section.values[i].width, keys,
-                                                values));
+            return of_another_model(
+                path, model,
+                kvfold::format("its layer {} is {} keys and {} values wide, the model's {} "
+                               "and {}",
+                               i, section.keys[i].width, section.values[i].width, keys, values));
     }
     return {};
 }

@@ -1,8 +1,7 @@
 #include "cli/terminal.h"
 
+#include "base/format.h"
 #include "cli/interrupt.h"
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -38,7 +37,7 @@ bool is_terminal(FILE* stream) { return isatty(fileno(stream)) == 1; }
 std::string bold(FILE* stream, std::string_view text) {
     const char* no_color = std::getenv("NO_COLOR");
     const bool plain = !is_terminal(stream) || (no_color && *no_color);
-    return plain ? std::string(text) : fmt::format("\033[1m{}\033[0m", text);
+    return plain ? std::string(text) : kvfold::format("\033[1m{}\033[0m", text);
 }
 
 void ProgressBar::show(std::string_view what, double done) {
@@ -49,18 +48,18 @@ void ProgressBar::show(std::string_view what, double done) {
     last_drawn_ = now;
     drawn_ = true;
     if (done < 0) {
-        fmt::print(stderr, "\r\033[K{} ...", what);
+        kvfold::print(stderr, "\r\033[K{} ...", what);
     } else {
         const int filled = static_cast<int>(std::clamp(done, 0.0, 1.0) * kBarWidth);
-        fmt::print(stderr, "\r\033[K[{:<{}}] {:3.0f}%  {}", std::string(static_cast<size_t>(filled), '#'),
-                   kBarWidth, 100 * done, what);
+        kvfold::print(stderr, "\r\033[K[{:<{}}] {:3.0f}%  {}", std::string(static_cast<size_t>(filled), '#'),
+                      kBarWidth, 100 * done, what);
     }
     std::fflush(stderr);
 }
 
 void ProgressBar::clear() {
     if (!drawn_) return;
-    fmt::print(stderr, "\r\033[K");
+    kvfold::print(stderr, "\r\033[K");
     std::fflush(stderr);
     drawn_ = false;
     what_.clear();
@@ -78,7 +77,7 @@ std::string Table::line(const std::vector<std::string>& cells) const {
     for (size_t i = 0; i < columns_.size(); ++i) {
         const auto& [title, width, left] = columns_[i];
         text += i == 0 ? "" : "  ";
-        text += left ? fmt::format("{:<{}}", cells[i], width) : fmt::format("{:>{}}", cells[i], width);
+        text += left ? kvfold::format("{:<{}}", cells[i], width) : kvfold::format("{:>{}}", cells[i], width);
     }
     text.erase(text.find_last_not_of(' ') + 1);
     return text;
@@ -88,12 +87,12 @@ void Table::print_header() const {
     std::vector<std::string> titles;
     for (const Column& column : columns_)
         titles.push_back(column.title);
-    fmt::print(stream_, "{}\n", bold(stream_, line(titles)));
+    kvfold::print(stream_, "{}\n", bold(stream_, line(titles)));
     std::fflush(stream_);
 }
 
 void Table::print_row(const std::vector<std::string>& cells) const {
-    fmt::print(stream_, "{}\n", line(cells));
+    kvfold::print(stream_, "{}\n", line(cells));
     std::fflush(stream_);
 }
 

@@ -1,5 +1,6 @@
 #include "fit/regions.h"
 
+#include "base/format.h"
 #include "base/limits.h"
 
 #include <algorithm>
@@ -78,7 +79,7 @@ Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Kee
                     "ratio {} leaves {} of {} cells, fewer than keep_first {} + 2{}; lower "
                     "the ratio or keep_first",
                     budget.ratio, target, cells, head,
-                    pinned.empty() ? "" : fmt::format(" + {} of images", pinned.size()));
+                    pinned.empty() ? "" : kvfold::format(" + {} of images", pinned.size()));
     const size_t left = target - head - pinned.size();
     if (keep == Keep::newest) return split(order, head, 0, left, std::move(pinned));
     if (keep == Keep::oldest) return split(order, head + left - 1, 0, 1, std::move(pinned));

@@ -1,5 +1,7 @@
 #include "launch/child.h"
 
+#include "base/format.h"
+
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -62,7 +64,7 @@ Result<std::vector<std::string>> program_environment(const ProgramPlan& plan) {
         return fail(ErrorCode::unsupported,
                     "{}: LD_PRELOAD takes no path with a blank or a colon; move kvfold to another folder",
                     library);
-    const std::string settings = fmt::format("{}=", kSettingsVariable);
+    const std::string settings = kvfold::format("{}=", kSettingsVariable);
     std::vector<std::string> environment;
     std::string preload(kPreload);
     for (char** entry = environ; *entry; ++entry) {

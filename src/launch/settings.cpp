@@ -1,5 +1,6 @@
 #include "launch/settings.h"
 
+#include "base/format.h"
 #include "base/limits.h"
 #include "base/printable.h"
 
@@ -24,7 +25,7 @@ template <class Number>
 Status read_whole(const Json& value, std::string_view field, int least, int most, Number& out) {
     const bool fits =
         value.is_number_integer() && value.get<double>() >= least && value.get<double>() <= most;
-    if (!fits) return wrong(field, value, fmt::format("a whole number from {} to {}", least, most));
+    if (!fits) return wrong(field, value, kvfold::format("a whole number from {} to {}", least, most));
     out = value.get<int>();
     return {};
 }
@@ -47,7 +48,7 @@ Status read_method(const Json& value, std::optional<std::string>& out) {
 Status read_log(const Json& value, std::string& out) {
     const bool known = value.is_string() && std::find(kLogLevels.begin(), kLogLevels.end(),
                                                       value.get<std::string>()) != kLogLevels.end();
-    if (!known) return wrong("log", value, fmt::format("one of {}", fmt::join(kLogLevels, ", ")));
+    if (!known) return wrong("log", value, kvfold::format("one of {}", joined(kLogLevels, ", ")));
     out = value.get<std::string>();
     return {};
 }

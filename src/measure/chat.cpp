@@ -1,5 +1,6 @@
 #include "measure/chat.h"
 
+#include "base/format.h"
 #include "measure/chat_lane.h"
 #include "measure/chat_script.h"
 
@@ -41,7 +42,7 @@ class Contest {
         KVFOLD_CHECK(check_chat(model_, context_));
         KVFOLD_CHECK(open_lanes());
         for (size_t round = 1; round <= kRounds; ++round) {
-            tell(fmt::format("round {} of {}", round, kRounds));
+            tell(kvfold::format("round {} of {}", round, kRounds));
             while (full_->tokens() < round * context_ / kRoundsAContext)
                 KVFOLD_CHECK(say_a_turn());
             KVFOLD_CHECK(end_round(static_cast<int>(round)));

@@ -1,5 +1,6 @@
 #include "measure/evaluate.h"
 
+#include "base/format.h"
 #include "base/timer.h"
 #include "engine/chunks.h"
 #include "measure/forced_answer.h"
@@ -212,7 +213,7 @@ Status add_compacted(Measured& measured, const EvalCache& cache, double saved, c
                      Rows& rows) {
     for (const double ratio : request.ratios) {
         for (const Method* method : request.methods) {
-            tell(request, fmt::format("{} {} {:g}x", cache.name, method->name, ratio));
+            tell(request, kvfold::format("{} {} {:g}x", cache.name, method->name, ratio));
             EvalRow row = measured.row(cache, method->name, ratio);
             KVFOLD_TRY(const Answers answers, measured.compact_answers(*method, ratio / saved, row));
             rows.add(row, answers);
@@ -264,7 +265,7 @@ Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> 
     Rows rows(tasks);
     for (size_t i = 0; i < savings.size(); ++i) {
         const EvalCache& cache = request.caches[i];
-        tell(request, fmt::format("{} prefill", cache.name));
+        tell(request, kvfold::format("{} prefill", cache.name));
         KVFOLD_TRY(Measured measured, Measured::prefill(model, tasks, cache, request));
         KVFOLD_TRY(Answers full, measured.full_answers());
         if (i == 0) {

@@ -1,3 +1,4 @@
+#include "base/format.h"
 #include "measure/facts.h"
 #include "measure/task.h"
 #include "model/model.h"
@@ -20,7 +21,7 @@ Result<Task> make(const TaskSource& source) {
         return fail(ErrorCode::invalid_argument, "questions needs a context of {} tokens; raise -c {}",
                     kFewestFacts * kTokensAFact, source.context);
     const auto words = [&](const char* before, const std::string& text) {
-        return tokenize(source.model, fmt::format("{}{}", before, text), /*add_bos=*/false,
+        return tokenize(source.model, kvfold::format("{}{}", before, text), /*add_bos=*/false,
                         /*special=*/false);
     };
     std::mt19937_64 rng(source.seed);

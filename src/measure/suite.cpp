@@ -1,5 +1,6 @@
 #include "measure/suite.h"
 
+#include "base/format.h"
 #include "measure/chat.h"
 
 #include <algorithm>
@@ -81,7 +82,7 @@ EvalRequest for_run(const SuiteRequest& request, uint64_t seed, std::string wher
     eval.compact.seed = seed;
     if (eval.step)
         eval.step = [step = eval.step, where = std::move(where)](std::string_view what) {
-            step(fmt::format("{}: {}", where, what));
+            step(kvfold::format("{}: {}", where, what));
         };
     return eval;
 }

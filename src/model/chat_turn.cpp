@@ -1,8 +1,7 @@
 #include "model/chat_turn.h"
 
+#include "base/format.h"
 #include "model/model.h"
-
-#include <fmt/format.h>
 
 #include <array>
 
@@ -26,7 +25,7 @@ ChatTurn make_turn(const llama_model* model, const std::string& question, bool i
     const ChatMessage message{"user", question};
     const std::string opening = apply_chat_template(model, std::array{message}, /*assistant_next=*/true);
     if (!opening.empty()) return {opening, template_closing(model), false};
-    return {fmt::format("{}Question: {}\nAnswer:", is_first ? "" : "\n\n", question), "\n", true};
+    return {kvfold::format("{}Question: {}\nAnswer:", is_first ? "" : "\n\n", question), "\n", true};
 }
 
 } // namespace kvfold

@@ -191,13 +191,15 @@ KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_memory_seq_keep)(llama_memory_t memory, 
 KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_memory_seq_add)(llama_memory_t memory, llama_seq_id seq_id,
                                                         llama_pos p0, llama_pos p1, llama_pos delta) {
     const auto original = [&] { real().llama_memory_seq_add(memory, seq_id, p0, p1, delta); };
-    on_managed(memory, [&](ManagedContext& m) { m.move_positions(seq_id, original); }, original);
+    on_managed(
+        memory, [&](ManagedContext& m) { m.move_positions(seq_id, original); }, original);
 }
 
 KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_memory_seq_div)(llama_memory_t memory, llama_seq_id seq_id,
                                                         llama_pos p0, llama_pos p1, int divisor) {
     const auto original = [&] { real().llama_memory_seq_div(memory, seq_id, p0, p1, divisor); };
-    on_managed(memory, [&](ManagedContext& m) { m.move_positions(seq_id, original); }, original);
+    on_managed(
+        memory, [&](ManagedContext& m) { m.move_positions(seq_id, original); }, original);
 }
 
 KVFOLD_EXPORT llama_pos KVFOLD_WRAPPER(llama_memory_seq_pos_min)(llama_memory_t memory, llama_seq_id seq_id) {
@@ -217,7 +219,8 @@ KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_memory_can_shift)(llama_memory_t memory)
 KVFOLD_EXPORT size_t KVFOLD_WRAPPER(llama_state_set_data)(llama_context* ctx, const uint8_t* src,
                                                           size_t size) {
     const auto original = [&] { return real().llama_state_set_data(ctx, src, size); };
-    return on_managed(ctx, [&](ManagedContext& m) { return m.set_all(original); }, original);
+    return on_managed(
+        ctx, [&](ManagedContext& m) { return m.set_all(original); }, original);
 }
 
 KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_state_load_file)(llama_context* ctx, const char* path,

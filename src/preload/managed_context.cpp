@@ -1,5 +1,6 @@
 #include "preload/managed_context.h"
 
+#include "base/format.h"
 #include "preload/log.h"
 #include "preload/real.h"
 #include "state/live_sequence.h"
@@ -270,7 +271,7 @@ size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, const ll
     Lock lock(mutex_);
     const Inside inside;
     begin_call();
-    const std::string fresh = fmt::format("{}.{}.part", path, ::getpid());
+    const std::string fresh = kvfold::format("{}.{}.part", path, ::getpid());
     size_t written = real().llama_state_seq_save_file(ctx_, fresh.c_str(), seq_id, tokens, count);
     std::error_code error;
     if (written > 0) std::filesystem::rename(fresh, path, error);

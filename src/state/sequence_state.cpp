@@ -1,5 +1,7 @@
 #include "state/sequence_state.h"
 
+#include "base/format.h"
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -26,7 +28,7 @@ template <class T> using Attempt = tl::expected<T, Failure>;
 Failure further(Failure a, Failure b, bool tell_both, const char* how_b_read) {
     if (b.accepted > a.accepted) return b;
     if (b.accepted == a.accepted && tell_both)
-        a.error.message += fmt::format("; {}: {}", how_b_read, b.error.message);
+        a.error.message += kvfold::format("; {}: {}", how_b_read, b.error.message);
     return a;
 }
 
@@ -59,10 +61,10 @@ class Cursor {
     template <class... Args>
     tl::unexpected<Failure> failure(ErrorCode code, fmt::format_string<Args...> format,
                                     Args&&... args) const {
-        const std::string number = number_ == kNoNumber ? "" : fmt::format(" {}", number_);
-        std::string message = fmt::format("section {}, {}{}{}, offset {}: ", section_, name_, number, part_,
-                                          input_->first_offset + offset_);
-        message += fmt::format(format, std::forward<Args>(args)...);
+        const std::string number = number_ == kNoNumber ? "" : kvfold::format(" {}", number_);
+        std::string message = kvfold::format("section {}, {}{}{}, offset {}: ", section_, name_, number,
+                                             part_, input_->first_offset + offset_);
+        message += kvfold::format(format, std::forward<Args>(args)...);
         return tl::unexpected(Failure{accepted_, offset_, Error{code, std::move(message)}});
     }
 

@@ -2,8 +2,7 @@
 // Prints the port in its first line. Scenes: see Scene.
 #include "admin/admin_server.h"
 #include "admin/simulated_cache.h"
-
-#include <fmt/format.h>
+#include "base/format.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -28,8 +27,8 @@ std::optional<Scene> scene_of(std::string_view name) {
 int main(int argc, char** argv) {
     const auto scene = scene_of(argc > 1 ? argv[1] : "");
     if (!scene || argc > 4) {
-        fmt::print(stderr,
-                   "usage: admin_demo lively|no_sequences|no_model|passed_through|lost [PORT [TOKEN]]\n");
+        kvfold::print(stderr,
+                      "usage: admin_demo lively|no_sequences|no_model|passed_through|lost [PORT [TOKEN]]\n");
         return 2;
     }
     kvfold::admin::AdminOptions options;
@@ -38,10 +37,10 @@ int main(int argc, char** argv) {
     kvfold::admin::testing::SimulatedCache cache(*scene);
     const auto server = kvfold::admin::AdminServer::start(options, cache);
     if (!server) {
-        fmt::print(stderr, "admin_demo: {}\n", server.error().message);
+        kvfold::print(stderr, "admin_demo: {}\n", server.error().message);
         return 1;
     }
-    fmt::print("{}\n", (*server)->port());
+    kvfold::print(stdout, "{}\n", (*server)->port());
     std::fflush(stdout);
     while (std::getchar() != EOF) {
     }

@@ -68,8 +68,8 @@ TEST_P(Compactable, BlocksMatchTheOracle) {
     const auto regions = plan_regions(section, {.ratio = 2}, Keep::fit);
     ASSERT_TRUE(regions) << regions.error().message;
     const CompactRequest request;
-    const auto solution =
-        solve_layers(problem_of(model_.get(), *map, snapshot, *regions, request), study, methods::refine.solve);
+    const auto solution = solve_layers(problem_of(model_.get(), *map, snapshot, *regions, request), study,
+                                       methods::refine.solve);
     ASSERT_TRUE(solution) << solution.error().message;
 
     size_t job = 0;

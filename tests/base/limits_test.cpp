@@ -1,5 +1,6 @@
 // One value, one answer: whoever asks for a ratio, a high-water mark or cells to keep hears the same,
 // whichever way it comes in.
+#include "base/format.h"
 #include "base/limits.h"
 
 #include "admin/request_body.h"
@@ -21,7 +22,7 @@ std::string command_line(const Limit& limit, const std::string& value) {
 }
 
 std::string body(const Limit& limit, const std::string& value) {
-    return fmt::format("{{\"{}\":{}}}", limit.name, value);
+    return kvfold::format("{{\"{}\":{}}}", limit.name, value);
 }
 
 std::string settings(const Limit& limit, const std::string& value) {
@@ -90,8 +91,8 @@ TEST(Limits, AllDoorsGiveTheSameAnswerInTheSameWords) {
     for (const Asked& asked : kTable) {
         const auto& [limit, value, is_good, fits_int] = asked;
         const std::string expected =
-            is_good ? kGood : fmt::format("{} is {}; give {}", limit.name, value, limit.wanted);
-        SCOPED_TRACE(fmt::format("{} {}", limit.name, value));
+            is_good ? kGood : kvfold::format("{} is {}; give {}", limit.name, value, limit.wanted);
+        SCOPED_TRACE(kvfold::format("{} {}", limit.name, value));
         EXPECT_EQ(command_line(limit, value), expected);
         EXPECT_EQ(settings(limit, value), expected);
         EXPECT_EQ(http(limit, value), expected);
@@ -104,11 +105,9 @@ TEST(Limits, AllDoorsGiveTheSameAnswerInTheSameWords) {
 
 TEST(Limits, WhatIsNoFiniteNumberIsRefused) {
     for (const Limit& limit : limits::all) {
-        for (const auto& [text, shown] : {std::pair{"\"4\"", "\"4\""},
-                                          {"true", "true"},
-                                          {"null", "null"},
-                                          {"[]", "an array"}}) {
-            const std::string expected = fmt::format("{} is {}; give {}", limit.name, shown, limit.wanted);
+        for (const auto& [text, shown] :
+             {std::pair{"\"4\"", "\"4\""}, {"true", "true"}, {"null", "null"}, {"[]", "an array"}}) {
+            const std::string expected = kvfold::format("{} is {}; give {}", limit.name, shown, limit.wanted);
             EXPECT_EQ(settings(limit, text), expected);
             EXPECT_EQ(http(limit, text), expected);
             EXPECT_EQ(control_channel(limit, text), expected);

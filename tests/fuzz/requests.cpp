@@ -2,6 +2,7 @@
 
 #include "admin/job.h"
 #include "admin/metrics.h"
+#include "base/format.h"
 #include "launch/control_channel.h"
 
 #include <algorithm>
@@ -43,7 +44,7 @@ std::string wrong_with_body(std::string_view body, std::string_view op,
     if (fields.value("op", "") != op) return "a request has another op";
     fields.erase("op");
     for (const auto& [name, value] : fields.items())
-        if (!is_usable(name, value)) return fmt::format("a request has a {} of {}", name, value.dump());
+        if (!is_usable(name, value)) return kvfold::format("a request has a {} of {}", name, value.dump());
     return parse(fields.dump()) == *request ? "" : "a request is not accepted again";
 }
 
@@ -58,7 +59,7 @@ std::string wrong_with_address(std::string_view text, const Parsers& parsers) {
     const Result<admin::AdminOptions> options = parsers.address(text);
     if (!options) return is_one_line(options) ? "" : "an error of an address is not one line";
     (void)admin::is_loopback(options->host);
-    const auto again = parsers.address(fmt::format("[{}]:{}", options->host, options->port));
+    const auto again = parsers.address(kvfold::format("[{}]:{}", options->host, options->port));
     const bool same = again && again->host == options->host && again->port == options->port;
     return same ? "" : "an address read again is another";
 }
@@ -69,7 +70,7 @@ std::string wrong_with_token(std::string_view text, const Parsers& parsers) {
     const auto size = static_cast<ssize_t>(text.size());
     if (ftruncate(file, 0) != 0 || pwrite(file, text.data(), text.size(), 0) != size)
         return "the token file cannot be written";
-    const Result<std::string> token = parsers.token(fmt::format("/proc/self/fd/{}", file));
+    const Result<std::string> token = parsers.token(kvfold::format("/proc/self/fd/{}", file));
     if (!token) return is_one_line(token) ? "" : "an error of a token is not one line";
     const auto travels = [](char c) { return c > ' ' && c <= '~'; };
     const bool good = !token->empty() && std::all_of(token->begin(), token->end(), travels);

@@ -1,5 +1,6 @@
 #include "fuzz/sequence_state.h"
 
+#include "base/format.h"
 #include "fuzz/allocations.h"
 #include "state/folded_region.h"
 
@@ -64,7 +65,7 @@ template <class T> std::string wrong_with(std::span<const uint8_t> bytes, const 
     const AllocationPeak peak;
     const Result<T> decoded = codec.decode(bytes);
     if (const size_t most = kMostTimesTheBytes * bytes.size() + kBytesBeside; peak.bytes() > most)
-        return fmt::format("decoding {} bytes held {}, more than {}", bytes.size(), peak.bytes(), most);
+        return kvfold::format("decoding {} bytes held {}, more than {}", bytes.size(), peak.bytes(), most);
     if (!decoded) {
         const std::string& message = decoded.error().message;
         const bool one_line = !message.empty() && message.find('\n') == std::string::npos;

@@ -1,3 +1,4 @@
+#include "base/format.h"
 #include "launch/control_channel.h"
 
 #include <gtest/gtest.h>
@@ -88,7 +89,7 @@ TEST(ControlChannel, OnlyTheAnswerWithTheRequestsIdIsTaken) {
     Pair pair(kLong);
     pair.peer.serve([](const Json& request) {
         const int id = request["id"];
-        return fmt::format(
+        return kvfold::format(
             "{{\"id\":{},\"n\":1}}\n{{\"n\":2}}\n{{\"id\":\"{}\",\"n\":3}}\n{{\"id\":{},\"n\":4}}\n", id + 1,
             id, id);
     });
@@ -144,7 +145,7 @@ TEST(ControlChannel, ThreadsGetTheirOwnAnswers) {
     std::atomic<int> right = 0;
     const auto ask_often = [&](const char* name) {
         for (int i = 0; i < 500; ++i) {
-            const std::string op = fmt::format("{} {}", name, i);
+            const std::string op = kvfold::format("{} {}", name, i);
             const auto answer = pair.channel.ask({{"op", op}});
             if (answer && *answer == Json{{"op", op}}) ++right;
         }

@@ -1,3 +1,4 @@
+#include "base/format.h"
 #include "launch/find_program.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +38,7 @@ class FindProgram : public testing::Test {
 };
 
 TEST_F(FindProgram, ANameIsLookedForInPathInOrder) {
-    setenv("PATH", fmt::format("/nowhere:{}:{}", (folder_ / "bin").string(), folder_.string()).c_str(), 1);
+    setenv("PATH", kvfold::format("/nowhere:{}:{}", (folder_ / "bin").string(), folder_.string()).c_str(), 1);
     EXPECT_EQ(find_program("tool"), folder_ / "tool");
     EXPECT_FALSE(find_program("plain")); // not executable
     EXPECT_FALSE(find_program("bin"));   // a folder

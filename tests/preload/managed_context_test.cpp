@@ -1,4 +1,5 @@
 // The bookkeeping and folding of a managed context against what llama.cpp itself holds.
+#include "base/format.h"
 #include "preload/managed_context.h"
 
 #include "preload/real.h"
@@ -211,7 +212,7 @@ TEST_F(Managed, ASlotFileBringsItsTokensAndItsFoldBack) {
     settle();
     const Json before = sequence();
     const auto path =
-        std::filesystem::temp_directory_path() / fmt::format("kvfold-preload-{}.slot", ::getpid());
+        std::filesystem::temp_directory_path() / kvfold::format("kvfold-preload-{}.slot", ::getpid());
     ASSERT_GT(managed_->save_file(path.c_str(), 0, tokens_.data(), 600), 0u);
     ASSERT_TRUE(managed_->remove(0, -1, -1));
     std::vector<llama_token> tokens(600);

@@ -109,8 +109,7 @@ TEST_F(File, MissingFolderIsNamed) {
     const Status status = write_file(in_folder("none") / "a", "text");
     ASSERT_FALSE(status);
     EXPECT_EQ(status.error().code, ErrorCode::io);
-    EXPECT_NE(status.error().message.find("there is no folder"), std::string::npos)
-        << status.error().message;
+    EXPECT_NE(status.error().message.find("there is no folder"), std::string::npos) << status.error().message;
     EXPECT_EQ(entries(), 0u);
 }
 

@@ -76,7 +76,9 @@ class LiveSequence : public ::testing::TestWithParam<Setup> {
     // The same state again: bit for bit where its cells are put back at their places.
     void expect_unchanged_prediction(const std::vector<float>& before,
                                      const std::vector<float>& after) const {
-        if (!windowed_) EXPECT_EQ(after, before);
+        if (!windowed_) {
+            EXPECT_EQ(after, before);
+        }
         expect_same_prediction(before, after);
     }
 
@@ -175,7 +177,9 @@ TEST_P(LiveSequence, SwapsAreTakenAndDecodingGoesOn) {
     const std::vector<float> from_a_fifth = next_logits();
     ASSERT_FALSE(from_a_fifth.empty());
     // Broken twin: most of the cells are gone. Not where the window's cells still know enough.
-    if (!windowed_) EXPECT_GT(testing::kl_divergence(before, from_a_fifth), 0.05);
+    if (!windowed_) {
+        EXPECT_GT(testing::kl_divergence(before, from_a_fifth), 0.05);
+    }
 
     SequenceState empty = state_;
     for (KvSection& section : empty.sections)

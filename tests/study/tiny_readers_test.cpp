@@ -1,6 +1,6 @@
 // Two layers that read one cache: whose query stands in which row.
-#include "support/tiny_model.h"
 #include "study/scratch.h"
+#include "support/tiny_model.h"
 
 namespace kvfold {
 namespace {
