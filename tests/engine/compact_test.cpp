@@ -89,7 +89,8 @@ class CompactSequence : public ::testing::TestWithParam<Setup> {
     // Compacts to a quarter and checks all that must hold whatever the quality.
     SequenceState fold() {
         const SequenceState before = testing::snapshot_of(ctx_.get());
-        const auto report = compact_sequence(ctx_.get(), 0, testing::request_for(tokens_, 4));
+        const auto report =
+            compact_sequence(ctx_.get(), 0, testing::request_for(tokens_, 4, testing::quick_method()));
         EXPECT_TRUE(report) << report.error().message;
         if (!report) return before;
         SequenceState after = testing::snapshot_of(ctx_.get());
@@ -136,15 +137,16 @@ TEST_P(CompactSequence, FoldsTheRegionAgainAndAgainAndLeavesTheRestAlone) {
 
 constexpr auto kF16 = GGML_TYPE_F16, kQ8 = GGML_TYPE_Q8_0;
 
+// Sequences of twice the tiny model's window and more.
 INSTANTIATE_TEST_SUITE_P(
     Caches, CompactSequence,
-    ::testing::Values(Setup{"smol_flash_f16", "KVFOLD_PLAIN_MODEL", 700, {}},
-                      Setup{"smol_plain_f16", "KVFOLD_PLAIN_MODEL", 400, {.flash_attention = false}},
-                      Setup{"smol_flash_q8_0", "KVFOLD_PLAIN_MODEL", 400, {.type_k = kQ8, .type_v = kQ8}},
-                      Setup{"gemma_flash_f16", "KVFOLD_WINDOW_MODEL", 900, {}}, // above its window of 512
-                      Setup{"gemma_plain_q8_0_keys",
+    ::testing::Values(Setup{"plain_flash_f16", "KVFOLD_PLAIN_MODEL", 240, {}},
+                      Setup{"plain_f16", "KVFOLD_PLAIN_MODEL", 160, {.flash_attention = false}},
+                      Setup{"plain_flash_q8_0", "KVFOLD_PLAIN_MODEL", 160, {.type_k = kQ8, .type_v = kQ8}},
+                      Setup{"window_flash_f16", "KVFOLD_WINDOW_MODEL", 240, {}},
+                      Setup{"window_q8_0_keys",
                             "KVFOLD_WINDOW_MODEL",
-                            600,
+                            160,
                             {.flash_attention = false, .type_k = kQ8, .type_v = kF16}}),
     [](const auto& info) { return std::string(info.param.name); });
 

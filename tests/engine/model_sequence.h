@@ -17,6 +17,16 @@ inline SequenceState snapshot_of(llama_context* ctx, llama_seq_id seq_id = 0) {
     return state ? *std::move(state) : SequenceState{};
 }
 
+// The default method with a small study, for tests of all but its quality.
+inline const Method& quick_method() {
+    static const Method method = [] {
+        Method quick = default_method();
+        quick.study.least_tokens = 0;
+        return quick;
+    }();
+    return method;
+}
+
 inline CompactRequest request_for(const std::vector<llama_token>& tokens, double ratio,
                                   const Method& method = default_method()) {
     CompactRequest request;

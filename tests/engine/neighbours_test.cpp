@@ -13,8 +13,8 @@ TEST_P(Neighbours, OfACompactedSequenceStayAsTheyAre) {
     const ContextPtr ctx =
         testing::make_context(model, {.n_ctx = 1024, .n_seq_max = 2, .unified = GetParam()});
     ASSERT_TRUE(ctx);
-    const auto tokens = testing::filler_tokens(model.get(), 320);
-    const std::vector<llama_token> second(tokens.begin() + 100, tokens.begin() + 250);
+    const auto tokens = testing::filler_tokens(model.get(), 200);
+    const std::vector<llama_token> second(tokens.begin() + 60, tokens.begin() + 160);
     ASSERT_EQ(testing::decode(ctx.get(), tokens, 0, /*seq_id=*/1), 0);
     ASSERT_EQ(testing::decode(ctx.get(), second, 0, /*seq_id=*/0), 0);
 
@@ -23,7 +23,8 @@ TEST_P(Neighbours, OfACompactedSequenceStayAsTheyAre) {
         const std::vector<uint8_t> own = testing::raw_state(ctx.get(), seq_id);
         const std::vector<uint8_t> neighbour = testing::raw_state(ctx.get(), other);
         const auto& of_sequence = seq_id == 1 ? tokens : second;
-        const auto report = compact_sequence(ctx.get(), seq_id, testing::request_for(of_sequence, 4));
+        const auto report = compact_sequence(ctx.get(), seq_id,
+                                             testing::request_for(of_sequence, 4, testing::quick_method()));
         ASSERT_TRUE(report) << report.error().message;
         EXPECT_EQ(report->cells_before, of_sequence.size());
         EXPECT_EQ(testing::raw_state(ctx.get(), other), neighbour);

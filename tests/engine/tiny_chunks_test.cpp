@@ -4,7 +4,7 @@
 namespace kvfold {
 namespace {
 
-constexpr size_t kTokens = 300;
+constexpr size_t kTokens = 160;
 
 Method in_chunks_of(size_t cells) {
     Method method = methods::chunked;
