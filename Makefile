@@ -14,7 +14,7 @@ demo: build
 	@scripts/demo
 
 format:
-	clang-format -i $$(git ls-files 'src/*.cpp' 'src/*.h' 'include/*.h' 'tests/*.cpp' 'tests/*.h' 'tests/*.c' 'bench/*.cpp')
+	clang-format -i $$(git ls-files 'src/*.cpp' 'src/*.h' 'tests/*.cpp' 'tests/*.h' ':!tests/capi/old_header' 'tests/*.c' 'bench/*.cpp')
 
 clean:
 	rm -rf build

@@ -2,30 +2,29 @@
  * kvfold: make the KV cache of a running llama.cpp context several times smaller while the model keeps
  * behaving almost as before (Attention Matching, arXiv 2602.16284). Valid C99.
  *
- *  1. Ownership. Every pointer stays the caller's. kvfold keeps none after a call returns. Strings that
- * kvfold returns are static, except kvfold_last_error(), which lives until the next kvfold call of the
- * thread.
+ *  1. Ownership. Every pointer stays the caller's. kvfold keeps none after a call returns. Strings that kvfold
+ *     returns are static, except kvfold_last_error(), which lives until the next kvfold call of the thread.
  *  2. Errors. Calls that can fail return a kvfold_error; KVFOLD_OK is 0. kvfold_last_error() says on one line
- *     what was wrong and what to do. After a failure the sequence and the file are what they were before;
- * only KVFOLD_ERROR_LOST says that a sequence is not. A newer library may return codes that are not listed
- * here. kvfold never prints, aborts or exits, and no C++ exception leaves it.
+ *     what was wrong and what to do. After a failure the sequence and the file are what they were before; only
+ *     KVFOLD_ERROR_LOST says that a sequence is not. A newer library may return codes that are not listed here.
+ *     kvfold never prints, aborts or exits, and no C++ exception leaves it.
  *  3. Threads. A llama_context may be used by one thread at a time, here as in llama.cpp: do not decode in a
  *     context while kvfold compacts, saves or loads a sequence of it. Calls on different contexts are
  *     independent, also of the same model.
  *  4. Memory. kvfold_sequence_compact holds up to three copies of the sequence's state, a second context of
- *     the same model with that sequence and as many more cells as the longest passage that is studied, and
- * the reference queries. All is freed on return.
+ *     the same model with that sequence and as many more cells as the longest passage that is studied, and the
+ *     reference queries. All is freed on return.
  *  5. Positions. A compacted sequence goes on at its last position + 1, as if nothing had happened. Keep the
  *     tokens of the whole sequence: prompt caches match by them, and the next compaction studies them.
- *  6. Growth. A newer library serves programs that were compiled against an older header. The structs begin
- * with struct_size, the size they had in that header, and new fields come at their ends. The library reads
- * the fields of kvfold_compact_params that struct_size covers and takes the defaults for those behind; it
+ *  6. Growth. A newer library serves programs that were compiled against an older header. The structs begin with
+ *     struct_size, the size they had in that header, and new fields come at their ends. The library reads the
+ *     fields of kvfold_compact_params that struct_size covers and takes the defaults for those behind; it
  *     writes the fields of kvfold_compact_report that struct_size covers and nothing behind. A newer program
- *     and an older library: what the library does not know must be zero in params, and becomes zero in
- * report. A struct_size of no such header, or one that does not cover params up to context_params or report
- * up to mass_error, is KVFOLD_ERROR_INVALID_ARGUMENT.
- *  7. Not offered: folding a text while it is read, as kvfold compact does with the method chunked (which
- * here folds a sequence that is decoded whole); the figures that only some methods have; encoders, recurrent
+ *     and an older library: what the library does not know must be zero in params, and becomes zero in report.
+ *     A struct_size of no such header, or one that does not cover params up to context_params or report up to
+ *     mass_error, is KVFOLD_ERROR_INVALID_ARGUMENT.
+ *  7. Not offered: folding a text while it is read, as kvfold compact does with the method chunked (which here
+ *     folds a sequence that is decoded whole); the figures that only some methods have; encoders, recurrent
  *     models without attention, ALiBi models, MLA caches (KVFOLD_ERROR_UNSUPPORTED says which). Layers with a
  *     sliding window and recurrent layers stay as they are.
  */
@@ -60,8 +59,8 @@ typedef enum kvfold_error {
     KVFOLD_ERROR_INTERNAL = 8,         /* a bug in kvfold */
     KVFOLD_ERROR_NOT_FOUND = 9,        /* what was named does not exist; no call returns it yet */
     KVFOLD_ERROR_BUSY = 10,            /* something else is at work on it; no call returns it yet */
-    KVFOLD_ERROR_LOST = 11,  /* llama.cpp refused the new cells and the old ones: compute them again */
-    KVFOLD_ERROR_MEMORY = 12 /* no memory left */
+    KVFOLD_ERROR_LOST = 11,            /* llama.cpp refused the new cells and the old ones: compute them again */
+    KVFOLD_ERROR_MEMORY = 12           /* no memory left */
 } kvfold_error;
 
 typedef enum kvfold_stage {
@@ -74,59 +73,57 @@ typedef enum kvfold_stage {
 
 /* Asked often, never from two threads at once but not always from the caller's. done: 0..1 of the stage.
  * Returns false to cancel; the call then fails with KVFOLD_ERROR_CANCELLED within a fraction of a second. */
-typedef bool (*kvfold_progress_callback)(kvfold_stage stage, float done, void* data);
+typedef bool (*kvfold_progress_callback)(kvfold_stage stage, float done, void * data);
 
 typedef struct kvfold_compact_params {
     size_t struct_size; /* in bytes, see 6; kvfold_compact_params_init sets it */
 
     /* These change the result. */
-    const char* method; /* a name from kvfold_method_name, or a preset: "fast", "balanced", "best";
-                           NULL = the default method */
-    double ratio;       /* cells before / cells after over the whole sequence; finite, >= 1; default 8 */
-    int32_t keep_first; /* first cells kept verbatim (sinks, system prompt); >= 1; default 4 */
-    int32_t keep_last;  /* newest cells kept verbatim; >= 0; default -1: 32, or an eighth of what ratio and
-                           keep_first leave when that is less */
-    uint64_t seed;      /* of the study; the same seed gives the same cache; default 1 */
+    const char * method;     /* a name from kvfold_method_name, or a preset: "fast", "balanced", "best";
+                                NULL = the default method */
+    double       ratio;      /* cells before / cells after over the whole sequence; finite, >= 1; default 8 */
+    int32_t      keep_first; /* first cells kept verbatim (sinks, system prompt); >= 1; default 4 */
+    int32_t      keep_last;  /* newest cells kept verbatim; >= 0; default -1: 32, or an eighth of what ratio and
+                                keep_first leave when that is less */
+    uint64_t     seed;       /* of the study; the same seed gives the same cache; default 1 */
     /* How the context was created, for RoPE scaling and the like; NULL = llama_context_default_params(). */
-    const struct llama_context_params* context_params;
+    const struct llama_context_params * context_params;
 
     /* These change only the speed. */
     int32_t n_threads; /* for study and solve; default 0: as many as the context uses for batches */
 
     kvfold_progress_callback progress; /* default NULL */
-    void* progress_data;
+    void *                   progress_data;
 } kvfold_compact_params;
 
 typedef struct kvfold_compact_report {
     size_t struct_size; /* in bytes, see 6; kvfold_compact_report_init sets it */
     size_t cells_before, cells_after;
-    size_t bytes_before, bytes_after;            /* of the sequence's state */
-    size_t study_tokens;                         /* tokens whose queries were studied */
+    size_t bytes_before, bytes_after; /* of the sequence's state */
+    size_t study_tokens;              /* tokens whose queries were studied */
     double snapshot_s, study_s, solve_s, swap_s; /* wall time of each part, in seconds */
     /* Means over the heads, on the studied queries; 0 for the baselines, which study nothing. */
     float absorb_residual; /* RMS of scale q.g - 1; 0 when no bias was absorbed */
     float output_error;    /* relative error of the attention output */
     float mass_error;      /* RMS error of the log attention mass */
-    const char* method;    /* the name of the method that a preset or NULL stood for; static */
+    const char * method;   /* the name of the method that a preset or NULL stood for; static */
 } kvfold_compact_report;
 
 /* "MAJOR.MINOR.PATCH" of kvfold. */
-KVFOLD_API const char* kvfold_version(void);
+KVFOLD_API const char * kvfold_version(void);
 
 /* What went wrong in the thread's last failed call, on one line; "" before any failure. */
-KVFOLD_API const char* kvfold_last_error(void);
+KVFOLD_API const char * kvfold_last_error(void);
 
-/* The methods, the default first; the presets are not among them. name and advice of index >=
- * kvfold_method_count() are NULL. */
-KVFOLD_API size_t kvfold_method_count(void);
-KVFOLD_API const char* kvfold_method_name(size_t index);
-KVFOLD_API const char* kvfold_method_advice(size_t index);
+/* The methods, the default first; the presets are not among them. name and advice of index >= kvfold_method_count() are NULL. */
+KVFOLD_API size_t       kvfold_method_count(void);
+KVFOLD_API const char * kvfold_method_name(size_t index);
+KVFOLD_API const char * kvfold_method_advice(size_t index);
 
 /* Fill a struct of struct_size bytes: with the defaults; with zeros.
- * Failure: KVFOLD_ERROR_INVALID_ARGUMENT for a NULL pointer or a size too small (see 6); nothing is written.
- */
-KVFOLD_API kvfold_error kvfold_compact_params_init(kvfold_compact_params* params, size_t struct_size);
-KVFOLD_API kvfold_error kvfold_compact_report_init(kvfold_compact_report* report, size_t struct_size);
+ * Failure: KVFOLD_ERROR_INVALID_ARGUMENT for a NULL pointer or a size too small (see 6); nothing is written. */
+KVFOLD_API kvfold_error kvfold_compact_params_init(kvfold_compact_params * params, size_t struct_size);
+KVFOLD_API kvfold_error kvfold_compact_report_init(kvfold_compact_report * report, size_t struct_size);
 
 /* The same as values. Part of the caller, who knows how large the structs of this header are. */
 static inline kvfold_compact_params kvfold_compact_default_params(void) {
@@ -151,24 +148,26 @@ static inline kvfold_compact_report kvfold_compact_empty_report(void) {
  * Effect:   the sequence has about cells / ratio cells; the context's logits are untouched.
  * report:   filled on success, else untouched; may be NULL.
  * Failure:  the sequence is what it was (but see 2). */
-KVFOLD_API kvfold_error kvfold_sequence_compact(struct llama_context* ctx, llama_seq_id seq_id,
-                                                const llama_token* tokens, size_t n_tokens,
-                                                const kvfold_compact_params* params,
-                                                kvfold_compact_report* report);
+KVFOLD_API kvfold_error kvfold_sequence_compact(
+    struct llama_context * ctx, llama_seq_id seq_id, const llama_token * tokens, size_t n_tokens,
+    const kvfold_compact_params * params, kvfold_compact_report * report);
 
 /* Writes a sequence and its tokens as a slot file, which llama-server and llama_state_seq_load_file restore.
  * REQUIRES: tokens[i] is the token at position i, for every position of the sequence up to its last one: as
- *           many as that position + 1, each of the model's vocabulary. Else KVFOLD_ERROR_INVALID_ARGUMENT,
- * and no file is written: the kvfold command would refuse it. Atomic: a file that was there stays until the
- * new one is whole. A file that is read-only, a folder or a device is not replaced (KVFOLD_ERROR_IO). */
-KVFOLD_API kvfold_error kvfold_slot_save(struct llama_context* ctx, llama_seq_id seq_id, const char* path,
-                                         const llama_token* tokens, size_t n_tokens);
+ *           many as that position + 1, each of the model's vocabulary. Else KVFOLD_ERROR_INVALID_ARGUMENT, and
+ *           no file is written: the kvfold command would refuse it.
+ * Atomic: a file that was there stays until the new one is whole. A file that is read-only, a folder or a
+ * device is not replaced (KVFOLD_ERROR_IO). */
+KVFOLD_API kvfold_error kvfold_slot_save(
+    struct llama_context * ctx, llama_seq_id seq_id, const char * path, const llama_token * tokens,
+    size_t n_tokens);
 
 /* Restores a slot file into a sequence, whose own cells go. The file is checked to its last byte first.
  * n_tokens_out receives the number of its tokens also when capacity is too small for them
  * (KVFOLD_ERROR_INVALID_ARGUMENT, nothing loaded): call with capacity 0 to ask. */
-KVFOLD_API kvfold_error kvfold_slot_load(struct llama_context* ctx, llama_seq_id seq_id, const char* path,
-                                         llama_token* tokens_out, size_t capacity, size_t* n_tokens_out);
+KVFOLD_API kvfold_error kvfold_slot_load(
+    struct llama_context * ctx, llama_seq_id seq_id, const char * path, llama_token * tokens_out,
+    size_t capacity, size_t * n_tokens_out);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
 #include "admin/request_body.h"
 
+#include "base/format.h"
 #include "base/limits.h"
 #include "base/printable.h"
 
@@ -45,12 +46,7 @@ constexpr std::array kPolicyFields = {kRatio,
                                       limited(limits::keep_last),
                                       Field{"automatic", "true or false", is_switch}};
 
-std::string names(std::span<const Field> fields) {
-    std::string all;
-    for (const Field& field : fields)
-        all.append(all.empty() ? "" : ", ").append(field.name);
-    return all;
-}
+std::string names(std::span<const Field> fields) { return joined(fields, ", ", &Field::name); }
 
 Result<Json> checked(std::string_view body, std::span<const Field> fields) {
     Json object = Json::parse(body, /*callback=*/nullptr, /*allow_exceptions=*/false);

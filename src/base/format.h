@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 
 #include <cstdio>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -22,10 +23,12 @@ template <class... Args> void print(std::FILE* stream, fmt::format_string<Args..
     print_arguments(stream, format, fmt::make_format_args(args...));
 }
 
-template <class Names> std::string joined(const Names& names, std::string_view between) {
+// name: what an item adds to the text, a member or a function.
+template <class Items, class Name = std::identity>
+std::string joined(const Items& items, std::string_view between, Name name = {}) {
     std::string text;
-    for (const auto& name : names)
-        text.append(text.empty() ? "" : between).append(name);
+    for (const auto& item : items)
+        text.append(text.empty() ? "" : between).append(std::invoke(name, item));
     return text;
 }
 

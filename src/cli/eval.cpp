@@ -78,12 +78,7 @@ std::vector<const TaskKind*> chosen_tasks(const EvalOptions& options) {
     return kinds;
 }
 
-std::string task_names() {
-    std::string names;
-    for (const TaskKind* kind : all_tasks())
-        names += kvfold::format("{}{}", names.empty() ? "" : ", ", kind->name);
-    return names;
-}
+std::string task_names() { return joined(all_tasks(), ", ", &TaskKind::name); }
 
 CLI::Validator task_check() {
     const auto check = [](const std::string& name) {

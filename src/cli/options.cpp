@@ -13,14 +13,7 @@ constexpr std::array kCacheTypes = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF
                                     GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
                                     GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_IQ4_NL};
 
-std::string cache_type_names() {
-    std::string names;
-    for (const ggml_type type : kCacheTypes) {
-        names += names.empty() ? "" : " ";
-        names += ggml_type_name(type);
-    }
-    return names;
-}
+std::string cache_type_names() { return joined(kCacheTypes, " ", ggml_type_name); }
 
 } // namespace
 

@@ -1,5 +1,7 @@
 #include "method/method.h"
 
+#include "base/format.h"
+
 #include <array>
 
 namespace kvfold {
@@ -23,18 +25,12 @@ std::span<const Preset> all_presets() {
 }
 
 Result<const Method*> find_method(std::string_view name) {
-    std::string names;
-    for (const Preset& preset : all_presets()) {
+    for (const Preset& preset : all_presets())
         if (preset.name == name) return preset.method;
-        names += names.empty() ? "" : ", ";
-        names += preset.name;
-    }
-    for (const Method* method : all_methods()) {
+    for (const Method* method : all_methods())
         if (method->name == name) return method;
-        names += names.empty() ? "" : ", ";
-        names += method->name;
-    }
-    return fail(ErrorCode::invalid_argument, "no method '{}'; there are {}", name, names);
+    return fail(ErrorCode::invalid_argument, "no method '{}'; there are {}, {}", name,
+                joined(all_presets(), ", ", &Preset::name), joined(all_methods(), ", ", &Method::name));
 }
 
 } // namespace kvfold

@@ -1,9 +1,9 @@
 // One value, one answer: whoever asks for a ratio, a high-water mark or cells to keep hears the same,
 // whichever way it comes in.
-#include "base/format.h"
 #include "base/limits.h"
 
 #include "admin/request_body.h"
+#include "base/format.h"
 #include "cli/options.h"
 #include "kvfold/kvfold.h"
 #include "launch/settings.h"

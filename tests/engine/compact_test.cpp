@@ -1,4 +1,4 @@
-// The whole line on real models, in the cache layouts that llama.cpp has for them.
+// The whole line, in the cache layouts that llama.cpp has for them.
 #include "engine/model_sequence.h"
 
 #include <numeric>

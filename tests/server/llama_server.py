@@ -13,6 +13,7 @@ import urllib.request
 from command import TEXTS, needed
 
 START_S = 60
+FOLDING = ("--virtual", 8, "--method", "select", "--admin", "127.0.0.1:0")  # select: the quickest that folds
 ANSWER_S = 120
 
 

@@ -4,10 +4,9 @@ import tempfile
 import unittest
 
 from command import TEXTS, needed
-from llama_server import LlamaServer
+from llama_server import FOLDING, LlamaServer
 
 CELLS, TURNS, WORDS = 512, 40, 12
-FOLDING = ("--virtual", 8, "--method", "select", "--admin", "127.0.0.1:0")  # select: the quickest that folds
 
 
 class LongChat:

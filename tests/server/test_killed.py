@@ -24,9 +24,10 @@ class Killed(unittest.TestCase):
             program = self.child_of(server.process.pid)
             saving = pool.submit(server.save, "a.slot")
             until = time.monotonic() + 10
-            while not list(folder.glob("*.part")) and not saving.done() and time.monotonic() < until:
+            while not (begun := list(folder.glob("*.part"))) and not saving.done() and time.monotonic() < until:
                 pass
             os.kill(program, signal.SIGKILL)
+            self.assertTrue(begun)
             with self.assertRaises(OSError):
                 saving.result(30)
             self.assertEqual((folder / "a.slot").read_bytes(), old)

@@ -6,7 +6,7 @@ import tempfile
 import unittest
 
 from command import TEXTS, needed
-from llama_server import LlamaServer
+from llama_server import FOLDING, LlamaServer
 
 CACHE = pathlib.Path(os.environ.get("KVFOLD_CACHE") or
                      pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "kvfold")
@@ -20,7 +20,7 @@ class OpenAiClient(unittest.TestCase):
         words = (TEXTS / "dialogue.txt").read_text().split()
         with tempfile.TemporaryDirectory() as folder, \
                 LlamaServer(needed("KVFOLD_PLAIN_MODEL"), folder, context=4096,
-                            kvfold=("--virtual", 8, "--method", "select", "--admin", "127.0.0.1:0")) as server:
+                            kvfold=FOLDING) as server:
             client = OpenAI(base_url=server.base + "/v1", api_key="none", max_retries=0)
             messages = [{"role": "system", "content": "You are a helpful assistant."}]
             for turn in range(12):

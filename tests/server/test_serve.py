@@ -14,10 +14,9 @@ import urllib.error
 import urllib.parse
 
 from command import needed
-from llama_server import LlamaServer
+from llama_server import FOLDING, LlamaServer
 
 CELLS = 512
-FOLDING = ("--virtual", 8, "--method", "select", "--admin", "127.0.0.1:0")  # select: the quickest that folds
 LOAD_S = float(os.environ.get("KVFOLD_LOAD_SECONDS", "4"))
 
 
@@ -61,6 +60,7 @@ class LongerThanTheCells:
             server.complete(prompt, 4)
             self.assertGreaterEqual(self.folds(server), 1)
             answer = server.complete(prompt[:250] + end, 8)
+            self.assertEqual(answer["timings"]["predicted_n"], 8)
         with self.server(kvfold=None) as server:
             self.assertEqual(answer["tokens"], server.complete(prompt[:250] + end, 8)["tokens"])
             # Broken twin: the history is gone.
@@ -136,15 +136,15 @@ class ServePlain(LongerThanTheCells, ServeTest):
 
     def talk(self, server, slot, stop):
         """A conversation that grows by a passage a turn; every third answer is hung up on."""
-        text, turns = [], 0
+        dialogue, text, turns = server.passage("dialogue", 0, 1600), [], 0
         while not stop.is_set():
-            text = text + server.passage("dialogue", 80 * (turns % 20), 80 * (turns % 20) + 80)
-            body = {"prompt": text, "n_predict": 24, "temperature": 0, "id_slot": slot, "stream": turns % 3 == 2,
-                    "return_tokens": True, "ignore_eos": True}
-            if body["stream"]:
-                self.hang_up(server, body)
+            begin = 80 * turns % len(dialogue)
+            text = text + dialogue[begin:begin + 80]
+            if turns % 3 == 2:
+                self.hang_up(server, {"prompt": text, "n_predict": 24, "temperature": 0, "id_slot": slot,
+                                      "stream": True, "ignore_eos": True})
             else:
-                text = text + server.ask("/completion", body)["tokens"]
+                text = text + server.complete(text, 24, id_slot=slot)["tokens"]
             text = text if len(text) < 3 * CELLS else []  # a tiny model was trained for 2048
             turns += 1
         return turns
