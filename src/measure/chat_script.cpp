@@ -49,7 +49,7 @@ Probe ChatScript::next() {
     } else {
         user = filler_sentence(rng_) + " What else happened?";
         for (int i = 0; i < kSentencesAnAnswer; ++i)
-            assistant += (i == 0 ? "" : " ") + filler_sentence(rng_);
+            assistant.append(i == 0 ? "" : " ").append(filler_sentence(rng_));
     }
     const bool is_first = turns_++ == 0;
     return {user_says(user, is_first), words(assistant)};
