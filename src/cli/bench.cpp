@@ -12,7 +12,7 @@ namespace {
 
 struct BenchOptions {
     ModelOptions model;
-    std::string text;
+    std::string text, slot;
     std::vector<double> ratios = {1, 2, 4, 8, 16};
     std::string method = std::string(default_method().name);
     int rounds = 5;
@@ -48,6 +48,11 @@ Result<std::vector<llama_token>> bench_tokens(const LoadedModel& model, const Be
     return tokens;
 }
 
+std::string source_of(const BenchOptions& options, std::string otherwise) {
+    const std::string& file = options.slot.empty() ? options.text : options.slot;
+    return file.empty() ? std::move(otherwise) : file_name(file);
+}
+
 std::string with_spread(const Spread& s) {
     return kvfold::format("{:.1f} ({:.1f}..{:.1f})", s.median, s.min, s.max);
 }
@@ -74,8 +79,9 @@ void print_report(FILE* out, const BenchReport& report) {
     kvfold::print(out, "\nfull cache, stock context   {} tok/s\n", with_spread(report.stock_tok_s));
     kvfold::print(out, "full cache, kvfold context  {} tok/s, overhead {:+.1f}%\n",
                   with_spread(report.kvfold_tok_s), 100 * report.overhead);
-    kvfold::print(out, "peak extra memory of compaction {}; prefill {:.1f} s\n",
-                  peak_text(report.peak_extra_bytes), report.prefill_s);
+    kvfold::print(out, "peak extra memory of compaction {}", peak_text(report.peak_extra_bytes));
+    if (report.prefill_s > 0) kvfold::print(out, "; prefill {:.1f} s", report.prefill_s);
+    kvfold::print(out, "\n");
 }
 
 Json row_json(const BenchRow& row) {
@@ -108,16 +114,16 @@ Json to_json(const BenchOptions& options, const LoadedModel& model, const BenchR
                            {"kvfold_tok_s_max", report.kvfold_tok_s.max},
                            {"overhead", report.overhead}};
     return {{"model", model.name},
-            {"context", options.model.context},
+            {"context", request.tokens.size()},
             {"method", options.method},
-            {"text", options.text.empty() ? "random tokens" : file_name(options.text)},
+            {"text", source_of(options, "random tokens")},
             {"prefill_s", report.prefill_s},
             {"rounds", request.rounds},
             {"decode_tokens", request.decode_tokens},
             {"turn_tokens", request.turn_tokens},
             {"threads", model.threads()},
-            {"cache_type_k", options.model.keys},
-            {"cache_type_v", options.model.values},
+            {"cache_type_k", ggml_type_name(model.params.type_k)},
+            {"cache_type_v", ggml_type_name(model.params.type_v)},
             {"kvfold", KVFOLD_VERSION},
             {"llama_cpp", KVFOLD_LLAMA_VERSION},
             {"rows", rows},
@@ -128,17 +134,23 @@ Json to_json(const BenchOptions& options, const LoadedModel& model, const BenchR
 Status run_bench(const BenchOptions& options) {
     KVFOLD_CHECK(check_can_write(options.json));
     KVFOLD_TRY(const Method* method, find_method(options.method));
-    KVFOLD_TRY(const LoadedModel model, open_model(options.model));
-    KVFOLD_TRY(const std::vector<llama_token> tokens, bench_tokens(model, options));
+    KVFOLD_TRY(LoadedModel model, open_model(options.model));
+    SlotFile slot;
+    if (!options.slot.empty()) {
+        KVFOLD_TRY(slot, read_full_slot_for(model, options.slot));
+    } else {
+        KVFOLD_TRY(slot.tokens, bench_tokens(model, options));
+    }
     FILE* out = options.json.human();
     kvfold::print(
-        out, "{}: {} tokens ({}), {} threads, {} rounds, median (min..max)\n\n", model.name, tokens.size(),
-        options.text.empty() ? "random ones, speed does not depend on the text" : file_name(options.text),
+        out, "{}: {} tokens ({}), {} threads, {} rounds, median (min..max)\n\n", model.name,
+        slot.tokens.size(), source_of(options, "random ones, speed does not depend on the text"),
         model.threads(), options.rounds);
     std::fflush(out);
     ProgressBar bar;
     BenchRequest request;
-    request.tokens = tokens;
+    request.tokens = slot.tokens;
+    if (!options.slot.empty()) request.full = &slot.state;
     request.ratios = options.ratios;
     request.method = method;
     request.rounds = options.rounds;
@@ -165,14 +177,16 @@ void add_bench(CLI::App& app, Command& chosen) {
         "next turn. The stock context is filled by llama.cpp alone; overhead is its speed against the\n"
         "full cache that kvfold read and put back. Peak extra memory is resident memory (Linux only).");
     add_model_options(*command, options->model);
-    command->add_option("-c,--ctx-size", options->model.context, "tokens of the full cache; default: 7168")
+    CLI::Option* context = command->add_option("-c,--ctx-size", options->model.context, "tokens of the full cache; default: 7168");
+    context
         ->check(CLI::Range(64, 1 << 30))
         ->option_text("N");
-    command
-        ->add_option("-f,--file", options->text,
-                     "a text to fill the cache with; default: random tokens, for speed does "
-                     "not depend on the text")
-        ->option_text("TEXT");
+    CLI::Option* text = command->add_option("-f,--file", options->text,
+                                            "a text to fill the cache with; default: random tokens, for speed "
+                                            "does not depend on the text");
+    text->option_text("TEXT");
+    CLI::Option* slot = add_full_slot_option(*command, options->slot);
+    slot->excludes(text)->excludes(context);
     command->add_option("--ratios", options->ratios, "cells before / cells after; default: 1,2,4,8,16")
         ->delimiter(',')
         ->check(limit_check(limits::ratio))
@@ -183,7 +197,8 @@ void add_bench(CLI::App& app, Command& chosen) {
     command->add_option("--rounds", options->rounds, "measurements of each cache; default: 5")
         ->check(CLI::Range(1, 1000))
         ->option_text("N");
-    add_cache_type_options(*command, options->model);
+    const auto [keys, values] = add_cache_type_options(*command, options->model);
+    slot->excludes(keys)->excludes(values);
     command->add_option("--seed", options->seed, "seed of the study; default: 1")->option_text("N");
     add_json_option(*command, options->json);
     command->callback([options, &chosen] { chosen = [options] { return run_bench(*options); }; });

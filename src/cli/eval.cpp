@@ -35,12 +35,14 @@ struct EvalOptions {
     ModelOptions model;
     std::vector<std::string> tasks = {"continuation"};
     std::vector<std::string> texts;
+    std::string slot; // of the text's first tokens; empty = they are read
     std::vector<size_t> offsets = {0};
     std::vector<double> ratios = {8};
     std::vector<std::string> also; // cache types
     std::vector<std::string> methods = {"keep_last", "select", "solver", "refine"};
     Budget budget; // its ratio: row by row
     std::vector<uint64_t> seeds = {1};
+    size_t rounds = 12;                        // of the chat task
     const NamedHindsight* hindsight = nullptr; // null = none
     JsonTarget json;
     std::string html; // a file; empty = none
@@ -59,11 +61,12 @@ Result<std::vector<const Method*>> chosen_methods(const EvalOptions& options) {
     return methods;
 }
 
-// The cache of the options first, then those of --also.
-std::vector<EvalCache> chosen_caches(const EvalOptions& options) {
-    const ModelOptions& model = options.model;
-    std::string name = model.keys == model.values ? model.keys : model.keys + "/" + model.values;
-    std::vector<EvalCache> caches = {{std::move(name), cache_type(model.keys), cache_type(model.values)}};
+// The model's cache first, then those of --also.
+std::vector<EvalCache> chosen_caches(const LoadedModel& model, const EvalOptions& options) {
+    const ggml_type keys = model.params.type_k, values = model.params.type_v;
+    std::string name = ggml_type_name(keys);
+    if (keys != values) name.append("/").append(ggml_type_name(values));
+    std::vector<EvalCache> caches = {{std::move(name), keys, values}};
     for (const std::string& type : options.also)
         caches.push_back({type, cache_type(type), cache_type(type)});
     return caches;
@@ -105,25 +108,48 @@ Result<std::vector<SuiteText>> read_texts(const LoadedModel& model, const EvalOp
     return texts;
 }
 
-// Model, texts and what is to be measured.
-Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& options) {
+// What the slot file holds must be what the tasks would read.
+Status check_slot_text(const EvalOptions& options, const SlotFile& slot, const SuiteRequest& request) {
+    for (const TaskKind* kind : request.kinds) {
+        if (!kind->needs_text)
+            return fail(ErrorCode::invalid_argument, "the task {} makes up its text: leave --session out",
+                        kind->name);
+    }
+    const std::vector<llama_token>& text = request.texts.front().tokens;
+    if (request.texts.size() != 1 || text.size() < slot.tokens.size() ||
+        !std::equal(slot.tokens.begin(), slot.tokens.end(), text.begin()))
+        return fail(ErrorCode::invalid_argument,
+                    "{}: its {} tokens are not the first ones of the text; give the one text with -f that goes "
+                    "on behind them",
+                    options.slot, slot.tokens.size());
+    return {};
+}
+
+// Texts and what is to be measured. slot: of options.slot, empty without it.
+Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& options, const SlotFile& slot) {
     SuiteRequest request;
     request.kinds = chosen_tasks(options);
     KVFOLD_TRY(request.texts, read_texts(model, options, request.kinds));
     request.offsets = options.offsets;
     request.seeds = options.seeds;
     request.context = options.model.context;
+    if (!options.slot.empty()) {
+        KVFOLD_CHECK(check_slot_text(options, slot, request));
+        request.context = slot.tokens.size();
+        request.eval.full = &slot.state;
+    }
     request.eval.ratios = options.ratios;
-    request.eval.caches = chosen_caches(options);
+    request.eval.caches = chosen_caches(model, options);
     KVFOLD_TRY(request.eval.methods, chosen_methods(options));
     if (options.hindsight) request.eval.hindsight = options.hindsight->hindsight;
+    request.eval.rounds = options.rounds;
     request.eval.compact.budget = options.budget;
     request.eval.compact.context = model.params;
     request.eval.compact.threads = model.threads();
     return request;
 }
 
-Json describe(const EvalOptions& options, const LoadedModel& model, double prefill_s) {
+Json describe(const EvalOptions& options, const LoadedModel& model, size_t context, double prefill_s) {
     Json texts = Json::array();
     for (const std::string& path : options.texts)
         texts.push_back(file_name(path));
@@ -132,12 +158,12 @@ Json describe(const EvalOptions& options, const LoadedModel& model, double prefi
             {"texts", texts},
             {"offsets", options.offsets},
             {"seeds", options.seeds},
-            {"context", options.model.context},
+            {"context", context},
             {"hindsight", options.hindsight ? Json(options.hindsight->name) : Json()},
-            {"prefill_s", prefill_s},
+            {"prefill_s", options.slot.empty() ? Json(prefill_s) : Json(nullptr)},
             {"threads", model.threads()},
-            {"cache_type_k", options.model.keys},
-            {"cache_type_v", options.model.values},
+            {"cache_type_k", ggml_type_name(model.params.type_k)},
+            {"cache_type_v", ggml_type_name(model.params.type_v)},
             {"kvfold", KVFOLD_VERSION},
             {"llama_cpp", KVFOLD_LLAMA_VERSION}};
 }
@@ -157,7 +183,11 @@ Status run_eval(const EvalOptions& options) {
     KVFOLD_CHECK(check_can_write(options.json));
     if (!options.html.empty()) KVFOLD_CHECK(check_can_write(options.html));
     KVFOLD_TRY(LoadedModel model, open_model(options.model));
-    KVFOLD_TRY(SuiteRequest request, make_request(model, options));
+    SlotFile slot;
+    if (!options.slot.empty()) {
+        KVFOLD_TRY(slot, read_full_slot_for(model, options.slot));
+    }
+    KVFOLD_TRY(SuiteRequest request, make_request(model, options, slot));
     ProgressBar bar;
     ProgressFn goes_on = bar.for_compaction(); // of what is measured now
     request.eval.step = [&](std::string_view what) {
@@ -171,13 +201,13 @@ Status run_eval(const EvalOptions& options) {
     const std::vector<SummaryRow> summary = summarize(rows);
     const double prefill_s = summary.front().mean.prefill_s;
     FILE* out = options.json.human();
-    kvfold::print(out, "{}, {} tokens of context\n\n", model.name, options.model.context);
+    kvfold::print(out, "{}, {} tokens of context\n\n", model.name, request.context);
     print_summary(out, summary);
     print_legend(out, prefill_s);
     if (options.hindsight)
         kvfold::print(out, "With hindsight: methods have studied {}. A bound, not a result.\n",
                       options.hindsight->studied);
-    Json json = describe(options, model, prefill_s);
+    Json json = describe(options, model, request.context, prefill_s);
     json.update(eval_json(summary, rows));
     if (!options.html.empty()) KVFOLD_CHECK(write_file(options.html, render_report(json)));
     return write_json(options.json, json);
@@ -209,11 +239,14 @@ void add_eval(CLI::App& app, Command& chosen) {
         ->option_text("NAME,...");
     command->add_option("-f,--file", options->texts, "a text, source code too; may be given more than once")
         ->option_text("TEXT");
+    CLI::Option* slot = add_full_slot_option(*command, options->slot);
     command
         ->add_option("-c,--ctx-size", options->model.context, "tokens to prefill and compact; default: 2048")
+        ->excludes(slot)
         ->check(CLI::Range(16, 1 << 30))
         ->option_text("N");
     command->add_option("--offsets,--offset", options->offsets, "tokens of each text to skip; default: 0")
+        ->excludes(slot)
         ->delimiter(',')
         ->option_text("TOKENS,...");
     command->add_option("--ratios", options->ratios, "cells before / cells after; default: 8")
@@ -225,7 +258,8 @@ void add_eval(CLI::App& app, Command& chosen) {
         ->check(method_check())
         ->option_text("NAME,...");
     add_budget_options(*command, options->budget);
-    add_cache_type_options(*command, options->model);
+    const auto [keys, values] = add_cache_type_options(*command, options->model);
+    slot->excludes(keys)->excludes(values);
     command
         ->add_option("--also", options->also,
                      "caches of these types too, at the same bytes, for example q8_0,q4_0")
@@ -235,6 +269,9 @@ void add_eval(CLI::App& app, Command& chosen) {
     command->add_option("--seeds,--seed", options->seeds, "of the study and of made-up texts; default: 1")
         ->delimiter(',')
         ->option_text("N,...");
+    command->add_option("--rounds", options->rounds, "of the task chat, a sixth of -c each; default: 12")
+        ->check(CLI::Range(1, 1000))
+        ->option_text("N");
     command
         ->add_option_function<std::string>(
             "--hindsight",

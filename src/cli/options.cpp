@@ -36,6 +36,13 @@ void add_context_option(CLI::App& command, uint32_t& context, const std::string&
         ->option_text("N");
 }
 
+CLI::Option* add_full_slot_option(CLI::App& command, std::string& path) {
+    return command
+        .add_option("--session", path,
+                    "a slot file of compact -r 1 with the tokens of the full cache: they are not read again")
+        ->option_text("IN");
+}
+
 std::pair<CLI::Option*, CLI::Option*> add_cache_type_options(CLI::App& command, ModelOptions& options) {
     const CLI::Validator check = cache_type_check();
     auto* keys =

@@ -28,6 +28,9 @@ void add_context_option(CLI::App& command, uint32_t& context, const std::string&
 // -ctk, -ctv
 std::pair<CLI::Option*, CLI::Option*> add_cache_type_options(CLI::App& command, ModelOptions& options);
 
+// --session, of commands that fold a full sequence themselves
+CLI::Option* add_full_slot_option(CLI::App& command, std::string& path);
+
 // --keep-first, --keep-last
 void add_budget_options(CLI::App& command, Budget& budget);
 

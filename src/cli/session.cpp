@@ -54,6 +54,13 @@ Status check_slot(const LoadedModel& model, const SlotFile& slot, const std::str
     return tokens ? tokens : fail(tokens.error().code, "{}: {}", path, tokens.error().message);
 }
 
+// A context for the cells of a state has the types and the layout that they have.
+void take_types(llama_context_params& params, const KvSection& section) {
+    params.type_k = section.keys.front().type;
+    params.type_v = section.values.front().type;
+    if (section.values.front().transposed) params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+}
+
 } // namespace
 
 uint32_t LoadedModel::trained_context() const {
@@ -97,6 +104,17 @@ Result<SlotFile> read_slot_for(const LoadedModel& model, const std::string& path
     return slot;
 }
 
+Result<SlotFile> read_full_slot_for(LoadedModel& model, const std::string& path) {
+    KVFOLD_TRY(SlotFile slot, read_slot_for(model, path));
+    const KvSection& section = slot.state.sections.front();
+    if (section.cells.size() != slot.tokens.size())
+        return fail(ErrorCode::invalid_argument,
+                    "{}: holds {} tokens in {} cells, so it was folded before; make one with compact -r 1", path,
+                    slot.tokens.size(), section.cells.size());
+    take_types(model.params, section);
+    return slot;
+}
+
 Result<Session> Session::open(const LoadedModel& model, uint32_t cells) {
     Session session;
     session.model_ = &model;
@@ -119,9 +137,7 @@ Result<Session> Session::restore(const LoadedModel& model, SlotFile slot, uint32
     session.model_ = &model;
     session.params_ = model.params;
     session.params_.n_ctx = cells != 0 ? cells : static_cast<uint32_t>(held) + free_cells;
-    session.params_.type_k = section.keys.front().type;
-    session.params_.type_v = section.values.front().type;
-    if (section.values.front().transposed) session.params_.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    take_types(session.params_, section);
     KVFOLD_TRY(session.ctx_, new_context(model.model.get(), session.params_));
     KVFOLD_CHECK(write_sequence(session.ctx_.get(), 0, slot.state));
     session.tokens_ = std::move(slot.tokens);

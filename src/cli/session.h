@@ -30,6 +30,10 @@ Result<std::vector<llama_token>> read_text(const LoadedModel& model, const std::
 // A slot file that belongs to the model, checked before llama.cpp sees it.
 Result<SlotFile> read_slot_for(const LoadedModel& model, const std::string& path);
 
+// A slot file of a sequence that was never folded, for commands that fold it themselves: its tokens need not be
+// read again. The cache types and layout of `model.params` become those of the file.
+Result<SlotFile> read_full_slot_for(LoadedModel& model, const std::string& path);
+
 class Session {
   public:
     // An empty sequence in a context of `cells`. The model must outlive the session.

@@ -51,6 +51,10 @@ class Bench {
         params.n_ctx =
             static_cast<uint32_t>(request_.tokens.size()) + static_cast<uint32_t>(behind * request_.rounds);
         KVFOLD_TRY(ContextPtr ctx, new_context(model_, params));
+        if (request_.full) {
+            KVFOLD_CHECK(write_sequence(ctx.get(), 0, *request_.full));
+            return ctx;
+        }
         const Timer timer;
         const size_t batch = llama_n_batch(ctx.get());
         for (size_t done = 0; done < request_.tokens.size(); done += batch) {

@@ -9,7 +9,6 @@ namespace kvfold {
 namespace {
 
 constexpr size_t kVirtual = 4; // the conversation's context / its cells
-constexpr size_t kRounds = 12;
 constexpr size_t kRoundsAContext = 6; // rounds in a context
 constexpr size_t kLeastContext = 768; // below it a turn fills the cells
 constexpr size_t kLongestTurn = 192;  // tokens, with room to spare
@@ -31,7 +30,7 @@ Contestant contestant(ChatLane lane, const EvalCache& cache, std::string_view me
 }
 
 // Tokens of the whole conversation, at most.
-size_t length(size_t context) { return kRounds * context / kRoundsAContext + kLongestTurn; }
+size_t length(size_t context, size_t rounds) { return rounds * context / kRoundsAContext + kLongestTurn; }
 
 class Contest {
   public:
@@ -39,10 +38,10 @@ class Contest {
         : model_(model), context_(context), request_(request), script_(model, request.compact.seed) {}
 
     Result<std::vector<EvalRow>> run() {
-        KVFOLD_CHECK(check_chat(model_, context_));
+        KVFOLD_CHECK(check_chat(model_, context_, request_.rounds));
         KVFOLD_CHECK(open_lanes());
-        for (size_t round = 1; round <= kRounds; ++round) {
-            tell(kvfold::format("round {} of {}", round, kRounds));
+        for (size_t round = 1; round <= request_.rounds; ++round) {
+            tell(kvfold::format("round {} of {}", round, request_.rounds));
             while (full_->tokens() < round * context_ / kRoundsAContext)
                 KVFOLD_CHECK(say_a_turn());
             KVFOLD_CHECK(end_round(static_cast<int>(round)));
@@ -61,7 +60,7 @@ class Contest {
             const auto open = [&](size_t cells) {
                 return ChatLane::open(model_, cache, request_.compact, cells, kLongestTurn);
             };
-            KVFOLD_TRY(ChatLane full, open(length(context_)));
+            KVFOLD_TRY(ChatLane full, open(length(context_, request_.rounds)));
             if (i == 0)
                 full_ = std::move(full);
             else
@@ -152,15 +151,16 @@ const TaskKind tasks::chat = {
     .make = nullptr,
 };
 
-Status check_chat(const llama_model* model, size_t context) {
+Status check_chat(const llama_model* model, size_t context, size_t rounds) {
     if (context < kLeastContext)
         return fail(ErrorCode::invalid_argument, "chat needs a context of {} tokens; raise -c {}",
                     kLeastContext, context);
     const auto trained = static_cast<size_t>(llama_model_n_ctx_train(model));
-    if (length(context) > trained)
+    const size_t talked = length(context, rounds);
+    if (talked > trained)
         return fail(ErrorCode::invalid_argument,
-                    "chat talks for {} tokens, and the model was trained for {}; lower -c {}",
-                    length(context), trained, context);
+                    "chat talks for {} tokens, and the model was trained for {}; lower -c {} or --rounds {}",
+                    talked, trained, context, rounds);
     return {};
 }
 

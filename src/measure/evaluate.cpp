@@ -88,8 +88,9 @@ constexpr uint32_t kSpareCells = 64;
 // One cache, in full and compacted.
 class Measured {
   public:
+    // full: the context's cells, when they are known; null = it is read.
     static Result<Measured> prefill(llama_model* model, std::span<const Task> tasks, const EvalCache& cache,
-                                    const EvalRequest& request) {
+                                    const EvalRequest& request, const SequenceState* full) {
         Measured measured(tasks, request.compact);
         measured.compact_.expected = foreseen_tokens(tasks, request.hindsight);
         size_t longest = 0, answer = 0;
@@ -106,10 +107,7 @@ class Measured {
         params.n_batch = std::max(params.n_batch, static_cast<uint32_t>(answer));
         measured.compact_.tokens = tasks.front().context;
         KVFOLD_TRY(measured.ctx_, new_context(model, params));
-        const Timer timer;
-        KVFOLD_CHECK(decode_tokens(measured.ctx_.get(), measured.compact_.tokens, 0, Outputs::none));
-        llama_synchronize(measured.ctx_.get());
-        measured.prefill_s_ = timer.seconds();
+        KVFOLD_CHECK(measured.fill(full));
         measured.bytes_ = llama_state_seq_get_size(measured.ctx_.get(), 0);
         KVFOLD_TRY(measured.full_, read_sequence(measured.ctx_.get(), 0));
         return measured;
@@ -142,6 +140,15 @@ class Measured {
   private:
     Measured(std::span<const Task> tasks, const CompactRequest& compact) : tasks_(tasks), compact_(compact) {}
 
+    Status fill(const SequenceState* full) {
+        if (full) return write_sequence(ctx_.get(), 0, *full);
+        const Timer timer;
+        KVFOLD_CHECK(decode_tokens(ctx_.get(), compact_.tokens, 0, Outputs::none));
+        llama_synchronize(ctx_.get());
+        prefill_s_ = timer.seconds();
+        return {};
+    }
+
     // The state is put back for each probe: not every cache can forget tokens.
     Result<Answers> answers(const SequenceState& state) {
         Answers all;
@@ -160,7 +167,7 @@ class Measured {
     ContextPtr ctx_;
     SequenceState full_;
     size_t bytes_ = 0; // of the sequence in full
-    double prefill_s_ = 0;
+    double prefill_s_ = 0; // 0 = it was read before
 };
 
 // The rows of one evaluation, as they come.
@@ -266,7 +273,7 @@ Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> 
     for (size_t i = 0; i < savings.size(); ++i) {
         const EvalCache& cache = request.caches[i];
         tell(request, kvfold::format("{} prefill", cache.name));
-        KVFOLD_TRY(Measured measured, Measured::prefill(model, tasks, cache, request));
+        KVFOLD_TRY(Measured measured, Measured::prefill(model, tasks, cache, request, i == 0 ? request.full : nullptr));
         KVFOLD_TRY(Answers full, measured.full_answers());
         if (i == 0) {
             KVFOLD_TRY(const Answers reordered, measured.reordered_answers());

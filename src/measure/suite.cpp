@@ -91,7 +91,7 @@ EvalRequest for_run(const SuiteRequest& request, uint64_t seed, std::string wher
 
 Result<std::vector<SuiteRow>> run_suite(llama_model* model, const SuiteRequest& request) {
     const bool chats = std::ranges::find(request.kinds, &tasks::chat) != request.kinds.end();
-    if (chats) KVFOLD_CHECK(check_chat(model, request.context));
+    if (chats) KVFOLD_CHECK(check_chat(model, request.context, request.eval.rounds));
     if (chats && request.eval.hindsight != Hindsight::none)
         return fail(ErrorCode::invalid_argument,
                     "the chat is folded while it is said: no hindsight; leave it out");

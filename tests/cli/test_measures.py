@@ -109,6 +109,36 @@ class Measures(CommandTest):
         self.assertLess(full["kl"], q4_0["kl"])
         self.assert_fails(self.with_model(*arguments, "--ratios", 2), 1, "ratio 2", "q4_0", "3.56")
 
+    def test_a_saved_sequence_is_not_read_again(self):
+        self.compact("-f", self.text(300), "-r", 1, "-o", "full.slot")
+        manual = ("-f", TEXTS / "manual.txt", "--methods", "select", "--ratios", "4")
+        _, saved = self.eval(*manual, "--session", "full.slot")
+        _, read = self.eval(*manual, "-c", saved["context"])
+        self.assertIsNone(saved["prefill_s"])
+        for row, expected in zip(saved["rows"], read["rows"], strict=True):
+            for key in ("method", "cells_before", "cells_after", "kl", "top1"):
+                self.assertEqual(row[key], expected[key])
+        done = self.with_model("bench", "--session", "full.slot", "--ratios", "1,4", "--rounds", 1, "--method", "select",
+                               "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        bench = json.loads(done.stdout)
+        self.assertEqual((bench["context"], bench["text"], bench["prefill_s"]), (saved["context"], "full.slot", 0))
+        self.assertEqual([row["cells"] for row in bench["rows"]], [saved["context"], saved["context"] // 4])
+
+    def test_a_saved_sequence_must_be_full_and_of_the_text(self):
+        self.compact("-f", self.text(300), "-r", 1, "-o", "full.slot")
+        self.compact("--session", "full.slot", "--method", "keep_last", "-r", 4, "-o", "folded.slot")
+        manual = ("-f", TEXTS / "manual.txt")
+        cases = {
+            (*manual, "--session", "folded.slot"): "folded before",
+            ("-f", TEXTS / "code.txt", "--session", "full.slot"): "not the first ones of the text",
+            (*manual, *manual, "--session", "full.slot"): "give the one text",
+            (*manual, "--tasks", "continuation,questions", "--session", "full.slot"): "questions makes up its text",
+        }
+        for arguments, words in cases.items():
+            with self.subTest(arguments=arguments):
+                self.assert_fails(self.with_model("eval", *arguments), 1, words)
+
     def test_bench_reports_every_key(self):
         done = self.with_model("bench", "-c", 256, "--ratios", "1,4", "--rounds", 1, "--method", "select", "--json")
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -10,7 +10,7 @@ namespace {
 TEST(Chat, RefusesWhatTheModelWasNotTrainedFor) {
     const testing::ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const auto refusal = [&](size_t context) {
-        const Status status = check_chat(model.get(), context);
+        const Status status = check_chat(model.get(), context, 12);
         return status ? "not refused" : status.error().message;
     };
     EXPECT_EQ(refusal(2048), "not refused");

@@ -6,7 +6,7 @@ import unittest
 from command import TEXTS, needed
 from llama_server import FOLDING, LlamaServer
 
-CELLS, TURNS, WORDS = 512, 40, 12
+CELLS, TURNS, WORDS = 512, 26, 12
 
 
 class LongChat:
