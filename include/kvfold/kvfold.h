@@ -15,7 +15,10 @@
  *     the same model with that sequence and as many more cells as the longest passage that is studied, and the
  *     reference queries. All is freed on return.
  *  5. Positions. A compacted sequence goes on at its last position + 1, as if nothing had happened. Keep the
- *     tokens of the whole sequence: prompt caches match by them, and the next compaction studies them.
+ *     tokens of the whole sequence: prompt caches match by them, and the next compaction studies them. All cells
+ *     but the newest ones stand at one position, so llama_memory_seq_pos_min(mem, seq) says how far back the
+ *     sequence can be cut: llama_memory_seq_rm(mem, seq, p, -1) with p above it removes the tokens from p on, and
+ *     with p up to it everything that was folded: then decode the sequence from its start.
  *  6. Growth. A newer library serves programs that were compiled against an older header. The structs begin with
  *     struct_size, the size they had in that header, and new fields come at their ends. The library reads the
  *     fields of kvfold_compact_params that struct_size covers and takes the defaults for those behind; it
@@ -145,7 +148,9 @@ static inline kvfold_compact_report kvfold_compact_empty_report(void) {
  *           generation.
  *           After llama_memory_seq_add or _div, and after _seq_cp where sequences do not share one cache
  *           (kv_unified = false): one llama_decode, which is when llama.cpp rotates or copies the keys.
- * Effect:   the sequence has about cells / ratio cells; the context's logits are untouched.
+ * Effect:   the sequence has about cells / ratio cells; the context's logits are untouched. Cells that other
+ *           sequences share (llama_memory_seq_cp) stay theirs: the sequence gets cells of its own, for which
+ *           there must be room.
  * report:   filled on success, else untouched; may be NULL.
  * Failure:  the sequence is what it was (but see 2). */
 KVFOLD_API kvfold_error kvfold_sequence_compact(

@@ -207,7 +207,7 @@ kvfold_error kvfold_slot_save(llama_context* ctx, llama_seq_id seq_id, const cha
         KVFOLD_CHECK(check_pointer(path, "path"));
         if (n_tokens > 0) KVFOLD_CHECK(check_pointer(tokens, "tokens"));
         KVFOLD_TRY(SequenceState state, read_sequence(ctx, seq_id));
-        const SlotFile slot = {{tokens, tokens + n_tokens}, std::move(state)};
+        const SlotFile slot = {{{tokens, tokens + n_tokens}, std::nullopt}, std::move(state)};
         const llama_vocab* vocabulary = llama_model_get_vocab(llama_get_model(ctx));
         KVFOLD_CHECK(check_tokens(slot, llama_vocab_n_tokens(vocabulary)));
         return write_slot_file(path, slot);
@@ -221,13 +221,13 @@ kvfold_error kvfold_slot_load(llama_context* ctx, llama_seq_id seq_id, const cha
         KVFOLD_CHECK(check_pointer(path, "path"));
         KVFOLD_CHECK(check_pointer(n_tokens_out, "n_tokens_out"));
         KVFOLD_TRY(const SlotFile slot, read_slot_file(path));
-        *n_tokens_out = slot.tokens.size();
-        if (capacity < slot.tokens.size())
+        *n_tokens_out = slot.text.tokens.size();
+        if (capacity < slot.text.tokens.size())
             return fail(ErrorCode::invalid_argument, "{}: holds {} tokens, capacity is {}", path,
-                        slot.tokens.size(), capacity);
-        if (!slot.tokens.empty()) KVFOLD_CHECK(check_pointer(tokens_out, "tokens_out"));
+                        slot.text.tokens.size(), capacity);
+        if (!slot.text.tokens.empty()) KVFOLD_CHECK(check_pointer(tokens_out, "tokens_out"));
         KVFOLD_CHECK(write_sequence(ctx, seq_id, slot.state));
-        std::copy(slot.tokens.begin(), slot.tokens.end(), tokens_out);
+        std::copy(slot.text.tokens.begin(), slot.text.tokens.end(), tokens_out);
         return {};
     });
 }

@@ -139,22 +139,23 @@ Status run_bench(const BenchOptions& options) {
     if (!options.slot.empty()) {
         KVFOLD_TRY(slot, read_full_slot_for(model, options.slot));
     } else {
-        KVFOLD_TRY(slot.tokens, bench_tokens(model, options));
+        KVFOLD_TRY(slot.text.tokens, bench_tokens(model, options));
     }
     FILE* out = options.json.human();
-    kvfold::print(
-        out, "{}: {} tokens ({}), {} threads, {} rounds, median (min..max)\n\n", model.name,
-        slot.tokens.size(), source_of(options, "random ones, speed does not depend on the text"),
-        model.threads(), options.rounds);
+    kvfold::print(out, "{}: {} tokens ({}), {} threads, {} rounds, median (min..max)\n\n", model.name,
+                  slot.text.tokens.size(),
+                  source_of(options, "random ones, speed does not depend on the text"), model.threads(),
+                  options.rounds);
     std::fflush(out);
     ProgressBar bar;
     BenchRequest request;
-    request.tokens = slot.tokens;
+    request.tokens = slot.text.tokens;
     if (!options.slot.empty()) request.full = &slot.state;
     request.ratios = options.ratios;
     request.method = method;
     request.rounds = options.rounds;
     request.context = model.params;
+    request.adapters = model.adapters;
     request.seed = options.seed;
     request.progress = bar.for_compaction("compaction: ");
     request.step = [&bar](std::string_view what, double done) { bar.show(what, done); };
@@ -177,13 +178,13 @@ void add_bench(CLI::App& app, Command& chosen) {
         "next turn. The stock context is filled by llama.cpp alone; overhead is its speed against the\n"
         "full cache that kvfold read and put back. Peak extra memory is resident memory (Linux only).");
     add_model_options(*command, options->model);
-    CLI::Option* context = command->add_option("-c,--ctx-size", options->model.context, "tokens of the full cache; default: 7168");
-    context
-        ->check(CLI::Range(64, 1 << 30))
-        ->option_text("N");
-    CLI::Option* text = command->add_option("-f,--file", options->text,
-                                            "a text to fill the cache with; default: random tokens, for speed "
-                                            "does not depend on the text");
+    CLI::Option* context = command->add_option("-c,--ctx-size", options->model.context,
+                                               "tokens of the full cache; default: 7168");
+    context->check(CLI::Range(64, 1 << 30))->option_text("N");
+    CLI::Option* text =
+        command->add_option("-f,--file", options->text,
+                            "a text to fill the cache with; default: random tokens, for speed "
+                            "does not depend on the text");
     text->option_text("TEXT");
     CLI::Option* slot = add_full_slot_option(*command, options->slot);
     slot->excludes(text)->excludes(context);

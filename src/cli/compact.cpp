@@ -20,6 +20,7 @@ struct CompactOptions {
     std::string text, slot, out;
     std::string method = std::string(default_method().name);
     uint64_t seed = 1;
+    uint32_t slots = 0; // as the input, else 1
     JsonTarget json;
 };
 
@@ -147,7 +148,7 @@ Status run_compact(const CompactOptions& options) {
     const bool in_chunks = method->chunk > 0 && !options.text.empty();
     KVFOLD_TRY(const Compacted done, in_chunks ? fold_while_reading(model, *method, options)
                                                : read_and_fold(model, *method, options));
-    KVFOLD_CHECK(done.session.save(options.out));
+    KVFOLD_CHECK(done.session.save(options.out, options.slots));
     print_summary(options, model, done);
     return write_json(options.json, to_json(options, model, done));
 }
@@ -181,6 +182,12 @@ void add_compact(CLI::App& app, Command& chosen) {
     const auto [keys, values] = add_cache_type_options(*command, options->model);
     keys->excludes(slot);
     values->excludes(slot);
+    command
+        ->add_option(
+            "--slots", options->slots,
+            "for a llama-server with -np N, whose slots do not share one cache; default: as IN, else 1")
+        ->check(CLI::Range(1, 256))
+        ->option_text("N");
     command->add_option("--seed", options->seed, "seed of the study; default: 1")->option_text("N");
     add_json_option(*command, options->json);
     command->callback([options, &chosen] {

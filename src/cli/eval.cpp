@@ -116,17 +116,19 @@ Status check_slot_text(const EvalOptions& options, const SlotFile& slot, const S
                         kind->name);
     }
     const std::vector<llama_token>& text = request.texts.front().tokens;
-    if (request.texts.size() != 1 || text.size() < slot.tokens.size() ||
-        !std::equal(slot.tokens.begin(), slot.tokens.end(), text.begin()))
-        return fail(ErrorCode::invalid_argument,
-                    "{}: its {} tokens are not the first ones of the text; give the one text with -f that goes "
-                    "on behind them",
-                    options.slot, slot.tokens.size());
+    if (request.texts.size() != 1 || text.size() < slot.text.tokens.size() ||
+        !std::equal(slot.text.tokens.begin(), slot.text.tokens.end(), text.begin()))
+        return fail(
+            ErrorCode::invalid_argument,
+            "{}: its {} tokens are not the first ones of the text; give the one text with -f that goes "
+            "on behind them",
+            options.slot, slot.text.tokens.size());
     return {};
 }
 
 // Texts and what is to be measured. slot: of options.slot, empty without it.
-Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& options, const SlotFile& slot) {
+Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& options,
+                                  const SlotFile& slot) {
     SuiteRequest request;
     request.kinds = chosen_tasks(options);
     KVFOLD_TRY(request.texts, read_texts(model, options, request.kinds));
@@ -135,7 +137,7 @@ Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& o
     request.context = options.model.context;
     if (!options.slot.empty()) {
         KVFOLD_CHECK(check_slot_text(options, slot, request));
-        request.context = slot.tokens.size();
+        request.context = slot.text.tokens.size();
         request.eval.full = &slot.state;
     }
     request.eval.ratios = options.ratios;
@@ -145,6 +147,7 @@ Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& o
     request.eval.rounds = options.rounds;
     request.eval.compact.budget = options.budget;
     request.eval.compact.context = model.params;
+    request.eval.compact.adapters = model.adapters;
     request.eval.compact.threads = model.threads();
     return request;
 }

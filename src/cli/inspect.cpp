@@ -21,17 +21,19 @@ struct Run {
 // The cells of a section as a program sees them.
 struct Layout {
     std::vector<Run> runs;
-    int32_t missing = 0; // positions between the smallest and the largest that no cell has
+    int32_t missing = 0; // positions up to the largest that no cell has
     FoldedRegion region;
 };
 
-Layout layout_of(const KvSection& section) {
+// index: of the section; a sliding window, which stands behind the first, has lost its beginning and not
+// folded it.
+Layout layout_of(const KvSection& section, size_t index) {
     const std::vector<int32_t> positions = sorted_positions(section);
     Layout layout;
-    layout.region = folded_region(positions);
+    if (index == 0) layout.region = folded_region(positions);
     for (const int32_t pos : positions) {
         if (layout.runs.empty() || pos > layout.runs.back().last + 1) {
-            if (!layout.runs.empty()) layout.missing += pos - layout.runs.back().last - 1;
+            layout.missing += pos - (layout.runs.empty() ? 0 : layout.runs.back().last + 1);
             layout.runs.push_back({pos, pos});
         }
         layout.runs.back().last = pos;
@@ -63,7 +65,7 @@ std::string describe_run(const Run& run) {
 }
 
 void print_section(size_t index, const KvSection& section) {
-    const Layout layout = layout_of(section);
+    const Layout layout = layout_of(section, index);
     const std::string kind = index == 0 ? "attention" : "sliding window";
     kvfold::print(stdout, "\n{}\n",
                   bold(stdout, kvfold::format("section {}: {}, {} cells, {} layers", index, kind,
@@ -76,28 +78,27 @@ void print_section(size_t index, const KvSection& section) {
                   section.values.front().transposed ? ", transposed (no flash attention)" : "");
     kvfold::print(stdout, "  positions  {}..{}\n", layout.runs.front().first, layout.runs.back().last);
     if (layout.region.empty()) return;
-    const int32_t first = layout.runs.front().first, last = layout.runs.back().last;
-    const auto& [begin, end, cells] = layout.region;
-    kvfold::print(stdout, "  folded     {} of {} positions have no cell:\n", layout.missing,
-                  last - first + 1);
-    const auto print_kept = [](const Run& run) {
-        if (run.count() > 0)
-            kvfold::print(stdout, "             {:<14} {} cells\n", describe_run(run), run.count());
-    };
-    print_kept({first, begin - 1});
-    kvfold::print(stdout, "             {:<14} {} cells for {} positions\n", describe_run({begin, end - 1}),
-                  cells, end - begin);
-    print_kept({end, last});
+    const auto& [end, cells] = layout.region;
+    kvfold::print(stdout, "  folded     {:<14} {} cells for {} positions\n", describe_run({0, end - 1}),
+                  cells, end);
+    const size_t newer = section.cells.size() - cells;
+    if (newer > 0)
+        kvfold::print(stdout, "             {:<14} {} cells\n", describe_run({end, layout.runs.back().last}),
+                      newer);
 }
 
 void print_slot(const std::string& path, const SlotFile& slot, size_t bytes) {
     const size_t cells = slot.state.sections.front().cells.size();
     kvfold::print(stdout, "{}: slot file, {}\n", path, megabytes(bytes));
-    kvfold::print(stdout, "{} tokens in {} cells{}\n", slot.tokens.size(), cells,
-                  cells > 0 && cells < slot.tokens.size()
-                      ? kvfold::format(" ({:.1f}x)",
-                                       static_cast<double>(slot.tokens.size()) / static_cast<double>(cells))
+    kvfold::print(stdout, "{} tokens in {} cells{}\n", slot.text.tokens.size(), cells,
+                  cells > 0 && cells < slot.text.tokens.size()
+                      ? kvfold::format(" ({:.1f}x)", static_cast<double>(slot.text.tokens.size()) /
+                                                         static_cast<double>(cells))
                       : "");
+    const uint32_t streams = slot.state.sections.front().streams;
+    if (streams > 1)
+        kvfold::print(stdout, "for a llama-server with -np {}, whose slots do not share one cache\n",
+                      streams);
     for (size_t i = 0; i < slot.state.sections.size(); ++i)
         print_section(i, slot.state.sections[i]);
     if (!slot.state.recurrent.empty())
@@ -116,8 +117,8 @@ Json tensors_json(const std::vector<CacheTensor>& tensors) {
     return list;
 }
 
-Json section_json(const KvSection& section) {
-    const Layout layout = layout_of(section);
+Json section_json(const KvSection& section, size_t index) {
+    const Layout layout = layout_of(section, index);
     Json runs = Json::array();
     for (const Run& run : layout.runs)
         runs.push_back({run.first, run.last});
@@ -127,9 +128,7 @@ Json section_json(const KvSection& section) {
                                                 {"missing", layout.missing},
                                                 {"runs", runs}};
     Json folded = nullptr;
-    if (!layout.region.empty())
-        folded = {
-            {"first", layout.region.begin}, {"last", layout.region.end - 1}, {"cells", layout.region.cells}};
+    if (!layout.region.empty()) folded = {{"positions", layout.region.end}, {"cells", layout.region.cells}};
     return {{"cells", section.cells.size()},
             {"layers", section.keys.size()},
             {"positions", positions},
@@ -141,13 +140,14 @@ Json section_json(const KvSection& section) {
 
 Json to_json(const std::string& path, const SlotFile& slot, size_t bytes) {
     Json sections = Json::array();
-    for (const KvSection& section : slot.state.sections)
-        sections.push_back(section_json(section));
+    for (size_t i = 0; i < slot.state.sections.size(); ++i)
+        sections.push_back(section_json(slot.state.sections[i], i));
     return {{"file", file_name(path)},
             {"bytes", bytes},
-            {"tokens", slot.tokens.size()},
+            {"tokens", slot.text.tokens.size()},
             {"cells", slot.state.sections.front().cells.size()},
-            {"folded", !layout_of(slot.state.sections.front()).region.empty()},
+            {"slots", slot.state.sections.front().streams},
+            {"folded", !layout_of(slot.state.sections.front(), 0).region.empty()},
             {"sections", sections},
             {"recurrent_bytes", slot.state.recurrent.size()}};
 }
@@ -168,8 +168,8 @@ void add_inspect(CLI::App& app, Command& chosen) {
     auto json = std::make_shared<JsonTarget>();
     CLI::App* command = app.add_subcommand("inspect", "Show what a slot file holds; needs no model");
     command->footer(
-        "Positions without a cell tell that a region was folded. It is shown from the cell before the first of\n"
-        "them to the one behind the last; with these two cells alone it was dropped.");
+        "A sequence that was folded begins at a position above 0: the cells that stand there hold all tokens up\n"
+        "to it, those that were kept as they are among them.");
     command->add_option("STATE", *path, "slot file")->required();
     add_json_flag(*command, *json);
     command->callback([path, json, &chosen] { chosen = [path, json] { return run_inspect(*path, *json); }; });

@@ -28,6 +28,14 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
         .add_option("--gpu-layers,--n-gpu-layers", options.gpu_layers,
                     "(-ngl) layers on the GPU; default: all")
         ->option_text("N");
+    command
+        .add_option("--lora", options.loras,
+                    "a LoRA adapter, as large as SCALE says; may be given more than once")
+        ->option_text("FILE[:SCALE]");
+    command
+        .add_option("--control-vector", options.control_vectors,
+                    "a control vector, as large as SCALE says; may be given more than once")
+        ->option_text("FILE[:SCALE]");
 }
 
 void add_context_option(CLI::App& command, uint32_t& context, const std::string& when_absent) {

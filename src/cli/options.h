@@ -17,9 +17,10 @@ struct ModelOptions {
     int threads = 0;      // 0 = one for each processor
     uint32_t context = 0; // cells; 0 = as many as needed
     std::string keys = "f16", values = "f16";
+    std::vector<std::string> loras, control_vectors; // FILE or FILE:SCALE
 };
 
-// -m, -t, -ngl
+// -m, -t, -ngl, --lora, --control-vector
 void add_model_options(CLI::App& command, ModelOptions& options);
 
 // -c; `when_absent` says what happens without it.

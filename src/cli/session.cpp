@@ -7,6 +7,7 @@
 #include "state/live_sequence.h"
 
 #include <algorithm>
+#include <charconv>
 #include <thread>
 
 namespace kvfold::cli {
@@ -54,6 +55,17 @@ Status check_slot(const LoadedModel& model, const SlotFile& slot, const std::str
     return tokens ? tokens : fail(tokens.error().code, "{}: {}", path, tokens.error().message);
 }
 
+// "FILE:SCALE", or "FILE", whose scale is 1. A colon that no number follows belongs to the name.
+std::pair<std::string, float> file_and_scale(const std::string& given) {
+    const size_t colon = given.rfind(':');
+    if (colon == std::string::npos) return {given, 1.0f};
+    float scale = 0;
+    const char *begin = given.data() + colon + 1, *end = given.data() + given.size();
+    const auto [at, error] = std::from_chars(begin, end, scale);
+    if (error != std::errc() || at != end) return {given, 1.0f};
+    return {given.substr(0, colon), scale};
+}
+
 // A context for the cells of a state has the types and the layout that they have.
 void take_types(llama_context_params& params, const KvSection& section) {
     params.type_k = section.keys.front().type;
@@ -85,6 +97,14 @@ Result<LoadedModel> open_model(const ModelOptions& options) {
     Result<AttentionMap> map = probe_attention(loaded.model.get(), params);
     if (!map) return fail(map.error().code, "{}: {}", options.path, map.error().message);
     loaded.map = std::move(*map);
+    for (const std::string& lora : options.loras) {
+        const auto [file, scale] = file_and_scale(lora);
+        KVFOLD_CHECK(load_lora(loaded.model.get(), file, scale, loaded.adapters));
+    }
+    for (const std::string& vector : options.control_vectors) {
+        const auto [file, scale] = file_and_scale(vector);
+        KVFOLD_CHECK(load_control_vector(loaded.model.get(), file, scale, loaded.adapters));
+    }
     return loaded;
 }
 
@@ -107,10 +127,10 @@ Result<SlotFile> read_slot_for(const LoadedModel& model, const std::string& path
 Result<SlotFile> read_full_slot_for(LoadedModel& model, const std::string& path) {
     KVFOLD_TRY(SlotFile slot, read_slot_for(model, path));
     const KvSection& section = slot.state.sections.front();
-    if (section.cells.size() != slot.tokens.size())
+    if (section.cells.size() != slot.text.tokens.size())
         return fail(ErrorCode::invalid_argument,
-                    "{}: holds {} tokens in {} cells, so it was folded before; make one with compact -r 1", path,
-                    slot.tokens.size(), section.cells.size());
+                    "{}: holds {} tokens in {} cells, so it was folded before; make one with compact -r 1",
+                    path, slot.text.tokens.size(), section.cells.size());
     take_types(model.params, section);
     return slot;
 }
@@ -120,7 +140,7 @@ Result<Session> Session::open(const LoadedModel& model, uint32_t cells) {
     session.model_ = &model;
     session.params_ = model.params;
     session.params_.n_ctx = cells;
-    KVFOLD_TRY(session.ctx_, new_context(model.model.get(), session.params_));
+    KVFOLD_TRY(session.ctx_, new_context(model.model.get(), session.params_, model.adapters));
     return session;
 }
 
@@ -138,9 +158,11 @@ Result<Session> Session::restore(const LoadedModel& model, SlotFile slot, uint32
     session.params_ = model.params;
     session.params_.n_ctx = cells != 0 ? cells : static_cast<uint32_t>(held) + free_cells;
     take_types(session.params_, section);
-    KVFOLD_TRY(session.ctx_, new_context(model.model.get(), session.params_));
+    KVFOLD_TRY(session.ctx_, new_context(model.model.get(), session.params_, model.adapters));
+    session.streams_ = section.streams;
     KVFOLD_CHECK(write_sequence(session.ctx_.get(), 0, slot.state));
-    session.tokens_ = std::move(slot.tokens);
+    session.tokens_ = std::move(slot.text.tokens);
+    session.media_ = std::move(slot.text.media);
     session.cells_ = section.cells.size();
     return session;
 }
@@ -185,6 +207,7 @@ CompactRequest Session::request_for(const Method& method, const Budget& budget, 
     request.budget = budget;
     request.tokens = tokens_;
     request.context = params_;
+    request.adapters = model_->adapters;
     request.seed = seed;
     request.threads = model_->threads();
     request.progress = bar.for_compaction();
@@ -210,9 +233,13 @@ Result<CompactReport> Session::read_in_chunks(std::span<const llama_token> token
     return report;
 }
 
-Status Session::save(const std::string& path) const {
+Status Session::save(const std::string& path, uint32_t streams) const {
     KVFOLD_TRY(SequenceState state, read_sequence(ctx_.get(), 0));
-    return write_slot_file(path, {tokens_, std::move(state)});
+    for (KvSection& section : state.sections) {
+        section.streams = streams > 0 ? streams : streams_;
+        section.stream = 0;
+    }
+    return write_slot_file(path, {{tokens_, media_}, std::move(state)});
 }
 
 } // namespace kvfold::cli

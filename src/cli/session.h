@@ -15,6 +15,7 @@ struct LoadedModel {
     ModelPtr model;
     AttentionMap map;
     llama_context_params params; // of every context that the command opens; n_ctx is set when it does
+    Adapters adapters;           // of every context
     std::string name;            // the file's name
 
     int threads() const { return params.n_threads; }
@@ -30,8 +31,8 @@ Result<std::vector<llama_token>> read_text(const LoadedModel& model, const std::
 // A slot file that belongs to the model, checked before llama.cpp sees it.
 Result<SlotFile> read_slot_for(const LoadedModel& model, const std::string& path);
 
-// A slot file of a sequence that was never folded, for commands that fold it themselves: its tokens need not be
-// read again. The cache types and layout of `model.params` become those of the file.
+// A slot file of a sequence that was never folded, for commands that fold it themselves: its tokens need not
+// be read again. The cache types and layout of `model.params` become those of the file.
 Result<SlotFile> read_full_slot_for(LoadedModel& model, const std::string& path);
 
 class Session {
@@ -60,7 +61,9 @@ class Session {
 
     Result<CompactReport> compact(const Method& method, const Budget& budget, uint64_t seed,
                                   ProgressBar& bar);
-    Status save(const std::string& path) const;
+    // streams: of the cache that will read it, 1 for a unified one; 0 = as the slot file that was restored,
+    // else 1.
+    Status save(const std::string& path, uint32_t streams = 0) const;
 
   private:
     Status decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar);
@@ -71,6 +74,9 @@ class Session {
     llama_context_params params_ = {};
     ContextPtr ctx_;
     std::vector<llama_token> tokens_; // token i stands at position i, also where its cell was folded away
+    std::optional<std::vector<int32_t>>
+        media_;            // as the slot file that was restored had them; see state/token_area.h
+    uint32_t streams_ = 1; // of the slot file that was restored
     size_t cells_ = 0;
 };
 

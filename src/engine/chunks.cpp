@@ -1,5 +1,7 @@
 #include "engine/chunks.h"
 
+#include "state/folded_region.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -16,6 +18,20 @@ llama_pos end_of_text(const KvSection& section, const Regions& regions) {
     return last + 1;
 }
 
+// The last position of the text that each cell holds a part of. Folded cells share what they hold in their
+// order.
+std::vector<llama_pos> ends_of_cells(const KvSection& section) {
+    const FoldedRegion folded = folded_region(sorted_positions(section));
+    std::vector<llama_pos> ends;
+    llama_pos seen = 0;
+    for (const CellMeta& cell : section.cells) {
+        const bool is_folded = cell.pos < folded.end;
+        ends.push_back(is_folded ? static_cast<llama_pos>(int64_t{folded.end} * ++seen / folded.cells) - 1
+                                 : cell.pos);
+    }
+    return ends;
+}
+
 } // namespace
 
 KvSection cells_of_text(size_t tokens) {
@@ -27,6 +43,7 @@ KvSection cells_of_text(size_t tokens) {
 }
 
 Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& regions, size_t most) {
+    const std::vector<llama_pos> ends = ends_of_cells(section);
     const size_t region = regions.region.size();
     const size_t count = most == 0 ? std::min<size_t>(region, 1) : (region + most - 1) / most;
     const auto folded_to = [&](size_t cell) { return regions.folded * cell / region; };
@@ -47,16 +64,15 @@ Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& 
                 regions.folded, count);
         const auto first = regions.region.begin();
         chunk.cells.assign(first + std::ptrdiff_t(chunk.begin), first + std::ptrdiff_t(chunk.end));
-        chunk.text_end = is_last ? end_of_text(section, regions) : section.cells[chunk.cells.back()].pos + 1;
+        chunk.text_end = is_last ? end_of_text(section, regions) : ends[chunk.cells.back()] + 1;
         chunk.text_begin = std::exchange(text_begin, chunk.text_end);
-        const auto stands_here = [&](uint32_t cell) {
-            return is_last || section.cells[cell].pos < chunk.text_end;
-        };
+        const auto stands_here = [&](uint32_t cell) { return is_last || ends[cell] < chunk.text_end; };
         while (pinned < regions.pinned.size() && stands_here(regions.pinned[pinned]))
             chunk.cells.push_back(regions.pinned[pinned++]);
         const size_t others = kept + pinned + regions.tail.size();
         chunk.cells_before = others + chunk.end - chunk.begin;
         chunk.budget = exact_budget(chunk.cells_before, others + folded, kept, regions.tail.size());
+        chunk.budget.untouched = static_cast<int>(regions.untouched);
         kept += folded;
     }
     return chunks;

@@ -60,6 +60,7 @@ RegionProblem problem_of(llama_model* model, const AttentionMap& map, const Sequ
             request.tokens,
             request.expected,
             request.context,
+            request.adapters,
             request.seed,
             request.threads,
             request.progress};

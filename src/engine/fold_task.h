@@ -2,8 +2,8 @@
 // sequence that went on.
 #pragma once
 
+#include "engine/books.h"
 #include "engine/request.h"
-#include "engine/sequence_log.h"
 
 namespace kvfold {
 
@@ -13,18 +13,19 @@ struct FoldTask {
     std::vector<llama_token>
         tokens; // of all positions, none when some are unknown; request.tokens looks at them
     CompactRequest request;
-    SequenceLog::Fold fold; // as it will be; cells counted from the region's first position
+    size_t untouched = 0;   // cells in front that stay where they are
+    llama_pos last = 0;     // newest position that changes; cells behind it may go on
     size_t region_size = 0; // cells
-    llama_pos last() const { return fold.end - 1; } // newest position that changes; cells behind it may go on
 };
 
-// Reads the sequence and plans. An older fold that the budget's head keeps joins the new one in the books.
-// Fails as read_sequence and plan_regions do.
+// Reads the sequence and plans. Fails as read_sequence and plan_regions do.
 Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id seq_id,
-                                               CompactRequest request, const SequenceLog& log);
+                                               CompactRequest request, const Books& books);
 
-// Puts the folded cells into the sequence as it is now, with all its cells behind the region.
-// REQUIRES: cells up to task.last() as they were in the snapshot. On failure the sequence is what it was.
-Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact);
+// Puts the folded cells into the sequence as it is now, with all its cells behind the region, and notes it in
+// the books. What other sequences share of it they share afterwards too. REQUIRES: cells up to task.last as
+// they were in the snapshot, with the same owners; a model of plain attention where cells are shared. On
+// failure the sequences are what they were, but for `lost`: then they are empty, and the books know it.
+Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact, Books& books);
 
 } // namespace kvfold

@@ -1,7 +1,8 @@
 // When a sequence is folded, and how far.
 #pragma once
 
-#include "engine/sequence_log.h"
+#include "engine/books.h"
+#include "fit/regions.h"
 #include "method/method.h"
 
 #include <optional>
@@ -20,22 +21,26 @@ struct Policy {
 // Fails with invalid_argument, in the words of base/limits.h.
 Status check(const Policy& policy);
 
+// Whether a context of `cells` cells can ever be folded by the policy: a full one. Fails with
+// invalid_argument, saying what would fit.
+Status check_room(const Policy& policy, size_t cells);
+
 struct FoldPlan {
     Budget budget;
-    size_t cells_before = 0, cells_after = 0;
+    size_t cells_before = 0, cells_after = 0; // of the part
     size_t gain() const { return cells_before - cells_after; }
 };
 
-// What to fold of a sequence that may use `cells` cells; nothing when it would not gain enough to pay.
+// What to fold of a part that may use `cells` cells; nothing when it would not gain enough to pay.
 // Cells that were folded once stay as they are, and only newer ones are folded, so that a text is not worn
 // down by every fold; only when the folded part itself fills most of the room is all of it folded again.
 // urgent: cells have run out, so small gains count too.
-std::optional<FoldPlan> plan_fold(const SequenceLog& log, const Policy& policy, size_t cells, bool urgent);
+std::optional<FoldPlan> plan_fold(const Foldable& part, const Policy& policy, size_t cells, bool urgent);
 
 // Newest cells kept as they are, of a sequence that may use `cells` cells.
 size_t newest_kept(const Policy& policy, size_t cells);
 
-// The budget for folding a whole sequence at a ratio that somebody asked for.
-Budget whole_budget(const SequenceLog& log, const Policy& policy, double ratio);
+// The budget for folding all of a part at a ratio that somebody asked for.
+Budget whole_budget(const Foldable& part, const Policy& policy, double ratio);
 
 } // namespace kvfold

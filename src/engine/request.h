@@ -3,6 +3,7 @@
 
 #include "base/progress.h"
 #include "method/method.h"
+#include "model/adapters.h"
 
 #include <llama.h>
 
@@ -20,6 +21,7 @@ struct CompactRequest {
     // text read them too.
     std::vector<std::vector<llama_token>> expected;
     llama_context_params context = llama_context_default_params(); // how the user's context was made
+    Adapters adapters;                                             // that it has
     uint64_t seed = 1;
     int threads = 0; // for study and solve; 0 = as many as llama.cpp uses in the user's context
     ProgressFn progress;

@@ -6,6 +6,7 @@
 
 #include "base/progress.h"
 #include "fit/regions.h"
+#include "model/adapters.h"
 #include "model/probe.h"
 #include "solve/head.h"
 #include "study/study.h"
@@ -29,6 +30,7 @@ struct RegionProblem {
     TokenSpan tokens;                                      // as CompactRequest::tokens
     const std::vector<std::vector<llama_token>>& expected; // as CompactRequest::expected
     const llama_context_params& context;                   // how the user's context was made
+    const Adapters& adapters;                              // that it has
     uint64_t seed;                                         // of the study
     int threads;                                           // of study and solve
     const ProgressFn& progress;
@@ -37,8 +39,8 @@ struct RegionProblem {
 
     // The same region with other layers to fit, in a cache that holds it differently.
     RegionProblem with(const AttentionMap& layers, const SequenceState& cache) const {
-        return {model,  layers,   cache,   regions, slots,   study,   solve,
-                tokens, expected, context, seed,    threads, progress};
+        return {model,  layers,   cache,   regions,  slots, study,   solve,
+                tokens, expected, context, adapters, seed,  threads, progress};
     }
 };
 

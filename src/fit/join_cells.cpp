@@ -1,23 +1,23 @@
 #include "fit/join_cells.h"
 
+#include <algorithm>
+
 namespace kvfold {
 
 namespace {
 
-// The folded cells alone. Their slots hold different tokens in different heads, so each stands where the
-// mean does.
 KvSection folded_cells(const KvSection& full, const Regions& regions, const Solution& solution) {
-    std::vector<double> mean_kept(solution.slots, 0.0);
-    for (const HeadReport& head : solution.heads) {
-        for (size_t i = 0; i < head.kept.size(); ++i)
-            mean_kept[i] += head.kept[i] / static_cast<double>(solution.heads.size());
-    }
     KvSection folded = take_cells(full, {});
-    for (const uint32_t place : spread_slots(mean_kept, regions.region.size()))
-        folded.cells.push_back(full.cells[regions.region[place]]);
+    folded.cells.assign(solution.slots, full.cells[regions.region.back()]);
     folded.keys = solution.keys;
     folded.values = solution.values;
     return folded;
+}
+
+// All that stands before the end of the region now stands there.
+void stand_together(KvSection& compact, size_t untouched, int32_t end) {
+    for (size_t i = untouched; i < compact.cells.size(); ++i)
+        compact.cells[i].pos = std::max(compact.cells[i].pos, end);
 }
 
 } // namespace
@@ -34,6 +34,8 @@ SequenceState join_cells(const SequenceState& snapshot, const Regions& regions, 
     append_cells(compact, take_cells(full, regions.pinned));
     if (solution.slots > 0) append_cells(compact, folded_cells(full, regions, solution));
     append_cells(compact, take_cells(full, regions.tail));
+    if (const auto last = regions.last_cell())
+        stand_together(compact, regions.untouched, full.cells[*last].pos);
     return with_first_section(snapshot, std::move(compact));
 }
 

@@ -26,11 +26,13 @@ Regions split(const std::vector<uint32_t>& order, size_t head, size_t folded, si
     const auto begin = order.begin(), end = order.end();
     const auto head_end = begin + static_cast<std::ptrdiff_t>(head);
     const auto tail_begin = end - static_cast<std::ptrdiff_t>(tail);
-    return {{begin, head_end},
-            {head_end, tail_begin},
-            {tail_begin, end},
-            static_cast<uint32_t>(folded),
-            std::move(pinned)};
+    Regions regions;
+    regions.head = {begin, head_end};
+    regions.region = {head_end, tail_begin};
+    regions.tail = {tail_begin, end};
+    regions.folded = static_cast<uint32_t>(folded);
+    regions.pinned = std::move(pinned);
+    return regions;
 }
 
 // Cells drawn by lot stay verbatim in the place of the folded ones. The region's last cell is never drawn:
@@ -81,8 +83,13 @@ Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Kee
                     budget.ratio, target, cells, head,
                     pinned.empty() ? "" : kvfold::format(" + {} of images", pinned.size()));
     const size_t left = target - head - pinned.size();
-    if (keep == Keep::newest) return split(order, head, 0, left, std::move(pinned));
-    if (keep == Keep::oldest) return split(order, head + left - 1, 0, 1, std::move(pinned));
+    const auto parted = [&](size_t first, size_t folded, size_t last) {
+        Regions regions = split(order, first, folded, last, std::move(pinned));
+        regions.untouched = static_cast<size_t>(budget.untouched);
+        return regions;
+    };
+    if (keep == Keep::newest) return parted(head, 0, left);
+    if (keep == Keep::oldest) return parted(head + left - 1, 0, 1);
     const size_t tail =
         budget.keep_last >= 0 ? static_cast<size_t>(budget.keep_last) : std::min<size_t>(32, left / 8);
     if (tail >= left)
@@ -90,22 +97,9 @@ Result<Regions> plan_regions(const KvSection& section, const Budget& budget, Kee
                     "ratio {} leaves {} of {} cells, no room beside keep_first {} and keep_last "
                     "{}; lower the ratio or keep less",
                     budget.ratio, target, cells, head, tail);
-    Regions regions = split(order, head, left - tail, tail, std::move(pinned));
+    Regions regions = parted(head, left - tail, tail);
     if (keep == Keep::random) draw_instead_of_folding(regions, seed);
     return regions;
-}
-
-std::vector<uint32_t> spread_slots(const std::vector<double>& mean_kept, size_t region_size) {
-    const size_t slots = mean_kept.size();
-    std::vector<uint32_t> places(slots);
-    for (size_t i = 0; i < slots; ++i) {
-        const auto wanted = static_cast<size_t>(std::llround(mean_kept[i]));
-        const size_t lowest = i == 0 ? 0 : places[i - 1] + 1;
-        const size_t highest = region_size - slots + i; // the slots behind need a place each
-        places[i] = static_cast<uint32_t>(std::clamp(wanted, lowest, highest));
-    }
-    if (slots > 0) places.back() = static_cast<uint32_t>(region_size - 1);
-    return places;
 }
 
 } // namespace kvfold

@@ -3,6 +3,7 @@
 #include "fit/join_cells.h"
 #include "fit/solve_layers.h"
 #include "model/model.h"
+#include "state/folded_region.h"
 #include "study/self_study.h"
 
 namespace kvfold {
@@ -25,7 +26,8 @@ Result<SequenceState> first_compact_cache(const RegionProblem& problem, const St
 // one.
 Result<std::vector<Passage>> write_drafts(const RegionProblem& problem, const SequenceState& cache,
                                           std::mt19937_64& rng) {
-    const ScratchParams params{problem.context, problem.threads, draft_cells(problem.model)};
+    const ScratchParams params{problem.context, problem.threads, draft_cells(problem.model),
+                               problem.adapters};
     KVFOLD_TRY(Scratch scratch,
                Scratch::open(problem.model, problem.map, cache, params, nullptr, problem.progress));
     const StudyPlan& plan = problem.study;
@@ -34,13 +36,19 @@ Result<std::vector<Passage>> write_drafts(const RegionProblem& problem, const Se
     return draft_passages(scratch, problem.model, newest, count, rng);
 }
 
+// A recurrent state cannot go back to an earlier token, and folded cells hold later ones too.
+llama_pos back_to(const RegionProblem& problem) {
+    if (problem.map.has_recurrent) return static_cast<llama_pos>(problem.tokens.size());
+    return first_plain_position(problem.snapshot.sections.front());
+}
+
 } // namespace
 
 std::vector<Passage> passages_of_text(const RegionProblem& problem, std::mt19937_64& rng) {
     const Pieces pieces = [&](llama_token token) { return detokenize(problem.model, {&token, 1}); };
-    const CanGoBack can = problem.map.has_recurrent ? CanGoBack::no : CanGoBack::yes;
     const FoldSize fold{cells_to_study(problem.regions), problem.slots};
-    std::vector<Passage> passages = plan_passages(problem.study, problem.tokens, fold, can, pieces, rng);
+    std::vector<Passage> passages =
+        plan_passages(problem.study, problem.tokens, fold, back_to(problem), pieces, rng);
     const auto behind = static_cast<llama_pos>(problem.tokens.size());
     for (const std::vector<llama_token>& tokens : problem.expected)
         passages.push_back({tokens, behind});
@@ -54,7 +62,8 @@ Result<Study> read_in_scratch(const RegionProblem& problem, const SequenceState&
                     "nothing to study: the newest positions have no token (an image?), or "
                     "the model drafts nothing; take another method");
     QueryTap tap(problem.map.layers, count_tokens(passages));
-    const ScratchParams params{problem.context, problem.threads, cells_to_spare(passages, cache)};
+    const ScratchParams params{problem.context, problem.threads, cells_to_spare(passages, cache),
+                               problem.adapters};
     KVFOLD_TRY(Scratch scratch,
                Scratch::open(problem.model, problem.map, cache, params, &tap, problem.progress));
     KVFOLD_CHECK(read_passages(scratch, passages));

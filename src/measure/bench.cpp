@@ -50,7 +50,7 @@ class Bench {
         // Room for all rounds one behind the other: models with a recurrent state cannot go back.
         params.n_ctx =
             static_cast<uint32_t>(request_.tokens.size()) + static_cast<uint32_t>(behind * request_.rounds);
-        KVFOLD_TRY(ContextPtr ctx, new_context(model_, params));
+        KVFOLD_TRY(ContextPtr ctx, new_context(model_, params, request_.adapters));
         if (request_.full) {
             KVFOLD_CHECK(write_sequence(ctx.get(), 0, *request_.full));
             return ctx;
@@ -77,6 +77,7 @@ class Bench {
             compact.budget.ratio = ratio;
             compact.tokens = request_.tokens;
             compact.context = request_.context;
+            compact.adapters = request_.adapters;
             compact.seed = request_.seed;
             compact.progress = request_.progress;
             const PeakMemory memory;

@@ -8,7 +8,7 @@ namespace kvfold {
 
 namespace {
 
-constexpr size_t kVirtual = 4; // the conversation's context / its cells
+constexpr size_t kVirtual = 4;        // the conversation's context / its cells
 constexpr size_t kRoundsAContext = 6; // rounds in a context
 constexpr size_t kLeastContext = 768; // below it a turn fills the cells
 constexpr size_t kLongestTurn = 192;  // tokens, with room to spare

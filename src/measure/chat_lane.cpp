@@ -8,6 +8,12 @@
 
 namespace kvfold {
 
+namespace {
+
+constexpr llama_seq_id kOnlySequence[] = {0};
+
+} // namespace
+
 Result<ChatLane> ChatLane::open(llama_model* model, const EvalCache& cache, const CompactRequest& compact,
                                 size_t cells, size_t spare) {
     ChatLane lane;
@@ -18,7 +24,7 @@ Result<ChatLane> ChatLane::open(llama_model* model, const EvalCache& cache, cons
     params.type_k = cache.type_k;
     params.type_v = cache.type_v;
     params.n_ctx = static_cast<uint32_t>(cells + spare);
-    KVFOLD_TRY(lane.ctx_, new_context(model, params));
+    KVFOLD_TRY(lane.ctx_, new_context(model, params, compact.adapters));
     return lane;
 }
 
@@ -35,11 +41,11 @@ Result<Matrix> ChatLane::say(const Probe& turn) {
     KVFOLD_CHECK(make_room(count));
     KVFOLD_TRY(Matrix logits, forced_answer(ctx_.get(), turn, tokens()));
     const llama_token last = turn.answer.back();
-    const auto end = log_.end() + static_cast<llama_pos>(count);
+    const auto end = books_.end(0) + static_cast<llama_pos>(count);
     KVFOLD_CHECK(decode_tokens(ctx_.get(), {&last, 1}, end - 1, Outputs::none));
     for (const auto* part : {&turn.prompt, &turn.answer}) {
         for (const llama_token token : *part)
-            log_.set(log_.end(), token);
+            books_.decode(books_.end(0), token, kOnlySequence);
     }
     return logits;
 }
@@ -59,11 +65,13 @@ Result<std::vector<Matrix>> ChatLane::ask(const std::vector<Probe>& probes) {
 Status ChatLane::make_room(size_t count) {
     if (!policy_) return {};
     if (static_cast<double>(cells()) >= policy_->high_water * static_cast<double>(limit_)) {
-        if (const auto plan = plan_fold(log_, *policy_, limit_, /*urgent=*/false))
+        if (const auto plan = plan_fold(books_.foldable_of(0).front(), *policy_, limit_, /*urgent=*/false))
             KVFOLD_CHECK(fold(plan->budget));
     }
     while (cells() + count > limit_) {
-        const auto plan = plan_fold(log_, *policy_, limit_, /*urgent=*/true);
+        const std::vector<Foldable> parts = books_.foldable_of(0);
+        const auto plan =
+            parts.empty() ? std::nullopt : plan_fold(parts.front(), *policy_, limit_, /*urgent=*/true);
         if (!plan)
             return fail(ErrorCode::invalid_argument,
                         "chat: {} of {} cells are in use and a turn of {} tokens finds no room; raise -c or "
@@ -77,12 +85,11 @@ Status ChatLane::make_room(size_t count) {
 Status ChatLane::fold(const Budget& budget) {
     compact_.budget = budget;
     const PeakMemory memory;
-    KVFOLD_TRY(const std::unique_ptr<FoldTask> task, prepare_fold(ctx_.get(), 0, compact_, log_));
+    KVFOLD_TRY(const std::unique_ptr<FoldTask> task, prepare_fold(ctx_.get(), 0, compact_, books_));
     KVFOLD_TRY(const CompactState compact, compact_state(model_, task->snapshot, task->request));
     const Timer swap;
-    KVFOLD_CHECK(put_in_place(ctx_.get(), *task, compact.state));
+    KVFOLD_CHECK(put_in_place(ctx_.get(), *task, compact.state, books_));
     swap_s_ += swap.seconds();
-    log_.set_fold(task->fold);
     peak_extra_bytes_ = std::max(peak_extra_bytes_, memory.extra_bytes());
     study_s_ += compact.report.study_s;
     solve_s_ += compact.report.solve_s;

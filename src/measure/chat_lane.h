@@ -22,8 +22,8 @@ class ChatLane {
     // What the sequence answers to each probe; it forgets them again.
     Result<std::vector<Matrix>> ask(const std::vector<Probe>& probes);
 
-    size_t tokens() const { return static_cast<size_t>(log_.end()); }
-    size_t cells() const { return log_.cells(); }
+    size_t tokens() const { return static_cast<size_t>(books_.end(0)); }
+    size_t cells() const { return books_.cells(0); }
     size_t bytes() const { return llama_state_seq_get_size(ctx_.get(), 0); }
     int folds() const { return folds_; }
     double study_s() const { return study_s_; } // of all folds
@@ -41,7 +41,7 @@ class ChatLane {
     std::optional<Policy> policy_; // none: never folds
     size_t limit_ = 0;             // cells
     ContextPtr ctx_;
-    SequenceLog log_;
+    Books books_; // of sequence 0
     int folds_ = 0;
     double study_s_ = 0, solve_s_ = 0, swap_s_ = 0;
     std::optional<size_t> peak_extra_bytes_;

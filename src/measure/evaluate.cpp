@@ -106,7 +106,7 @@ class Measured {
         params.n_ctx = static_cast<uint32_t>(tasks.front().context.size() + longest) + kSpareCells;
         params.n_batch = std::max(params.n_batch, static_cast<uint32_t>(answer));
         measured.compact_.tokens = tasks.front().context;
-        KVFOLD_TRY(measured.ctx_, new_context(model, params));
+        KVFOLD_TRY(measured.ctx_, new_context(model, params, request.compact.adapters));
         KVFOLD_CHECK(measured.fill(full));
         measured.bytes_ = llama_state_seq_get_size(measured.ctx_.get(), 0);
         KVFOLD_TRY(measured.full_, read_sequence(measured.ctx_.get(), 0));
@@ -166,7 +166,7 @@ class Measured {
     CompactRequest compact_;
     ContextPtr ctx_;
     SequenceState full_;
-    size_t bytes_ = 0; // of the sequence in full
+    size_t bytes_ = 0;     // of the sequence in full
     double prefill_s_ = 0; // 0 = it was read before
 };
 
@@ -273,7 +273,8 @@ Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> 
     for (size_t i = 0; i < savings.size(); ++i) {
         const EvalCache& cache = request.caches[i];
         tell(request, kvfold::format("{} prefill", cache.name));
-        KVFOLD_TRY(Measured measured, Measured::prefill(model, tasks, cache, request, i == 0 ? request.full : nullptr));
+        KVFOLD_TRY(Measured measured,
+                   Measured::prefill(model, tasks, cache, request, i == 0 ? request.full : nullptr));
         KVFOLD_TRY(Answers full, measured.full_answers());
         if (i == 0) {
             KVFOLD_TRY(const Answers reordered, measured.reordered_answers());

@@ -59,7 +59,8 @@ struct EvalRequest {
     std::vector<const Method*> methods;
     Hindsight hindsight = Hindsight::none;
     size_t rounds = 12; // of the chat task
-    const SequenceState* full = nullptr; // of the first cache, when the context was read before; null = it is read
+    const SequenceState* full =
+        nullptr;            // of the first cache, when the context was read before; null = it is read
     CompactRequest compact; // method, ratio, tokens, and of `context` sizes and types are set row by row;
                             // expected: by hindsight
     std::function<void(std::string_view)> step; // what is done now
@@ -73,11 +74,12 @@ Status check_hindsight(std::span<const Task> tasks, const EvalRequest& request);
 // invalid_argument when one of them takes fewer than a ratio asks for without being compacted.
 Result<std::vector<double>> savings_of_types(llama_model* model, const EvalRequest& request);
 
-// Prefills a context of each cache's type, or puts request.full into it, then for every ratio and method: compacts once, asks all probes of
-// all tasks, compares with the first cache in full, and puts the full cache back. Rows: the noise floor of
-// every task first, then compaction by compaction; caches behind the first have rows kFullCache too. What
-// cannot work is refused before the prefill. Memory: one context at a time, two sets of logits, answers x
-// vocabulary floats each. REQUIRES: caches; tasks that all have the same context, whose cells request.full has. Fails as compact_sequence.
+// Prefills a context of each cache's type, or puts request.full into it, then for every ratio and method:
+// compacts once, asks all probes of all tasks, compares with the first cache in full, and puts the full cache
+// back. Rows: the noise floor of every task first, then compaction by compaction; caches behind the first
+// have rows kFullCache too. What cannot work is refused before the prefill. Memory: one context at a time,
+// two sets of logits, answers x vocabulary floats each. REQUIRES: caches; tasks that all have the same
+// context, whose cells request.full has. Fails as compact_sequence.
 Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> tasks,
                                       const EvalRequest& request);
 

@@ -2,7 +2,8 @@
 
 namespace kvfold {
 
-Result<ContextPtr> new_context(llama_model* model, const llama_context_params& params) {
+Result<ContextPtr> new_context(llama_model* model, const llama_context_params& params,
+                               const Adapters& adapters) {
     ContextPtr ctx(llama_init_from_model(model, params));
     if (!ctx) {
         return fail(ErrorCode::llama,
@@ -10,6 +11,7 @@ Result<ContextPtr> new_context(llama_model* model, const llama_context_params& p
                     "cache types that this model cannot use",
                     params.n_ctx, ggml_type_name(params.type_k), ggml_type_name(params.type_v));
     }
+    KVFOLD_CHECK(set_adapters(ctx.get(), adapters));
     return ctx;
 }
 

@@ -1,7 +1,7 @@
 // A llama_context that frees itself, and the few calls on it that more than one folder needs.
 #pragma once
 
-#include "base/result.h"
+#include "model/adapters.h"
 
 #include <llama.h>
 
@@ -17,7 +17,8 @@ struct ContextDeleter {
 using ContextPtr = std::unique_ptr<llama_context, ContextDeleter>;
 
 // Fails with `llama` and the sizes asked for.
-Result<ContextPtr> new_context(llama_model* model, const llama_context_params& params);
+Result<ContextPtr> new_context(llama_model* model, const llama_context_params& params,
+                               const Adapters& adapters = {});
 
 enum class Outputs { none, last, all };
 

@@ -12,6 +12,8 @@ std::vector<BatchEntry> entries_of(const llama_batch& batch) {
             entry.seq_ids.assign(batch.seq_id[i], batch.seq_id[i] + batch.n_seq_id[i]);
         else
             entry.seq_ids = {0};
+        entry.output = batch.logits ? batch.logits[i] != 0 : i + 1 == batch.n_tokens;
+        entry.has_embedding = batch.embd != nullptr;
     }
     return entries;
 }
@@ -21,7 +23,9 @@ void BatchLog::add(const llama_batch_ext* batch, int32_t index, llama_seq_id seq
     const std::lock_guard lock(mutex_);
     auto& entries = batches_[batch];
     entries.resize(static_cast<size_t>(index));
-    entries.push_back({token, -1, {seq_id}});
+    BatchEntry& added = entries.emplace_back();
+    added.token = token;
+    added.seq_ids = {seq_id};
 }
 
 void BatchLog::add_sequence(const llama_batch_ext* batch, int32_t index, llama_seq_id seq_id) {
@@ -32,6 +36,16 @@ void BatchLog::add_sequence(const llama_batch_ext* batch, int32_t index, llama_s
 void BatchLog::set_pos(const llama_batch_ext* batch, int32_t index, llama_pos pos) {
     const std::lock_guard lock(mutex_);
     if (BatchEntry* found = entry(batch, index)) found->pos = pos;
+}
+
+void BatchLog::set_output(const llama_batch_ext* batch, int32_t index, bool output) {
+    const std::lock_guard lock(mutex_);
+    if (BatchEntry* found = entry(batch, index)) found->output = output;
+}
+
+void BatchLog::set_embedding(const llama_batch_ext* batch, int32_t index) {
+    const std::lock_guard lock(mutex_);
+    if (BatchEntry* found = entry(batch, index)) found->has_embedding = true;
 }
 
 void BatchLog::clear(const llama_batch_ext* batch) {

@@ -14,8 +14,11 @@ struct BatchEntry {
     llama_token token = LLAMA_TOKEN_NULL; // null: an embedding
     llama_pos pos = -1;                   // -1: not given; llama.cpp continues the sequence
     std::vector<llama_seq_id> seq_ids;
+    bool output = false;        // the program wants logits or an embedding of it
+    bool has_embedding = false; // an embedding stands for the token, or beside it
 };
 
+// Without logits flags only the last token has an output.
 std::vector<BatchEntry> entries_of(const llama_batch& batch);
 
 // Notes for extended batches. Thread-safe; a batch itself belongs to one thread.
@@ -24,6 +27,8 @@ class BatchLog {
     void add(const llama_batch_ext* batch, int32_t index, llama_seq_id seq_id, llama_token token);
     void add_sequence(const llama_batch_ext* batch, int32_t index, llama_seq_id seq_id);
     void set_pos(const llama_batch_ext* batch, int32_t index, llama_pos pos);
+    void set_output(const llama_batch_ext* batch, int32_t index, bool output);
+    void set_embedding(const llama_batch_ext* batch, int32_t index);
     void clear(const llama_batch_ext* batch);
     void free(const llama_batch_ext* batch);
     std::vector<BatchEntry> entries(const llama_batch_ext* batch) const;

@@ -96,7 +96,7 @@ Json job(ManagedContext& managed, const Json& request) {
 Json change_policy(ManagedContext& managed, const Json& request) {
     const auto policy = changed(managed.policy(), request);
     if (!policy) return error_of(policy.error());
-    managed.set_policy(*policy);
+    if (const Status status = managed.set_policy(*policy); !status) return error_of(status.error());
     return {{"policy", policy_json(*policy, managed.cells_of_a_sequence())}};
 }
 

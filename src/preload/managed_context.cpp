@@ -1,332 +1,370 @@
 #include "preload/managed_context.h"
 
-#include "base/format.h"
 #include "preload/log.h"
 #include "preload/real.h"
+#include "state/folded_region.h"
 #include "state/live_sequence.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <unistd.h>
+#include <numeric>
 
 namespace kvfold::preload {
 
 namespace {
 
-constexpr llama_state_seq_flags kWholeState = LLAMA_STATE_SEQ_FLAGS_NONE;
-
-std::vector<llama_pos> positions_of(const SequenceState& state) {
-    std::vector<llama_pos> positions;
-    for (const CellMeta& cell : state.sections.front().cells)
-        positions.push_back(cell.pos);
-    std::sort(positions.begin(), positions.end());
-    return positions;
-}
-
-template <class Work> void attempt(Work work) {
-    try {
-        work();
-    } catch (const std::exception& error) {
-        log_error("internal error: {}", error.what());
-    }
-}
+constexpr llama_seq_id kAll = -1;
 
 } // namespace
 
 ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const llama_context_params& params,
-                               int virtual_factor, size_t cell_bytes, const Policy& policy)
-    : ctx_(ctx), model_(model), params_(params), virtual_(static_cast<uint32_t>(virtual_factor)),
-      n_ctx_(real().llama_n_ctx(ctx)), n_ctx_seq_(real().llama_n_ctx_seq(ctx)), cell_bytes_(cell_bytes),
-      unified_(params.kv_unified), policy_(policy) {}
+                               const ContextSizes& sizes, const Policy& policy)
+    : ctx_(ctx), model_(model), params_(params), sizes_(sizes), n_ctx_(real().llama_n_ctx(ctx)),
+      n_ctx_seq_(real().llama_n_ctx_seq(ctx)), n_batch_(real().llama_n_batch(ctx)),
+      told_n_batch_(std::max(n_batch_, std::min(sizes.asked_batch, n_ctx_ * sizes.virtual_factor))),
+      books_(params.kv_unified ? 1 : std::max(1u, params.n_seq_max)), policy_(policy),
+      folder_(model, [this](const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop) {
+          end_fold(task, std::move(compact), stop);
+      }) {}
 
 void ManagedContext::close() {
     {
-        const Lock lock(mutex_);
+        const MutexLock lock(mutex_);
         closed_ = true;
         fold_is_void_ = true;
-        worker_.request_stop();
+        folder_.cancel();
     }
     changed_.notify_all();
-    if (worker_.joinable()) worker_.join();
+    folder_.join();
 }
 
-int32_t ManagedContext::decode(const std::vector<BatchEntry>& entries, const std::function<int32_t()>& call) {
-    Lock lock(mutex_);
-    const Inside inside;
-    begin_call();
-    size_t stream = 0;
-    // Whatever goes wrong beside it: the program's own call runs once, and its answer is passed on.
-    attempt([&] {
-        while (policy_.automatic && !has_room(entries, stream) && make_room(lock, stream)) {
-        }
-    });
-    const Timer timer;
-    int32_t code = call();
-    attempt([&] {
-        while (code == 1 && policy_.automatic && make_room(lock, stream)) {
-            code = call();
-            if (has_room(entries, stream)) break; // something else than cells is missing
-        }
-        record(entries, code);
-        if (code == 0) note_decode(entries.size(), timer.seconds());
-        if (policy_.automatic) fold_when_high(is_generation(entries.size()));
-    });
-    return code;
+// A program that asked for the size of a state takes the bytes next, and they must be that many.
+void ManagedContext::promise(llama_seq_id seq_id) { promised_.insert(seq_id); }
+
+void ManagedContext::keep_promise(llama_seq_id seq_id) {
+    if (seq_id == kAll)
+        promised_.clear();
+    else
+        promised_.erase(seq_id);
+    changed_.notify_all();
 }
 
-void ManagedContext::note_decode(size_t entries, double seconds) {
-    size_t tokens = 0, cells = 0;
-    for (const auto& [seq_id, log] : logs_) {
-        tokens += static_cast<size_t>(log.end());
-        cells += log.cells();
-    }
-    journal_.decoded(entries, seconds, is_generation(entries), tokens, cells);
+void ManagedContext::touch(llama_seq_id seq_id, llama_pos p0) {
+    refused_.erase(seq_id);
+    failures_.erase(seq_id);
+    const FoldTask* task = folder_.task();
+    if (!task || p0 > task->last) return;
+    // Cells of the fold are also those of others that share them.
+    if (task->seq_id != seq_id && books_.shared(task->seq_id).empty()) return;
+    fold_is_void_ = true;
+    folder_.cancel();
 }
 
-void ManagedContext::record(const std::vector<BatchEntry>& entries, int32_t code) {
-    if (code == 1 || code == -1) return; // nothing was decoded
-    llama_memory_t memory = llama_get_memory(ctx_);
-    for (const BatchEntry& entry : entries) {
-        for (const llama_seq_id seq_id : entry.seq_ids) {
-            SequenceLog& log = log_of(seq_id);
-            const llama_pos pos = entry.pos >= 0 ? entry.pos : log.end();
-            if (code == 0 || pos <= llama_memory_seq_pos_max(memory, seq_id)) log.set(pos, entry.token);
-        }
-    }
-}
-
-void ManagedContext::clear(bool data) {
-    Lock lock(mutex_);
-    const Inside inside;
-    begin_call();
-    for (const auto& [seq_id, log] : logs_)
+void ManagedContext::touch_all() {
+    for (const llama_seq_id seq_id : books_.sequences())
         touch(seq_id, 0);
-    real().llama_memory_clear(llama_get_memory(ctx_), data);
-    logs_.clear();
-    refused_.clear();
 }
 
-std::vector<llama_seq_id> ManagedContext::sequences_of(llama_seq_id seq_id) const {
-    if (seq_id >= 0) return {seq_id};
-    std::vector<llama_seq_id> all;
-    for (const auto& [id, log] : logs_)
-        all.push_back(id);
-    return all;
-}
-
-bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1) {
-    Lock lock(mutex_);
+void ManagedContext::clear(Original<void> original) {
+    const MutexLock lock(mutex_);
     const Inside inside;
-    begin_call();
-    const auto concerned = sequences_of(seq_id);
-    for (const llama_seq_id id : concerned) {
-        const SequenceLog& log = log_of(id);
-        if (!log.tears_fold(p0, p1)) continue;
-        const bool to_the_end = p1 < 0 || p1 >= log.end();
-        if (!to_the_end || seq_id < 0) {
-            log_warning(
-                "sequence {}: positions {} to {} are folded together and cannot be removed one by one", id,
-                p0, p1);
-            return false;
+    note([&] { touch_all(); });
+    original();
+    note([&] {
+        keep_promise(kAll);
+        books_.clear();
+        refused_.clear();
+        shift_is_due_ = false;
+    });
+}
+
+bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Original<bool> original) {
+    const MutexLock lock(mutex_);
+    const Inside inside;
+    std::vector<llama_seq_id> concerned;
+    llama_seq_id torn = -1;
+    note([&] {
+        keep_promise(seq_id);
+        concerned = seq_id >= 0 ? std::vector{seq_id} : books_.sequences();
+        const auto tears = [&](llama_seq_id id) { return books_.tears_fold(id, p0, p1); };
+        const auto found = std::ranges::find_if(concerned, tears);
+        if (found != concerned.end()) torn = *found;
+    });
+    if (torn >= 0) {
+        const bool to_the_end = p1 < 0 || p1 >= books_.end(torn);
+        if (to_the_end && seq_id >= 0) return read_again(torn, p0, original);
+        if (seq_id >= 0 && drop_folded(torn, p0, p1)) {
+            const bool removed = original(); // what stands there beside the fold
+            note([&] {
+                std::vector<llama_token> tokens = books_.tokens(torn);
+                std::fill(tokens.begin() + p0, tokens.begin() + p1, LLAMA_TOKEN_NULL);
+                relearn(torn, std::move(tokens));
+            });
+            return removed;
         }
-        return read_again(lock, id, p0);
+        log_warning("sequence {}: positions {} to {} are folded together and cannot be removed one by one",
+                    torn, p0, p1);
+        return false;
     }
-    for (const llama_seq_id id : concerned)
-        touch(id, std::max(p0, 0));
-    if (!real().llama_memory_seq_rm(llama_get_memory(ctx_), seq_id, p0, p1)) return false;
-    for (const llama_seq_id id : concerned) {
-        log_of(id).remove(p0, p1);
-        if (log_of(id).empty()) logs_.erase(id);
-    }
+    note([&] {
+        for (const llama_seq_id id : concerned)
+            touch(id, std::max(p0, 0));
+    });
+    if (!original()) return false;
+    note([&] { books_.remove(seq_id, p0, p1); });
     return true;
 }
 
-// The tokens before `end` again, folded on the way when they outgrow the cells.
-bool ManagedContext::read_again(Lock& lock, llama_seq_id seq_id, llama_pos end) {
-    std::vector<llama_token> tokens(log_of(seq_id).tokens().begin(), log_of(seq_id).tokens().begin() + end);
-    if (std::find(tokens.begin(), tokens.end(), LLAMA_TOKEN_NULL) != tokens.end()) return false;
+// Of the cells of a fold, those that stand for positions [p0, p1) amid the sequence go: the head for itself,
+// the others evenly for what is behind it. Programs do that when a context is full. The fold ends before p0
+// then, if its end went. False: they cannot be told apart, or others own them too.
+bool ManagedContext::drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1) {
+    bool dropped = false;
+    note([&] {
+        const std::vector<Foldable> parts = books_.foldable_of(seq_id);
+        const bool is_plain = llama_model_n_swa(model_) <= 0 && !llama_model_is_hybrid(model_);
+        if (!is_plain || shift_is_due_ || parts.size() != 1 || parts.front().is_shared || p0 <= 0) return;
+        Result<SequenceState> state = read_sequence(ctx_, seq_id);
+        if (!state) return;
+        touch(seq_id, 0);
+        KvSection& section = state->sections.front();
+        const FoldedRegion fold = folded_region(sorted_positions(section));
+        const auto head = std::min<llama_pos>(policy_.keep_first, static_cast<llama_pos>(fold.cells));
+        const auto others = static_cast<int64_t>(fold.cells) - head;
+        std::vector<uint32_t> kept;
+        int64_t seen = 0; // cells of the fold
+        for (uint32_t i = 0; i < section.cells.size(); ++i) {
+            int64_t place = -1; // what the cell stands for; plain cells are the original's business
+            if (section.cells[i].pos < fold.end) {
+                place = seen < head ? seen : head + (seen - head + 1) * (fold.end - head) / others - 1;
+                ++seen;
+            }
+            if (place < p0 || place >= p1) kept.push_back(i);
+        }
+        section = take_cells(section, kept);
+        for (CellMeta& cell : section.cells)
+            if (cell.pos < fold.end && fold.end <= p1) cell.pos = p0 - 1;
+        dropped = write_sequence(ctx_, seq_id, *state).has_value();
+    });
+    return dropped;
+}
+
+// The tokens before `end` again, folded on the way when they outgrow the cells. Nothing is removed before it
+// is sure that they are known and fit.
+bool ManagedContext::read_again(llama_seq_id seq_id, llama_pos end, Original<bool> original) {
+    const std::vector<llama_token>& all = books_.tokens(seq_id);
+    const std::vector<llama_token> tokens(all.begin(), all.begin() + end);
+    if (std::ranges::find(tokens, LLAMA_TOKEN_NULL) != tokens.end()) {
+        log_warning("sequence {}: cut at {} inside its folded part, and its tokens are not known", seq_id,
+                    end);
+        return false;
+    }
+    if (!policy_.automatic && tokens.size() > n_ctx_seq_) {
+        log_warning(
+            "sequence {}: cut at {} inside its folded part; {} tokens do not fit in {} cells unfolded",
+            seq_id, end, tokens.size(), n_ctx_seq_);
+        return false;
+    }
     log_info("sequence {}: cut at {} inside its folded part; reading {} tokens again", seq_id, end,
              tokens.size());
     journal_.read_again();
     touch(seq_id, 0);
-    real().llama_memory_seq_rm(llama_get_memory(ctx_), seq_id, -1, -1);
-    logs_.erase(seq_id);
-    lock.unlock();
-    bool whole = true;
-    const size_t step = llama_n_batch(ctx_);
-    for (size_t done = 0; done < tokens.size() && whole; done += step) {
-        const auto count = static_cast<int32_t>(std::min(step, tokens.size() - done));
-        llama_batch batch = llama_batch_init(count, 0, 1);
-        batch.n_tokens = count;
-        for (int32_t i = 0; i < count; ++i) {
-            batch.token[i] = tokens[done + static_cast<size_t>(i)];
-            batch.pos[i] = static_cast<llama_pos>(done) + i;
-            batch.n_seq_id[i] = 1;
-            batch.seq_id[i][0] = seq_id;
-            batch.logits[i] = 0;
-        }
-        whole = decode(entries_of(batch), [&] { return real().llama_decode(ctx_, batch); }) == 0;
-        llama_batch_free(batch);
-    }
-    lock.lock();
-    if (!whole) {
-        real().llama_memory_seq_rm(llama_get_memory(ctx_), seq_id, -1, -1);
-        logs_.erase(seq_id);
-    }
-    return whole;
+    if (!original()) return false; // the rest goes as the program asked for
+    real().llama_memory_seq_rm(memory(), seq_id, -1, -1);
+    books_.remove(seq_id, -1, -1);
+    std::vector<llama_seq_id*> ids;
+    llama_batch batch = llama_batch_get_one(const_cast<llama_token*>(tokens.data()), end);
+    std::vector<llama_pos> positions(tokens.size());
+    std::vector<int32_t> counts(tokens.size(), 1);
+    std::vector<int8_t> outputs(tokens.size(), 0);
+    llama_seq_id owner = seq_id;
+    ids.assign(tokens.size(), &owner);
+    for (size_t i = 0; i < tokens.size(); ++i)
+        positions[i] = static_cast<llama_pos>(i);
+    batch.pos = positions.data();
+    batch.n_seq_id = counts.data();
+    batch.seq_id = ids.data();
+    batch.logits = outputs.data();
+    PlainBatch again(ctx_, batch, [&] { return real().llama_decode(ctx_, batch); });
+    if (decode_as_fits(again) == 0) return true;
+    real().llama_memory_seq_rm(memory(), seq_id, -1, -1);
+    books_.remove(seq_id, -1, -1);
+    return false;
 }
 
-void ManagedContext::copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1) {
-    Lock lock(mutex_);
+void ManagedContext::copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1,
+                          Original<void> original) {
+    const MutexLock lock(mutex_);
     const Inside inside;
-    begin_call();
-    touch(to, 0);
-    real().llama_memory_seq_cp(llama_get_memory(ctx_), from, to, p0, p1);
-    if (from == to) return;
-    SequenceLog& log = log_of(to);
-    if (log.copy(log_of(from), p0, p1)) return;
-    std::vector<llama_token> tokens = log.tokens(); // how many cells that came along are new, llama.cpp knows
-    tokens.resize(static_cast<size_t>(llama_memory_seq_pos_max(llama_get_memory(ctx_), to) + 1));
-    relearn(to, std::move(tokens));
+    note([&] {
+        keep_promise(to);
+        touch(to, 0);
+        touch(from, 0); // a fold of it was planned with other owners
+    });
+    original();
+    note([&] {
+        books_.copy(from, to, p0, p1);
+        if (books_.stream_of(from) != books_.stream_of(to)) shift_is_due_ = true;
+    });
 }
 
-void ManagedContext::keep(llama_seq_id seq_id) {
-    Lock lock(mutex_);
+void ManagedContext::keep(llama_seq_id seq_id, Original<void> original) {
+    const MutexLock lock(mutex_);
     const Inside inside;
-    begin_call();
-    for (const llama_seq_id id : sequences_of(-1)) {
-        if (id == seq_id) continue;
-        touch(id, 0);
-        logs_.erase(id);
-    }
-    real().llama_memory_seq_keep(llama_get_memory(ctx_), seq_id);
+    note([&] {
+        keep_promise(kAll);
+        for (const llama_seq_id id : books_.sequences())
+            if (id != seq_id) touch(id, 0);
+    });
+    original();
+    note([&] { books_.keep(seq_id); });
 }
 
-void ManagedContext::move_positions(llama_seq_id seq_id, const std::function<void()>& call) {
-    Lock lock(mutex_);
+void ManagedContext::add(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta,
+                         Original<void> original) {
+    const MutexLock lock(mutex_);
     const Inside inside;
-    begin_call();
-    const auto concerned = sequences_of(seq_id);
-    for (const llama_seq_id id : concerned)
-        touch(id, 0);
-    call();
-    for (const llama_seq_id id : concerned)
-        relearn(id, {});
+    note([&] {
+        keep_promise(kAll);
+        touch_all(); // cells of others may move along
+    });
+    original();
+    note([&] {
+        books_.add(seq_id, p0, p1, delta);
+        shift_is_due_ = true;
+    });
 }
 
-llama_pos ManagedContext::pos_min(llama_seq_id seq_id) {
-    Lock lock(mutex_);
+void ManagedContext::divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int divisor,
+                            Original<void> original) {
+    const MutexLock lock(mutex_);
     const Inside inside;
-    begin_call();
-    const llama_pos smallest = real().llama_memory_seq_pos_min(llama_get_memory(ctx_), seq_id);
-    const auto log = logs_.find(seq_id);
-    if (smallest < 0 || log == logs_.end() || log->second.fold().empty()) return smallest;
-    const llama_pos window = params_.swa_full ? 0 : llama_model_n_swa(model_);
-    return std::max(smallest, log->second.fold().end - 1 - window);
+    note([&] {
+        keep_promise(kAll);
+        touch_all();
+    });
+    original();
+    note([&] {
+        books_.divide(seq_id, p0, p1, divisor);
+        shift_is_due_ = true;
+    });
 }
 
-bool ManagedContext::can_shift() {
-    Lock lock(mutex_);
+void ManagedContext::change(Adapters adapters) {
+    if (adapters == adapters_) return; // programs set them before every batch
+    adapters_ = std::move(adapters);
+    if (!folder_.task()) return;
+    fold_is_void_ = true;
+    folder_.cancel();
+}
+
+int32_t ManagedContext::set_loras(std::span<llama_adapter_lora* const> loras, std::span<const float> scales,
+                                  Original<int32_t> original) {
+    const MutexLock lock(mutex_);
     const Inside inside;
-    return !policy_.automatic && real().llama_memory_can_shift(llama_get_memory(ctx_));
+    const int32_t code = original();
+    note([&] {
+        Adapters adapters{{}, adapters_.control};
+        for (size_t i = 0; i < loras.size(); ++i)
+            adapters.loras.push_back({loras[i], scales[i]});
+        if (code == 0) change(std::move(adapters));
+    });
+    return code;
 }
 
-size_t ManagedContext::state_size(llama_seq_id seq_id, llama_state_seq_flags flags) {
-    Lock lock(mutex_);
+int32_t ManagedContext::set_control(const ControlVector& control, Original<int32_t> original) {
+    const MutexLock lock(mutex_);
     const Inside inside;
-    size_promised_ = true;
-    return real().llama_state_seq_get_size_ext(ctx_, seq_id, flags);
+    const int32_t code = original();
+    note([&] {
+        if (code == 0) change({adapters_.loras, control});
+    });
+    return code;
 }
 
-size_t ManagedContext::get_state(uint8_t* dst, size_t size, llama_seq_id seq_id,
-                                 llama_state_seq_flags flags) {
-    Lock lock(mutex_);
+llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> original) {
+    const MutexLock lock(mutex_);
     const Inside inside;
-    const size_t written = real().llama_state_seq_get_data_ext(ctx_, dst, size, seq_id, flags);
-    begin_call();
-    changed_.notify_all();
-    if (written > 0 && flags == kWholeState) saved_.remember({dst, written}, log_of(seq_id));
-    return written;
+    llama_pos smallest = original();
+    note([&] {
+        const Books::Fold fold = books_.fold_of(seq_id);
+        if (smallest < 0 || fold.empty()) return;
+        const llama_pos window = params_.swa_full ? 0 : llama_model_n_swa(model_);
+        smallest = std::max(smallest, fold.end - 1 - window);
+    });
+    return smallest;
 }
 
-size_t ManagedContext::set_state(const uint8_t* src, size_t size, llama_seq_id seq_id,
-                                 llama_state_seq_flags flags) {
-    Lock lock(mutex_);
-    const Inside inside;
-    begin_call();
-    if (flags == kWholeState) touch(seq_id, 0);
-    const size_t read = real().llama_state_seq_set_data_ext(ctx_, src, size, seq_id, flags);
-    if (flags != kWholeState) return read; // a window or a recurrent state: the cells stay
-    const SequenceLog* saved = read > 0 ? saved_.find({src, size}) : nullptr;
-    if (saved)
-        logs_[seq_id] = *saved;
-    else
-        relearn(seq_id, {});
-    return read;
-}
-
-// Written beside the old file and then put in its place: a program that is killed meanwhile loses nothing.
-size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, const llama_token* tokens,
-                                 size_t count) {
-    Lock lock(mutex_);
-    const Inside inside;
-    begin_call();
-    const std::string fresh = kvfold::format("{}.{}.part", path, ::getpid());
-    size_t written = real().llama_state_seq_save_file(ctx_, fresh.c_str(), seq_id, tokens, count);
-    std::error_code error;
-    if (written > 0) std::filesystem::rename(fresh, path, error);
-    if (written == 0 || error) {
-        std::filesystem::remove(fresh, error);
-        written = 0;
-    }
-    return written;
-}
-
-size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, llama_token* tokens, size_t capacity,
-                                 size_t* count) {
-    Lock lock(mutex_);
-    const Inside inside;
-    begin_call();
-    touch(seq_id, 0);
-    const size_t read = real().llama_state_seq_load_file(ctx_, path, seq_id, tokens, capacity, count);
-    const bool has_tokens = read > 0 && tokens && count && *count <= capacity;
-    relearn(seq_id,
-            has_tokens ? std::vector<llama_token>(tokens, tokens + *count) : std::vector<llama_token>());
-    return read;
-}
-
-size_t ManagedContext::set_all(const std::function<size_t()>& call) {
-    Lock lock(mutex_);
-    const Inside inside;
-    begin_call();
-    for (const auto& [seq_id, log] : logs_)
-        touch(seq_id, 0);
-    const size_t read = call();
-    relearn_all();
-    return read;
-}
-
-// What the sequence holds now, from llama.cpp itself. written: what stood in front of its state in a file.
-void ManagedContext::relearn(llama_seq_id seq_id, std::vector<llama_token> written) {
+// What the sequence holds now, from llama.cpp itself. tokens: one a position; any other number says nothing.
+void ManagedContext::relearn(llama_seq_id seq_id, std::vector<llama_token> tokens) {
     const auto state = read_sequence(ctx_, seq_id);
     if (!state) {
-        logs_.erase(seq_id);
+        books_.remove(seq_id, -1, -1);
         return;
     }
-    const std::vector<llama_pos> positions = positions_of(*state);
-    if (positions.empty()) {
-        logs_.erase(seq_id);
-        return;
-    }
-    const auto count = static_cast<size_t>(positions.back()) + 1;
-    logs_[seq_id] = SequenceLog::from_positions(positions, tokens_of_file(written, count));
+    const std::vector<int32_t> positions = sorted_positions(state->sections.front());
+    const size_t count = positions.empty() ? 0 : static_cast<size_t>(positions.back()) + 1;
+    if (tokens.size() != count) tokens.clear();
+    books_.learn(seq_id, positions, std::move(tokens));
 }
 
 void ManagedContext::relearn_all() {
-    logs_.clear();
+    books_.clear();
     const auto sequences = static_cast<llama_seq_id>(llama_n_seq_max(ctx_));
     for (llama_seq_id seq_id = 0; seq_id < sequences; ++seq_id)
         relearn(seq_id, {});
+}
+
+Policy ManagedContext::policy() {
+    const MutexLock lock(mutex_);
+    return policy_;
+}
+
+Status ManagedContext::set_policy(const Policy& policy) {
+    KVFOLD_CHECK(check_room(policy, n_ctx_seq_));
+    const MutexLock lock(mutex_);
+    policy_ = policy;
+    refused_.clear();
+    failures_.clear();
+    return {};
+}
+
+Json ManagedContext::describe() const {
+    return {{"cells", n_ctx_},
+            {"virtual_cells", uint64_t{n_ctx_} * sizes_.virtual_factor},
+            {"cell_bytes", sizes_.cell_bytes},
+            {"n_seq_max", params_.n_seq_max},
+            {"unified", params_.kv_unified}};
+}
+
+Json ManagedContext::state() {
+    const MutexLock lock(mutex_);
+    Json sequences = Json::array();
+    std::vector<size_t> used; // of each stream
+    for (size_t stream = 0; stream < books_.streams(); ++stream)
+        used.push_back(books_.used(stream));
+    for (const llama_seq_id seq_id : books_.sequences()) {
+        const Books::Fold fold = books_.fold_of(seq_id);
+        const size_t cells = books_.cells(seq_id);
+        const size_t pinned =
+            std::min<size_t>(static_cast<size_t>(policy_.keep_first), fold.empty() ? cells : fold.cells);
+        const size_t folded = fold.empty() ? 0 : fold.cells - pinned;
+        sequences.push_back({{"id", seq_id},
+                             {"tokens", books_.end(seq_id)},
+                             {"cells", cells},
+                             {"pinned", pinned},
+                             {"folded_cells", folded},
+                             {"folded_tokens", std::max(0, fold.end - static_cast<llama_pos>(pinned))},
+                             {"live_cells", cells - folded - pinned},
+                             {"tokens_known", books_.knows_all_tokens(seq_id)},
+                             {"folding", folder_.task() && folder_.task()->seq_id == seq_id}});
+    }
+    return {{"uptime_s", journal_.uptime_s()},
+            {"sequences", sequences},
+            {"used_cells", used},
+            {"totals", journal_.totals(std::accumulate(used.begin(), used.end(), size_t{0}))},
+            {"history", journal_.history()},
+            {"folds", journal_.folds()},
+            {"kept", journal_.kept()}};
 }
 
 } // namespace kvfold::preload

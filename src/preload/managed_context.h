@@ -1,22 +1,21 @@
-// A llama_context of the program whose sequences kvfold watches and folds. Every wrapped call on it goes
-// through here, one at a time; study and solve run beside them on a snapshot, and only the swap takes the
-// lock.
+// A llama_context of the program whose sequences kvfold watches and folds. This is the one place that holds
+// the lock: every wrapped call on the context goes through here, one at a time. Study and solve run beside
+// them on a snapshot (folder.h), and only the swap takes the lock.
 #pragma once
 
+#include "base/mutex.h"
 #include "engine/fold_task.h"
 #include "engine/policy.h"
-#include "launch/settings.h"
-#include "preload/batch_log.h"
+#include "preload/folder.h"
 #include "preload/journal.h"
+#include "preload/log.h"
+#include "preload/program_batch.h"
+#include "preload/real.h"
 #include "preload/saved_states.h"
 
-#include <atomic>
-#include <condition_variable>
 #include <functional>
 #include <map>
-#include <memory>
-#include <mutex>
-#include <thread>
+#include <set>
 
 namespace kvfold::preload {
 
@@ -27,11 +26,20 @@ struct JobResult {
     std::string method;
 };
 
+// llama.cpp's own function with the program's arguments. Each wrapped call calls it exactly once.
+template <class Answer> using Original = const std::function<Answer()>&;
+
+struct ContextSizes {
+    uint32_t virtual_factor = 1;
+    uint32_t asked_batch = 0; // n_batch as the program asked for it
+    size_t cell_bytes = 0;
+};
+
 class ManagedContext {
   public:
-    // params: as the context was made. Keeps no reference to settings.
+    // params: as the context was made.
     ManagedContext(llama_context* ctx, llama_model* model, const llama_context_params& params,
-                   int virtual_factor, size_t cell_bytes, const Policy& policy);
+                   const ContextSizes& sizes, const Policy& policy);
     ~ManagedContext() { close(); }
 
     // Cancels what runs and touches the context no more: it is about to be freed.
@@ -39,94 +47,160 @@ class ManagedContext {
 
     llama_context* context() const { return ctx_; }
     uint32_t cells() const { return n_ctx_; }
-    uint32_t cells_of_a_sequence() const { return n_ctx_seq_; } // at most
-    uint32_t told_n_ctx() const { return n_ctx_ * virtual_; }   // what the program is told
-    uint32_t told_n_ctx_seq() const { return n_ctx_seq_ * virtual_; }
+    uint32_t cells_of_a_sequence() const { return n_ctx_seq_; }            // at most
+    uint32_t told_n_ctx() const { return n_ctx_ * sizes_.virtual_factor; } // what the program is told
+    uint32_t told_n_ctx_seq() const { return n_ctx_seq_ * sizes_.virtual_factor; }
+    uint32_t told_n_batch() const { return told_n_batch_; }
 
     // The wrapped calls. They return what llama.cpp returned, unless said otherwise.
-    int32_t decode(const std::vector<BatchEntry>& entries, const std::function<int32_t()>& call);
-    void clear(bool data);
-    // Positions inside a folded region cannot be removed one by one. When the rest of the sequence goes too,
-    // what stood before is read again from its tokens; else the answer is false, as where llama.cpp cannot.
-    bool remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1);
-    void copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1);
-    void keep(llama_seq_id seq_id);
-    // call adds to positions or divides them: which token stands where is not known afterwards.
-    void move_positions(llama_seq_id seq_id, const std::function<void()>& call);
+
+    // A batch that finds no room is decoded in parts. 1, and nothing is decoded, when the parts could not
+    // keep the outputs that the program wants.
+    int32_t decode(ProgramBatch& batch);
+    // The index in llama.cpp's newest batch of an output of the program's newest batch. Negative ones count
+    // from the end.
+    int32_t output_index(int32_t index);
+    void clear(Original<void> original);
+    // A removal that takes some of what a fold holds: when the rest of the sequence goes too, what stood
+    // before is read again from its tokens; amid the sequence, cells of the fold go in proportion. Where
+    // neither can be the answer is false, as where llama.cpp cannot.
+    bool remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Original<bool> original);
+    void copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1, Original<void> original);
+    void keep(llama_seq_id seq_id, Original<void> original);
+    void add(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta, Original<void> original);
+    void divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int divisor, Original<void> original);
     // What makes a program start a sequence again, as it does on sliding windows, when it wants to cut inside
     // the folded region: the last folded position, less the window, for programs ask for that much before a
     // cut.
-    llama_pos pos_min(llama_seq_id seq_id);
-    bool can_shift(); // false while kvfold folds by itself: folded keys stand for more than one position
-    size_t state_size(llama_seq_id seq_id, llama_state_seq_flags flags);
-    size_t get_state(uint8_t* dst, size_t size, llama_seq_id seq_id, llama_state_seq_flags flags);
-    size_t set_state(const uint8_t* src, size_t size, llama_seq_id seq_id, llama_state_seq_flags flags);
-    size_t save_file(const char* path, llama_seq_id seq_id, const llama_token* tokens, size_t count);
-    size_t load_file(const char* path, llama_seq_id seq_id, llama_token* tokens, size_t capacity,
-                     size_t* count);
-    size_t set_all(const std::function<size_t()>& call); // a state of all sequences replaces them
+    llama_pos pos_min(llama_seq_id seq_id, Original<llama_pos> original);
+    // The study asks with them too. A fold that runs asked with others and is void.
+    int32_t set_loras(std::span<llama_adapter_lora* const> loras, std::span<const float> scales,
+                      Original<int32_t> original);
+    int32_t set_control(const ControlVector& control, Original<int32_t> original);
+    // A call that only reads, or that works on no sequence.
+    template <class Answer> Answer undisturbed(Original<Answer> original) {
+        const MutexLock lock(mutex_);
+        const Inside inside;
+        return original();
+    }
+    // seq_id -1: all of them.
+    size_t state_size(llama_seq_id seq_id, Original<size_t> original);
+    size_t get_state(const uint8_t* dst, llama_seq_id seq_id, llama_state_seq_flags flags,
+                     Original<size_t> original);
+    size_t set_state(std::span<const uint8_t> bytes, llama_seq_id seq_id, llama_state_seq_flags flags,
+                     Original<size_t> original);
+    // Written beside the old file and put in its place; where that cannot be, the original writes it.
+    size_t save_file(const char* path, llama_seq_id seq_id, std::span<const llama_token> words,
+                     Original<size_t> original);
+    // A damaged file is refused, with 0, before anything changes.
+    size_t load_file(const char* path, llama_seq_id seq_id, std::span<llama_token> words, size_t* count,
+                     Original<size_t> original);
+    // A state of all sequences replaces them. tokens: what stood in front of it, once it is read.
+    size_t set_all(Original<size_t> original, const std::function<std::span<const llama_token>()>& words);
 
     // What the control channel asks for. Any thread may call.
     Json state();
     Json describe() const;
     Policy policy();
-    void set_policy(const Policy& policy);
+    Status set_policy(const Policy& policy); // fails where it can never work with these cells
     Result<uint64_t> compact(llama_seq_id seq_id, const Method* method, double ratio); // a job's number
     Result<JobResult> job(uint64_t number);                                            // fails with not_found
 
   private:
-    using Lock = std::unique_lock<std::mutex>;
+    // Runs beside the original: what it throws is logged, and the books are read anew from llama.cpp.
+    template <class Note> void note(Note note) KVFOLD_REQUIRES(mutex_);
+    llama_memory_t memory() const { return llama_get_memory(ctx_); }
+    void touch(llama_seq_id seq_id, llama_pos p0)
+        KVFOLD_REQUIRES(mutex_); // cells from p0 on change: a fold is void
+    void touch_all() KVFOLD_REQUIRES(mutex_);
+    void relearn(llama_seq_id seq_id, std::vector<llama_token> tokens) KVFOLD_REQUIRES(mutex_);
+    void relearn_all() KVFOLD_REQUIRES(mutex_);
+    void promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
+    void keep_promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
+    bool drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1) KVFOLD_REQUIRES(mutex_);
+    bool read_again(llama_seq_id seq_id, llama_pos end, Original<bool> original) KVFOLD_REQUIRES(mutex_);
 
-    // Bookkeeping; all with the lock held.
-    SequenceLog& log_of(llama_seq_id seq_id) { return logs_[seq_id]; }
-    size_t stream_of(llama_seq_id seq_id) const { return unified_ ? 0 : static_cast<size_t>(seq_id); }
-    size_t used(size_t stream) const;
-    void record(const std::vector<BatchEntry>& entries, int32_t code);
-    // Whether a batch of so many entries holds about one token a sequence.
-    bool is_generation(size_t entries) const { return entries <= logs_.size(); }
-    void note_decode(size_t entries, double seconds);
-    void relearn(llama_seq_id seq_id, std::vector<llama_token> tokens);
-    void relearn_all();
-    std::vector<llama_seq_id> sequences_of(llama_seq_id seq_id) const; // -1 = all
-    bool read_again(Lock& lock, llama_seq_id seq_id, llama_pos end);
-    void begin_call() { size_promised_ = false; }
+    void change(Adapters adapters) KVFOLD_REQUIRES(mutex_);
 
-    // Folding, in managed_folding.cpp; with the lock held.
-    bool has_room(const std::vector<BatchEntry>& entries, size_t& full_stream) const;
-    bool make_room(Lock& lock, size_t stream);
-    void fold_when_high(bool generating);
-    llama_seq_id best_to_fold(size_t stream, bool urgent, FoldPlan& plan) const; // -1: none
-    Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget, int threads);
+    // Decoding, in managed_decoding.cpp.
+    int32_t decode_whole(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
+    int32_t decode_in_parts(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
+    int32_t decode_as_fits(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
+    void undo(const std::map<llama_seq_id, llama_pos>& ends) KVFOLD_REQUIRES(mutex_);
+    void record(std::span<const BatchEntry> entries, int32_t code, double seconds) KVFOLD_REQUIRES(mutex_);
+    bool is_generation(size_t entries) const KVFOLD_REQUIRES(mutex_);
+    size_t most_at_once() const; // entries for which room is made together
+    size_t fitting(std::span<const BatchEntry> entries, size_t& full_stream) const KVFOLD_REQUIRES(mutex_);
+
+    // States, in managed_states.cpp.
+    void make_room_for(llama_seq_id seq_id, size_t cells) KVFOLD_REQUIRES(mutex_);
+    size_t room_for(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
+    Result<SequenceState> folded_to_fit(const SequenceState& state, const std::vector<llama_token>& tokens,
+                                        size_t cells) KVFOLD_REQUIRES(mutex_);
+    std::vector<uint8_t> blob_of(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
+
+    // Folding, in managed_folding.cpp.
+    bool make_room(size_t stream) KVFOLD_REQUIRES(mutex_);
+    void fold_when_high(bool generating) KVFOLD_REQUIRES(mutex_);
+    llama_seq_id best_to_fold(size_t stream, bool urgent, FoldPlan& plan) const
+        KVFOLD_REQUIRES(mutex_); // -1: none
+    bool can_fold(const Foldable& part) const KVFOLD_REQUIRES(mutex_);
+    bool can_share(const Foldable& part) const KVFOLD_REQUIRES(mutex_);
+    const Method* method_for(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
+    Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget, int threads)
+        KVFOLD_REQUIRES(mutex_);
+    bool start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, int threads) KVFOLD_REQUIRES(mutex_);
+    void refuse(llama_seq_id seq_id, const std::string& reason) KVFOLD_REQUIRES(mutex_);
+    void wait_for_fold() KVFOLD_REQUIRES(mutex_);
+    void end_fold(const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop);
+    Status swap(const FoldTask& task, Result<CompactState>& compact) KVFOLD_REQUIRES(mutex_);
+    void note_fold(const FoldTask& task, Status status, const Result<CompactState>& compact)
+        KVFOLD_REQUIRES(mutex_);
     int all_threads() const { return std::max(1, llama_n_threads_batch(ctx_)); }
-    bool start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, int threads);
-    void refuse(llama_seq_id seq_id, const std::string& reason);
-    void touch(llama_seq_id seq_id, llama_pos p0); // cells from p0 on change: a fold of them is void
-    void run_fold(const std::stop_token& stop);
-    void note_fold(const FoldTask& task, Status status, const Result<CompactState>& compact);
-    Status finish_fold(Result<CompactState>& compact);
-    void wait_for_fold(Lock& lock);
 
     llama_context* const ctx_;
     llama_model* const model_;
     const llama_context_params params_;
-    const uint32_t virtual_, n_ctx_, n_ctx_seq_;
-    const size_t cell_bytes_;
-    const bool unified_;
+    const ContextSizes sizes_;
+    const uint32_t n_ctx_, n_ctx_seq_, n_batch_;
+    const uint32_t told_n_batch_;
 
-    std::mutex mutex_;
-    std::condition_variable changed_; // a fold ended, or the program asked for what it was promised
-    std::map<llama_seq_id, SequenceLog> logs_;
-    SavedStates saved_;
-    Policy policy_;
-    Journal journal_;
-    bool size_promised_ = false;     // the program asked for a size and will ask for that many bytes next
-    std::unique_ptr<FoldTask> fold_; // what runs; null = nothing
-    bool closed_ = false;
-    bool fold_is_void_ = false;                 // its cells are not what they were
-    std::map<llama_seq_id, llama_pos> refused_; // end of the sequence when a fold of it failed
-    std::map<uint64_t, JobResult> jobs_;        // the newest few
-    uint64_t next_job_ = 1, running_job_ = 0;
-    std::jthread worker_; // last: it uses the rest
+    Mutex mutex_;
+    Condition changed_; // a fold ended, or the program asked for what it was promised
+    Books books_ KVFOLD_GUARDED_BY(mutex_);
+    SavedStates saved_ KVFOLD_GUARDED_BY(mutex_);
+    Policy policy_ KVFOLD_GUARDED_BY(mutex_);
+    Adapters adapters_ KVFOLD_GUARDED_BY(mutex_);
+    Journal journal_ KVFOLD_GUARDED_BY(mutex_);
+    // Sequences of whose state the program knows the size, and will ask for that many bytes next; -1: of all.
+    std::set<llama_seq_id> promised_ KVFOLD_GUARDED_BY(mutex_);
+    size_t outputs_begin_ KVFOLD_GUARDED_BY(mutex_) = 0; // of the newest batch, in entries of the program's
+    bool shift_is_due_ KVFOLD_GUARDED_BY(mutex_) =
+        false; // llama.cpp moves keys and copies streams at the next decode
+    bool closed_ KVFOLD_GUARDED_BY(mutex_) = false;
+    bool fold_is_void_ KVFOLD_GUARDED_BY(mutex_) = false; // its cells are not what they were
+    std::map<llama_seq_id, llama_pos>
+        refused_ KVFOLD_GUARDED_BY(mutex_); // end of the sequence when a fold failed
+    std::map<llama_seq_id, int>
+        failures_ KVFOLD_GUARDED_BY(mutex_); // of the policy's methods, one after the other
+    std::map<uint64_t, JobResult> jobs_ KVFOLD_GUARDED_BY(mutex_); // the newest few
+    uint64_t next_job_ KVFOLD_GUARDED_BY(mutex_) = 1, running_job_ KVFOLD_GUARDED_BY(mutex_) = 0;
+    Folder folder_; // last: its thread uses the rest
 };
+
+template <class Note> void ManagedContext::note(Note note) {
+    try {
+        note();
+        return;
+    } catch (const std::exception& error) {
+        log_error("internal error: {}; the books are read anew", error.what());
+    }
+    try {
+        relearn_all();
+    } catch (const std::exception& error) {
+        log_error("internal error: {}; nothing is folded until the context is cleared", error.what());
+        books_.clear();
+    }
+}
 
 } // namespace kvfold::preload

@@ -2,100 +2,86 @@
 #include "preload/managed_context.h"
 
 #include "base/no_throw.h"
+#include "base/timer.h"
 #include "preload/log.h"
 #include "preload/real.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
-
-#ifdef __linux__
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 namespace kvfold::preload {
 
 namespace {
 
-constexpr llama_pos kGrowthBeforeRetry =
-    64; // tokens until a sequence that could not be folded is tried again
+// Tokens until a sequence that could not be folded is tried again.
+constexpr llama_pos kGrowthBeforeRetry = 64;
 constexpr size_t kMostJobs = 32;
 constexpr auto kPromise = std::chrono::seconds(2); // a program that asked for a size takes the bytes by then
 
-// Study and solve give way to the program's own decoding. Threads started from here inherit it.
-void give_way() {
-#ifdef __linux__
-    constexpr int kNice = 10;
-    ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
-#endif
+// Instead of the policy's method when it failed, one after the other: simpler ones, the last of which
+// computes nothing.
+constexpr std::array kSimpler = {&methods::select, &methods::keep_last};
+
+// Failures that another method may be spared.
+bool is_of_method(ErrorCode code) {
+    return code == ErrorCode::numeric || code == ErrorCode::memory || code == ErrorCode::unsupported ||
+           code == ErrorCode::llama;
 }
 
 } // namespace
 
-size_t ManagedContext::used(size_t stream) const {
-    size_t cells = 0;
-    for (const auto& [seq_id, log] : logs_) {
-        if (stream_of(seq_id) == stream) cells += log.cells();
-    }
-    return cells;
-}
-
-bool ManagedContext::has_room(const std::vector<BatchEntry>& entries, size_t& full_stream) const {
-    std::map<size_t, size_t> wanted;
-    for (const BatchEntry& entry : entries) {
-        if (!entry.seq_ids.empty()) ++wanted[stream_of(entry.seq_ids.front())];
-    }
-    for (const auto& [stream, count] : wanted) {
-        if (used(stream) + count <= n_ctx_seq_) continue;
-        full_stream = stream;
-        return false;
-    }
-    return true;
-}
-
 llama_seq_id ManagedContext::best_to_fold(size_t stream, bool urgent, FoldPlan& plan) const {
     llama_seq_id best = -1;
-    for (const auto& [seq_id, log] : logs_) {
-        if (stream_of(seq_id) != stream) continue;
-        const auto refused = refused_.find(seq_id);
-        if (refused != refused_.end() && log.end() >= refused->second &&
-            log.end() < refused->second + kGrowthBeforeRetry)
-            continue;
-        const size_t others = std::min<size_t>(n_ctx_seq_, used(stream) - log.cells());
-        const auto candidate = plan_fold(log, policy_, n_ctx_seq_ - others, urgent);
+    for (const Foldable& part : books_.foldable(stream)) {
+        if (!can_fold(part)) continue;
+        const size_t others = std::min<size_t>(n_ctx_seq_, books_.used(stream) - part.cells);
+        const auto candidate = plan_fold(part, policy_, n_ctx_seq_ - others, urgent);
         if (!candidate || (best >= 0 && candidate->gain() <= plan.gain())) continue;
-        best = seq_id;
+        best = part.seq_id;
         plan = *candidate;
     }
     return best;
 }
 
+// What sequences share stays shared where their cells can be exchanged by position, and only there.
+bool ManagedContext::can_share(const Foldable& part) const {
+    const bool is_plain = llama_model_n_swa(model_) <= 0 && !llama_model_is_hybrid(model_);
+    return !part.is_shared || (is_plain && books_.shares_by_position(part.seq_id));
+}
+
+bool ManagedContext::can_fold(const Foldable& part) const {
+    if (!can_share(part)) return false;
+    const auto refused = refused_.find(part.seq_id);
+    const llama_pos end = books_.end(part.seq_id);
+    return refused == refused_.end() || end < refused->second || end >= refused->second + kGrowthBeforeRetry;
+}
+
 // Waits for the fold that runs, or for one that it starts. False: nothing can be folded.
-bool ManagedContext::make_room(Lock& lock, size_t stream) {
-    if (!fold_) {
+bool ManagedContext::make_room(size_t stream) {
+    if (!folder_.task()) {
+        if (shift_is_due_ || closed_) return false;
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/true, plan);
         if (seq_id < 0) return false;
         if (!start_or_refuse(seq_id, plan, all_threads())) return true; // others may be folded
     }
-    wait_for_fold(lock);
+    wait_for_fold();
     return true;
 }
 
-void ManagedContext::wait_for_fold(Lock& lock) {
+void ManagedContext::wait_for_fold() {
     const Timer timer;
-    changed_.wait(lock, [&] { return fold_ == nullptr; });
+    changed_.wait(mutex_, [&] { return folder_.task() == nullptr; });
     journal_.waited(timer.seconds());
 }
 
 // Beside generation a fold takes half of the threads: a decode step ends with its slowest thread, so one more
 // than there are processors would halve the speed. A prompt will soon wait for the fold anyway.
 void ManagedContext::fold_when_high(bool generating) {
-    if (fold_) return;
-    const size_t streams = unified_ ? 1 : llama_n_seq_max(ctx_);
-    for (size_t stream = 0; stream < streams; ++stream) {
-        if (static_cast<double>(used(stream)) < policy_.high_water * n_ctx_seq_) continue;
+    if (folder_.task() || shift_is_due_ || closed_) return;
+    for (size_t stream = 0; stream < books_.streams(); ++stream) {
+        if (static_cast<double>(books_.used(stream)) < policy_.high_water * n_ctx_seq_) continue;
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/false, plan);
         if (seq_id < 0) continue;
@@ -105,20 +91,29 @@ void ManagedContext::fold_when_high(bool generating) {
 }
 
 bool ManagedContext::start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, int threads) {
-    const auto job = start_fold(seq_id, policy_.method, plan.budget, threads);
+    const auto job = start_fold(seq_id, method_for(seq_id), plan.budget, threads);
     if (!job) refuse(seq_id, job.error().message);
     return job.has_value();
 }
 
+// The policy's method, or a simpler one where it failed.
+const Method* ManagedContext::method_for(llama_seq_id seq_id) const {
+    const auto failures = failures_.find(seq_id);
+    if (failures == failures_.end()) return policy_.method;
+    return kSimpler[std::min<size_t>(static_cast<size_t>(failures->second), kSimpler.size()) - 1];
+}
+
 // Not tried again before the sequence has grown or changed.
 void ManagedContext::refuse(llama_seq_id seq_id, const std::string& reason) {
-    refused_[seq_id] = log_of(seq_id).end();
+    refused_[seq_id] = books_.end(seq_id);
     log_warning("sequence {} cannot be folded: {}", seq_id, reason);
 }
 
 Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget,
                                             int threads) {
-    if (method->keep == Keep::fit && method->study.reads_text() && !log_of(seq_id).knows_all_tokens()) {
+    if (shift_is_due_)
+        return fail(ErrorCode::busy, "llama.cpp moves its cells at the next decode; try again behind it");
+    if (method->keep == Keep::fit && method->study.reads_text() && !books_.knows_all_tokens(seq_id)) {
         log_info("sequence {}: its tokens are not known; studying by generation instead of {}", seq_id,
                  method->name);
         method = &methods::generation;
@@ -127,44 +122,44 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
     request.method = method;
     request.budget = budget;
     request.context = params_;
+    request.adapters = adapters_;
     request.threads = threads;
-    KVFOLD_TRY(fold_, prepare_fold(ctx_, seq_id, std::move(request), log_of(seq_id)));
+    KVFOLD_TRY(auto task, prepare_fold(ctx_, seq_id, std::move(request), books_));
     fold_is_void_ = false;
     running_job_ = next_job_++;
     jobs_[running_job_].method = method->name;
     if (jobs_.size() > kMostJobs) jobs_.erase(jobs_.begin());
-    log_debug("sequence {}: folding positions {} to {} with {}", seq_id, fold_->fold.begin, fold_->last(),
-              method->name);
-    if (worker_.joinable()) worker_.join(); // it ended: fold_ was null
-    worker_ = std::jthread([this](const std::stop_token& stop) { run_fold(stop); });
+    log_debug("sequence {}: folding {} cells up to position {} with {}", seq_id, task->region_size,
+              task->last, method->name);
+    folder_.start(std::move(task));
     return running_job_;
 }
 
-void ManagedContext::touch(llama_seq_id seq_id, llama_pos p0) {
-    refused_.erase(seq_id);
-    if (!fold_ || fold_->seq_id != seq_id || p0 > fold_->last()) return;
-    fold_is_void_ = true;
-    worker_.request_stop();
-}
-
-// The worker thread: study and solve without the lock, then the swap with it. Nothing that is thrown leaves
-// it, and whatever fails, the fold has ended afterwards.
-void ManagedContext::run_fold(const std::stop_token& stop) {
-    const Inside inside;
-    give_way();
-    Result<CompactState> compact = without_throwing([&] {
-        fold_->request.progress = [&stop](Stage, float) { return !stop.stop_requested(); };
-        return compact_state(model_, fold_->snapshot, fold_->request);
-    });
-    Lock lock(mutex_);
-    changed_.wait_for(lock, kPromise, [&] { return !size_promised_ || stop.stop_requested(); });
-    Status status = without_throwing([&] { return finish_fold(compact); });
-    const std::unique_ptr<FoldTask> task = std::move(fold_);
+// In the worker's thread. Nothing that is thrown leaves it, and whatever fails, the fold has ended
+// afterwards.
+void ManagedContext::end_fold(const FoldTask& task, Result<CompactState> compact,
+                              const std::stop_token& stop) {
+    const MutexLock lock(mutex_);
+    const auto may_change = [&] {
+        return stop.stop_requested() || !(promised_.contains(task.seq_id) || promised_.contains(-1));
+    };
+    changed_.wait_for(mutex_, kPromise, may_change);
+    Status status = without_throwing([&] { return swap(task, compact); });
     (void)without_throwing([&]() -> Status {
-        note_fold(*task, std::move(status), compact);
+        note_fold(task, std::move(status), compact);
         return {};
     });
+    folder_.forget();
     changed_.notify_all();
+}
+
+Status ManagedContext::swap(const FoldTask& task, Result<CompactState>& compact) {
+    if (!compact) return tl::unexpected(compact.error());
+    if (fold_is_void_) return fail(ErrorCode::cancelled, "the sequence was cut while it was folded");
+    const Timer timer;
+    KVFOLD_CHECK(put_in_place(ctx_, task, compact->state, books_));
+    compact->report.swap_s = timer.seconds();
+    return {};
 }
 
 // In the job, the journal and the log. REQUIRES: compact, if status is good.
@@ -172,8 +167,9 @@ void ManagedContext::note_fold(const FoldTask& task, Status status, const Result
     JobResult& job = jobs_[running_job_];
     job.status = std::move(status);
     job.done = true;
-    FoldRecord record{task.seq_id, job.method, task.fold.begin, task.last(), {}, {}};
+    FoldRecord record{task.seq_id, job.method, 0, task.last, {}, {}};
     if (job.status) {
+        failures_.erase(task.seq_id);
         job.report = compact->report;
         record.report = compact->report;
         job.report.heads = {};
@@ -181,86 +177,41 @@ void ManagedContext::note_fold(const FoldTask& task, Status status, const Result
                  task.seq_id, job.report.cells_before, job.report.cells_after, job.report.study_s,
                  job.report.solve_s, 1000 * job.report.swap_s);
         journal_.folded(std::move(record), task.region_size);
-    } else if (job.status.error().code != ErrorCode::cancelled) {
-        record.error = job.status.error().message;
-        refuse(task.seq_id, record.error);
-        journal_.folded(std::move(record), task.region_size);
+        return;
     }
-}
-
-Status ManagedContext::finish_fold(Result<CompactState>& compact) {
-    if (!compact) return tl::unexpected(compact.error());
-    if (fold_is_void_) return fail(ErrorCode::cancelled, "the sequence was cut while it was folded");
-    const Timer timer;
-    KVFOLD_CHECK(put_in_place(ctx_, *fold_, compact->state));
-    compact->report.swap_s = timer.seconds();
-    log_of(fold_->seq_id).set_fold(fold_->fold);
-    return {};
+    const Error& error = job.status.error();
+    if (error.code == ErrorCode::cancelled) return;
+    record.error = error.message;
+    journal_.folded(std::move(record), task.region_size);
+    const auto failed = static_cast<size_t>(failures_[task.seq_id]);
+    if (is_of_method(error.code) && failed < kSimpler.size()) {
+        ++failures_[task.seq_id];
+        log_warning("sequence {}: {} failed ({}); {} is tried next", task.seq_id, job.method, error.message,
+                    method_for(task.seq_id)->name);
+    } else {
+        refuse(task.seq_id, error.message);
+    }
 }
 
 Result<uint64_t> ManagedContext::compact(llama_seq_id seq_id, const Method* method, double ratio) {
-    Lock lock(mutex_);
+    const MutexLock lock(mutex_);
     const Inside inside;
-    const auto log = logs_.find(seq_id);
-    if (closed_ || log == logs_.end()) return fail(ErrorCode::not_found, "slot {} holds nothing", seq_id);
-    if (fold_) return fail(ErrorCode::busy, "a fold of slot {} is running; try again later", fold_->seq_id);
-    return start_fold(seq_id, method, whole_budget(log->second, policy_, ratio),
-                      std::max(1, all_threads() / 2));
+    if (closed_ || !books_.holds(seq_id)) return fail(ErrorCode::not_found, "slot {} holds nothing", seq_id);
+    if (const FoldTask* task = folder_.task())
+        return fail(ErrorCode::busy, "a fold of slot {} is running; try again later", task->seq_id);
+    const std::vector<Foldable> parts = books_.foldable_of(seq_id);
+    const Foldable& part = *std::ranges::max_element(parts, {}, &Foldable::cells);
+    if (!can_share(part))
+        return fail(ErrorCode::unsupported, "slot {} shares cells with others that cannot be folded together",
+                    seq_id);
+    return start_fold(seq_id, method, whole_budget(part, policy_, ratio), std::max(1, all_threads() / 2));
 }
 
 Result<JobResult> ManagedContext::job(uint64_t number) {
-    Lock lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto found = jobs_.find(number);
     if (found == jobs_.end()) return fail(ErrorCode::not_found, "no job {}; it may be too old", number);
     return found->second;
-}
-
-Policy ManagedContext::policy() {
-    Lock lock(mutex_);
-    return policy_;
-}
-
-void ManagedContext::set_policy(const Policy& policy) {
-    Lock lock(mutex_);
-    policy_ = policy;
-    refused_.clear();
-}
-
-Json ManagedContext::describe() const {
-    const auto virtual_cells = static_cast<uint64_t>(n_ctx_) * virtual_;
-    return {{"cells", n_ctx_},
-            {"virtual_cells", virtual_cells},
-            {"cell_bytes", cell_bytes_},
-            {"n_seq_max", params_.n_seq_max},
-            {"unified", unified_}};
-}
-
-Json ManagedContext::state() {
-    Lock lock(mutex_);
-    Json sequences = Json::array();
-    size_t used_cells = 0;
-    for (const auto& [seq_id, log] : logs_) {
-        const SequenceLog::Fold& fold = log.fold();
-        const auto pinned =
-            fold.empty() ? std::min<uint32_t>(static_cast<uint32_t>(policy_.keep_first), log.cells())
-                         : std::min<uint32_t>(static_cast<uint32_t>(fold.begin), log.cells() - fold.cells);
-        used_cells += log.cells();
-        sequences.push_back({{"id", seq_id},
-                             {"tokens", log.end()},
-                             {"cells", log.cells()},
-                             {"pinned", pinned},
-                             {"folded_cells", fold.cells},
-                             {"folded_tokens", fold.end - fold.begin},
-                             {"live_cells", log.cells() - fold.cells - pinned},
-                             {"tokens_known", log.knows_all_tokens()},
-                             {"folding", fold_ && fold_->seq_id == seq_id}});
-    }
-    return {{"uptime_s", journal_.uptime_s()},
-            {"sequences", sequences},
-            {"totals", journal_.totals(used_cells)},
-            {"history", journal_.history()},
-            {"folds", journal_.folds()},
-            {"kept", journal_.kept()}};
 }
 
 } // namespace kvfold::preload

@@ -3,7 +3,8 @@
 
 #include <llama.h>
 
-// Every function that the library wraps.
+// Every function that the library wraps. What else llama.h has for a context is excused in
+// tests/preload/test_wrapped.py, each with its reason.
 #define KVFOLD_WRAPPED_FUNCTIONS(X)                                                                          \
     X(llama_model_load_from_file)                                                                            \
     X(llama_model_load_from_splits)                                                                          \
@@ -11,6 +12,8 @@
     X(llama_free)                                                                                            \
     X(llama_n_ctx)                                                                                           \
     X(llama_n_ctx_seq)                                                                                       \
+    X(llama_n_batch)                                                                                         \
+    X(llama_encode)                                                                                          \
     X(llama_decode)                                                                                          \
     X(llama_process)                                                                                         \
     X(llama_batch_ext_free)                                                                                  \
@@ -19,7 +22,23 @@
     X(llama_batch_ext_add_token)                                                                             \
     X(llama_batch_ext_add_embd)                                                                              \
     X(llama_batch_ext_add_seq)                                                                               \
+    X(llama_batch_ext_set_embd_token)                                                                        \
+    X(llama_batch_ext_set_embd_state)                                                                        \
+    X(llama_batch_ext_set_output_embd)                                                                       \
+    X(llama_batch_ext_set_output_logits)                                                                     \
     X(llama_batch_ext_set_pos)                                                                               \
+    X(llama_set_adapters_lora)                                                                               \
+    X(llama_set_adapter_cvec)                                                                                \
+    X(llama_get_logits_ith)                                                                                  \
+    X(llama_get_embeddings_ith)                                                                              \
+    X(llama_get_sampled_token_ith)                                                                           \
+    X(llama_get_sampled_probs_ith)                                                                           \
+    X(llama_get_sampled_probs_count_ith)                                                                     \
+    X(llama_get_sampled_logits_ith)                                                                          \
+    X(llama_get_sampled_logits_count_ith)                                                                    \
+    X(llama_get_sampled_candidates_ith)                                                                      \
+    X(llama_get_sampled_candidates_count_ith)                                                                \
+    X(llama_sampler_sample)                                                                                  \
     X(llama_memory_clear)                                                                                    \
     X(llama_memory_seq_rm)                                                                                   \
     X(llama_memory_seq_cp)                                                                                   \
@@ -27,8 +46,12 @@
     X(llama_memory_seq_add)                                                                                  \
     X(llama_memory_seq_div)                                                                                  \
     X(llama_memory_seq_pos_min)                                                                              \
+    X(llama_memory_seq_pos_max)                                                                              \
     X(llama_memory_can_shift)                                                                                \
+    X(llama_state_get_size)                                                                                  \
+    X(llama_state_get_data)                                                                                  \
     X(llama_state_set_data)                                                                                  \
+    X(llama_state_save_file)                                                                                 \
     X(llama_state_load_file)                                                                                 \
     X(llama_state_seq_get_size)                                                                              \
     X(llama_state_seq_get_size_ext)                                                                          \

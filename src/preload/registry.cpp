@@ -13,8 +13,6 @@ namespace kvfold::preload {
 
 namespace {
 
-constexpr uint32_t kLeastBatch = 32;
-
 // The settings of this process, taken out of the environment: programs that it starts are on their own.
 Result<std::optional<launch::PreloadSettings>> take_settings() {
     const char* text = std::getenv(launch::kSettingsVariable);
@@ -48,15 +46,14 @@ size_t bytes_of_cell(const AttentionMap& map, const llama_context_params& params
     return bytes;
 }
 
-// A context of a `factor`th of the cells, and batches that fit beside what stays unfolded.
+// A context of a `factor`th of the cells.
 void shrink(llama_context_params& params, uint32_t factor, uint32_t window) {
     const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
     const uint32_t sharing = params.kv_unified ? std::max(1u, params.n_seq_max) : 1;
     uint32_t cells = std::max(1u, params.n_ctx / factor / streams); // of a stream
-    params.n_batch = std::min(params.n_batch, std::max(kLeastBatch, cells / 4));
-    params.n_ubatch = std::min(params.n_ubatch, params.n_batch);
     // llama.cpp makes a sliding-window cache no larger than the other one, and positions go beyond that here.
-    const uint32_t needed = window == 0 ? 0 : window * sharing + params.n_ubatch;
+    const uint32_t ubatch = std::min(params.n_ubatch == 0 ? params.n_batch : params.n_ubatch, params.n_batch);
+    const uint32_t needed = window == 0 ? 0 : std::min(params.n_ctx / streams, window * sharing + ubatch);
     if (cells < needed) {
         log_info("{} cells instead of {}: the model's sliding window needs them", needed, cells);
         cells = needed;
@@ -102,13 +99,14 @@ void Registry::note_model(llama_model* model, const llama_model_params& params) 
     if (model && (params.no_alloc || params.vocab_only)) without_weights_.insert(model);
 }
 
-bool Registry::prepare(llama_model* model, llama_context_params& params) {
+Registry::Verdict Registry::prepare(llama_model* model, llama_context_params& params) {
     const std::lock_guard lock(mutex_);
-    if (!enabled_ || without_weights_.contains(model)) return false; // a probe of the memory it would take
+    if (!enabled_ || without_weights_.contains(model))
+        return Verdict::pass; // a probe of the memory it would take
     const auto pass = [&](std::string reason) {
         log_info("context passed through: {}", reason);
         if (!managed_) reason_ = std::move(reason);
-        return false;
+        return Verdict::pass;
     };
     if (managed_) return pass("kvfold manages the program's first context only");
     if (params.embeddings || params.ctx_type != LLAMA_CONTEXT_TYPE_DEFAULT)
@@ -118,22 +116,34 @@ bool Registry::prepare(llama_model* model, llama_context_params& params) {
         return probe_attention(model, params);
     }();
     if (!map) return pass(map.error().message);
-    cell_bytes_ = bytes_of_cell(*map, params);
+    sizes_.asked_batch = params.n_batch;
+    sizes_.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
+    sizes_.cell_bytes = bytes_of_cell(*map, params);
     if (settings_.virtual_factor > 1) {
         const auto factor = static_cast<uint32_t>(settings_.virtual_factor);
         if (params.n_ctx == 0) params.n_ctx = static_cast<uint32_t>(llama_model_n_ctx_train(model));
         shrink(params, factor, static_cast<uint32_t>(std::max(0, llama_model_n_swa(model))));
     }
-    return true;
+    const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
+    const Status fits = check_room(policy_, params.n_ctx / streams);
+    if (fits || params.n_ctx == 0) return Verdict::manage;
+    log_error("{}", fits.error().message);
+    return Verdict::refuse;
 }
 
 void Registry::manage(llama_context* ctx, llama_model* model, const llama_context_params& params) {
     const std::lock_guard lock(mutex_);
     const Inside inside;
-    managed_ =
-        std::make_shared<ManagedContext>(ctx, model, params, settings_.virtual_factor, cell_bytes_, policy_);
+    managed_ = std::make_shared<ManagedContext>(ctx, model, params, sizes_, policy_);
     memory_ = llama_get_memory(ctx);
     reason_.clear();
+    const auto trained = static_cast<uint32_t>(std::max(0, llama_model_n_ctx_train(model)));
+    if (settings_.virtual_factor > 1 && trained > 0 && managed_->told_n_ctx_seq() > trained)
+        log_warning(
+            "the model was trained for {} tokens, and {} are told: llama-server takes no more than the former, "
+            "so only {} of {} cells are saved; give -c {}",
+            trained, managed_->told_n_ctx_seq(), trained - std::min(trained, managed_->cells_of_a_sequence()),
+            trained, trained);
     std::vector<char> name(256);
     llama_model_desc(model, name.data(), name.size());
     model_name_ = name.data();

@@ -24,8 +24,10 @@ class Registry {
 
     void note_model(llama_model* model, const llama_model_params& params);
 
-    // Whether the context to be made will be managed, and the parameters to make it with.
-    bool prepare(llama_model* model, llama_context_params& params);
+    // What becomes of the context to be made; the parameters to make it with, when it will be managed.
+    // refuse, with a line in the log: with these settings it could never be folded.
+    enum class Verdict { pass, manage, refuse };
+    Verdict prepare(llama_model* model, llama_context_params& params);
     void manage(llama_context* ctx, llama_model* model, const llama_context_params& params);
     void release(llama_context* ctx); // before it is freed; waits for its fold to stop
 
@@ -47,7 +49,7 @@ class Registry {
     std::set<const llama_model*> without_weights_;
     std::shared_ptr<ManagedContext> managed_;
     llama_memory_t memory_ = nullptr; // of managed_
-    size_t cell_bytes_ = 0;
+    ContextSizes sizes_;              // of the context that is made next
     std::string model_name_, reason_; // reason_: why the newest context is not managed
     BatchLog batches_;
 };

@@ -25,28 +25,17 @@ uint64_t fingerprint(std::span<const uint8_t> bytes) {
 
 } // namespace
 
-void SavedStates::remember(std::span<const uint8_t> bytes, const SequenceLog& log) {
-    saved_.push_back({fingerprint(bytes), bytes.size(), log});
+void SavedStates::remember(std::span<const uint8_t> bytes, std::vector<llama_token> tokens) {
+    saved_.push_back({fingerprint(bytes), bytes.size(), std::move(tokens)});
     if (saved_.size() > kMostSaved) saved_.pop_front();
 }
 
-const SequenceLog* SavedStates::find(std::span<const uint8_t> bytes) const {
+std::vector<llama_token> SavedStates::find(std::span<const uint8_t> bytes) const {
     const uint64_t wanted = fingerprint(bytes);
     for (auto saved = saved_.rbegin(); saved != saved_.rend(); ++saved) {
-        if (saved->fingerprint == wanted && saved->size == bytes.size()) return &saved->log;
+        if (saved->fingerprint == wanted && saved->size == bytes.size()) return saved->tokens;
     }
-    return nullptr;
-}
-
-std::vector<llama_token> tokens_of_file(std::span<const llama_token> written, size_t count) {
-    constexpr size_t kServerHead = 3; // null token, version, count
-    if (written.size() >= kServerHead && written[0] == LLAMA_TOKEN_NULL && written[2] >= 0) {
-        const auto tokens = static_cast<size_t>(written[2]);
-        if (written.size() < kServerHead + tokens) return {};
-        written = written.subspan(kServerHead, tokens);
-    }
-    if (written.size() != count) return {};
-    return {written.begin(), written.end()};
+    return {};
 }
 
 } // namespace kvfold::preload

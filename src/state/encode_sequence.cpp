@@ -40,12 +40,14 @@ void put_stream(std::vector<uint8_t>& out, const KvSection& section) {
 
 } // namespace
 
-std::vector<uint8_t> encode_sequence(const SequenceState& state) {
+std::vector<uint8_t> encode_sequence(const SequenceState& state, uint32_t streams) {
     std::vector<uint8_t> out;
     for (const KvSection& section : state.sections) {
-        put(out, section.streams);
-        for (uint32_t stream = 0; stream < section.streams; ++stream) {
-            const bool used = stream == section.stream;
+        const uint32_t count = streams > 0 ? streams : section.streams,
+                       used_stream = streams > 0 ? 0 : section.stream;
+        put(out, count);
+        for (uint32_t stream = 0; stream < count; ++stream) {
+            const bool used = stream == used_stream;
             put<uint32_t>(out, used ? static_cast<uint32_t>(section.cells.size()) : 0);
             if (used && !section.cells.empty()) put_stream(out, section);
         }

@@ -5,16 +5,9 @@
 namespace kvfold {
 
 FoldedRegion folded_region(std::span<const int32_t> positions) {
-    size_t first = 0, last = 0; // the cells behind the first and the last gap
-    for (size_t i = 1; i < positions.size(); ++i) {
-        if (positions[i] <= positions[i - 1] + 1) continue; // several cells of an image share a position
-        if (first == 0) first = i;
-        last = i;
-    }
-    if (first == 0) return {};
-    const int32_t begin = std::max(1, positions[first - 1]), end = positions[last] + 1;
-    const auto cells = std::ranges::lower_bound(positions, end) - std::ranges::lower_bound(positions, begin);
-    return {begin, end, static_cast<uint32_t>(cells)};
+    if (positions.empty() || positions.front() <= 0) return {};
+    const auto behind = std::ranges::upper_bound(positions, positions.front());
+    return {positions.front() + 1, static_cast<uint32_t>(behind - positions.begin())};
 }
 
 std::vector<int32_t> sorted_positions(const KvSection& section) {
@@ -23,6 +16,15 @@ std::vector<int32_t> sorted_positions(const KvSection& section) {
         positions.push_back(cell.pos);
     std::sort(positions.begin(), positions.end());
     return positions;
+}
+
+int32_t first_plain_position(const KvSection& section) {
+    int32_t first = 1, before = -1;
+    for (const int32_t pos : sorted_positions(section)) {
+        if (pos > before + 1) first = pos + 1;
+        before = pos;
+    }
+    return first;
 }
 
 } // namespace kvfold

@@ -1,22 +1,27 @@
-// Where the folded region of a sequence lies, told from the positions of its cells alone.
+// Where the folded part of a sequence ends, told from the positions of its cells alone.
 #pragma once
 
 #include "state/kv_section.h"
 
 namespace kvfold {
 
-// Positions [begin, end) are held by `cells` cells instead of end - begin. Empty when begin == end.
+// Positions [0, end) are held by `cells` cells, all of which stand at end - 1. Empty when end == 0.
 struct FoldedRegion {
-    int32_t begin = 0, end = 0;
+    int32_t end = 0;
     uint32_t cells = 0;
-    bool empty() const { return begin == end; }
+    bool empty() const { return end == 0; }
 };
 
-// From the cell before the first gap to the one behind the last: as often as not these two belong to the
-// region too, and a cut there would tear it. The first cell of a sequence never does. positions: rising.
+// A sequence begins at position 0. Where it begins later, the cells at its first position hold all that stood
+// up to there. positions: of a cache whose layers see the whole context, rising.
 FoldedRegion folded_region(std::span<const int32_t> positions);
 
 // Of the section's cells, rising.
 std::vector<int32_t> sorted_positions(const KvSection& section);
+
+// The first position that can be cut without tearing a fold: the one behind the first cell after the last gap
+// between positions. Images of M-RoPE models leave gaps too, so for them it may be later than needed. 1 for
+// an empty section.
+int32_t first_plain_position(const KvSection& section);
 
 } // namespace kvfold

@@ -1,6 +1,7 @@
 #include "state/live_sequence.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace kvfold {
 namespace {
@@ -37,6 +38,14 @@ bool set_blob(llama_context* ctx, llama_seq_id seq_id, const std::vector<uint8_t
            llama_state_seq_set_data(ctx, blob.data(), blob.size(), seq_id) == blob.size();
 }
 
+// Of the cache that the state is of, as its first section says.
+uint32_t streams_of(const std::vector<uint8_t>& blob) {
+    uint32_t streams = 0;
+    if (blob.size() >= kMemoryHeaderBytes + sizeof streams)
+        std::memcpy(&streams, blob.data() + kMemoryHeaderBytes, sizeof streams);
+    return streams;
+}
+
 size_t most_cells(const SequenceState& state) {
     size_t cells = 0;
     for (const KvSection& section : state.sections)
@@ -62,7 +71,7 @@ Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceSta
     KVFOLD_TRY(const std::vector<uint8_t> old_blob, get_blob(ctx, seq_id));
 
     std::vector<uint8_t> blob(old_blob.begin(), old_blob.begin() + kMemoryHeaderBytes);
-    const std::vector<uint8_t> body = encode_sequence(state);
+    const std::vector<uint8_t> body = encode_sequence(state, streams_of(old_blob));
     blob.insert(blob.end(), body.begin(), body.end());
     if (set_blob(ctx, seq_id, blob)) return {};
 

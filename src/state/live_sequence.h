@@ -11,8 +11,9 @@ namespace kvfold {
 // Only reads: the context's next logits are the same as without the call.
 Result<SequenceState> read_sequence(llama_context* ctx, llama_seq_id seq_id);
 
-// Swap: afterwards the sequence holds `state` and nothing else. On failure the sequence holds what it held
-// before (its old state is put back) and the error says why; the code is `lost` when that failed too.
+// Swap: afterwards the sequence holds `state` and nothing else, whatever streams the cache had that it comes
+// from. On failure the sequence holds what it held before (its old state is put back) and the error says why;
+// the code is `lost` when that failed too.
 Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceState& state);
 
 } // namespace kvfold

@@ -24,6 +24,8 @@ Result<SequenceState> decode_sequence(std::span<const uint8_t> bytes, size_t fir
 
 // decode_sequence(b) then encode_sequence gives b again, byte for byte.
 // REQUIRES: in each section as many keys as values, each with one row a cell, all values in the same layout.
-std::vector<uint8_t> encode_sequence(const SequenceState& state);
+// streams: of the cache that will read it, where they are not those of the cache that wrote it; 0 = as they
+// are.
+std::vector<uint8_t> encode_sequence(const SequenceState& state, uint32_t streams = 0);
 
 } // namespace kvfold

@@ -40,40 +40,45 @@ Result<SlotFile> decode_slot(std::span<const uint8_t> bytes) {
                     token_count, bytes.size() - kHeaderBytes);
 
     SlotFile slot;
-    slot.tokens.resize(token_count);
+    std::vector<int32_t> words(token_count);
     const size_t token_bytes = token_count * sizeof(int32_t);
-    if (token_bytes > 0) std::memcpy(slot.tokens.data(), bytes.data() + kHeaderBytes, token_bytes);
+    if (token_bytes > 0) std::memcpy(words.data(), bytes.data() + kHeaderBytes, token_bytes);
+    KVFOLD_TRY(slot.text, unpack_tokens(words));
     const size_t state_offset = kHeaderBytes + token_bytes;
     KVFOLD_TRY(slot.state, decode_sequence(bytes.subspan(state_offset), state_offset));
     return slot;
 }
 
 std::vector<uint8_t> encode_slot(const SlotFile& slot) {
+    const std::vector<int32_t> words = pack_tokens(slot.text);
     const uint32_t header[] = {LLAMA_STATE_SEQ_MAGIC, LLAMA_STATE_SEQ_VERSION,
-                               static_cast<uint32_t>(slot.tokens.size())};
+                               static_cast<uint32_t>(words.size())};
     static_assert(sizeof(header) == kHeaderBytes);
     const std::vector<uint8_t> state = encode_sequence(slot.state);
-    const size_t token_bytes = slot.tokens.size() * sizeof(int32_t);
+    const size_t token_bytes = words.size() * sizeof(int32_t);
     std::vector<uint8_t> bytes(kHeaderBytes + token_bytes);
     std::memcpy(bytes.data(), header, kHeaderBytes);
-    if (token_bytes > 0) std::memcpy(bytes.data() + kHeaderBytes, slot.tokens.data(), token_bytes);
+    if (token_bytes > 0) std::memcpy(bytes.data() + kHeaderBytes, words.data(), token_bytes);
     bytes.insert(bytes.end(), state.begin(), state.end());
     return bytes;
 }
 
 Status check_tokens(const SlotFile& slot, int32_t vocabulary) {
-    for (const int32_t token : slot.tokens) {
-        if (token < 0 || token >= vocabulary)
+    const std::vector<int32_t>& tokens = slot.text.tokens;
+    for (const int32_t token : tokens) {
+        const bool is_of_media = token == LLAMA_TOKEN_NULL && slot.text.has_media();
+        if (!is_of_media && (token < 0 || token >= vocabulary))
             return fail(ErrorCode::invalid_argument, "token {} is not in the model's vocabulary of {}", token,
                         vocabulary);
     }
     int32_t last = -1;
     for (const CellMeta& cell : slot.state.sections.front().cells)
         last = std::max(last, cell.pos);
-    if (slot.tokens.size() == static_cast<size_t>(last + 1)) return {};
-    return fail(ErrorCode::invalid_argument,
-                "{} tokens for positions up to {}; give one token for each position", slot.tokens.size(),
-                last);
+    if (tokens.size() == static_cast<size_t>(last + 1)) return {};
+    return fail(ErrorCode::invalid_argument, "{} tokens for positions up to {}; {}", tokens.size(), last,
+                slot.text.has_media()
+                    ? "its images take fewer positions than tokens, which kvfold cannot read"
+                    : "give one token for each position");
 }
 
 Result<SlotFile> read_slot_file(const std::filesystem::path& path) {

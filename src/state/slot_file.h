@@ -2,21 +2,22 @@
 #pragma once
 
 #include "state/sequence_state.h"
+#include "state/token_area.h"
 
 #include <filesystem>
 
 namespace kvfold {
 
 struct SlotFile {
-    std::vector<int32_t> tokens; // of the whole sequence, also those whose cells were folded away
+    TokenArea text; // of the whole sequence, also the tokens whose cells were folded away
     SequenceState state;
 };
 
 Result<SlotFile> decode_slot(std::span<const uint8_t> bytes);
 std::vector<uint8_t> encode_slot(const SlotFile& slot);
 
-// Whether kvfold takes it back: a token of the vocabulary for each position up to the last one. Fails with
-// invalid_argument.
+// Whether kvfold takes it back: a token of the vocabulary, or of an image, for each position up to the last
+// one. Fails with invalid_argument.
 Status check_tokens(const SlotFile& slot, int32_t vocabulary);
 
 // Errors name the file. Writing is atomic: the old file stays until the new one is complete on disk.

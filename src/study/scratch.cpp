@@ -12,18 +12,16 @@ struct SamplerDeleter {
     void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
 };
 
-// The snapshot for a context of one stream with flash attention, which wants values a row a cell; a context
+// The snapshot for a context with flash attention, which wants values a row a cell; a context
 // without it keeps them transposed. Usually that is the snapshot itself, and then no copy is made.
 Result<std::shared_ptr<const SequenceState>> in_scratch_layout(const SequenceState& snapshot) {
     const auto fits = [](const KvSection& section) {
-        return section.streams == 1 && (section.values.empty() || !section.values.front().transposed);
+        return section.values.empty() || !section.values.front().transposed;
     };
     if (std::all_of(snapshot.sections.begin(), snapshot.sections.end(), fits))
         return std::shared_ptr<const SequenceState>(std::shared_ptr<void>(), &snapshot); // owns nothing
     auto state = std::make_shared<SequenceState>(snapshot);
     for (KvSection& section : state->sections) {
-        section.streams = 1;
-        section.stream = 0;
         for (CacheTensor& values : section.values) {
             if (!values.transposed) continue;
             KVFOLD_TRY(values, from_float(to_float(values), values.type, /*transposed=*/false));
@@ -35,16 +33,6 @@ Result<std::shared_ptr<const SequenceState>> in_scratch_layout(const SequenceSta
 llama_pos last_position(const KvSection& section) {
     const auto by_pos = [](const CellMeta& a, const CellMeta& b) { return a.pos < b.pos; };
     return std::max_element(section.cells.begin(), section.cells.end(), by_pos)->pos;
-}
-
-// The same sequence, its newest cell before `pos` right before it.
-SequenceState without_gap_before(llama_pos pos, SequenceState state) {
-    CellMeta* newest = nullptr;
-    for (CellMeta& cell : state.sections.front().cells) {
-        if (cell.pos < pos && (!newest || cell.pos > newest->pos)) newest = &cell;
-    }
-    if (newest) newest->pos = pos - 1;
-    return state;
 }
 
 } // namespace
@@ -76,7 +64,7 @@ Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const
     context.n_samplers = 0;
     if (params.threads > 0) context.n_threads = context.n_threads_batch = params.threads;
 
-    KVFOLD_TRY(scratch.ctx_, new_context(model, context));
+    KVFOLD_TRY(scratch.ctx_, new_context(model, context, params.adapters));
     KVFOLD_TRY(scratch.state_, in_scratch_layout(snapshot));
     scratch.tap_ = tap;
     scratch.end_ = last_position(cache) + 1;
@@ -113,18 +101,10 @@ Status Scratch::rewind() {
 Status Scratch::rewind_to(llama_pos pos) {
     KVFOLD_CHECK(rewind());
     cut_ = true;
-    llama_memory_t memory = llama_get_memory(ctx_.get());
-    if (!llama_memory_seq_rm(memory, 0, pos, -1))
+    if (!llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, pos, -1))
         return fail(ErrorCode::unsupported,
                     "this model keeps recurrent state, which cannot go back to an earlier "
                     "token: use a method that studies behind the sequence only");
-    const llama_pos newest = llama_memory_seq_pos_max(memory, 0);
-    if (newest < 0 || newest + 1 == pos) return {};
-    // A folded sequence has gaps, and llama_decode wants positions to go on without one. Keys hold their own
-    // rotation, so the newest cell that is left can stand right before `pos` and mean the same.
-    KVFOLD_CHECK(write_sequence(ctx_.get(), 0, without_gap_before(pos, *state_)));
-    if (!llama_memory_seq_rm(memory, 0, pos, -1))
-        return fail(ErrorCode::llama, "llama.cpp could not remove the positions from {} on", pos);
     return {};
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/no_throw.h"
 #include "base/progress.h"
+#include "model/adapters.h"
 #include "model/context.h"
 #include "model/probe.h"
 #include "state/sequence_state.h"
@@ -20,6 +21,7 @@ struct ScratchParams {
     llama_context_params context; // as the user's context was made; sizes, types and callbacks are replaced
     int threads = 0;              // for decoding; 0 = as `context` says
     uint32_t spare_cells = 0;     // beyond those of the sequence
+    Adapters adapters = {};       // of the user's context
 };
 
 class Scratch {
@@ -38,7 +40,8 @@ class Scratch {
     // Puts the sequence back to the snapshot, whatever was decoded since.
     Status rewind();
 
-    // The same, and then without its positions >= pos.
+    // The same, and then without its positions >= pos. REQUIRES: pos >= first_plain_position of the snapshot,
+    // or 0.
     Status rewind_to(llama_pos pos);
 
     // Decodes tokens behind what the sequence holds now, starting at `first_pos`, their queries to the tap.

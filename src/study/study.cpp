@@ -51,7 +51,7 @@ std::vector<size_t> tokens_of_parts(const StudyPlan& plan, FoldSize fold) {
 
 } // namespace
 
-std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, FoldSize fold, CanGoBack can,
+std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, FoldSize fold, llama_pos back_to,
                                    const Pieces& pieces, std::mt19937_64& rng) {
     const std::vector<llama_token> text = text_of(context);
     const auto behind = static_cast<llama_pos>(context.size());
@@ -59,9 +59,8 @@ std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, Fol
         switch (source) {
         case Source::tail: {
             std::vector<Passage> newest = tail_passages(context, count);
-            if (can == CanGoBack::no) {
-                for (Passage& passage : newest)
-                    passage.first_pos = behind;
+            for (Passage& passage : newest) {
+                if (passage.first_pos < back_to) passage.first_pos = behind;
             }
             return newest;
         }

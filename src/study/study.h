@@ -47,15 +47,12 @@ struct FoldSize {
     size_t kept;  // cells that they become
 };
 
-// A recurrent state cannot go back to an earlier token.
-enum class CanGoBack : bool { no, yes };
-
 // The passages of all parts of a plan, drafts excepted. Repeat and recite, which ask for single places, have
 // at most 5/4 tokens for each cell that is kept, whatever their share; pseudo reads what they leave. Seeded:
-// the same seed gives the same passages. Where the model cannot go back, the newest tokens (`tail`) are read
-// again behind the sequence instead of where they stand. pieces: what tokens say, for Source::recite.
-// REQUIRES: two tokens of text in the context.
-std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, FoldSize fold, CanGoBack can,
+// the same seed gives the same passages. The newest tokens (`tail`) are read again where they stand if
+// the sequence can go back to `back_to` or earlier for that, else behind it. pieces: what tokens say, for
+// Source::recite. REQUIRES: two tokens of text in the context.
+std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, FoldSize fold, llama_pos back_to,
                                    const Pieces& pieces, std::mt19937_64& rng);
 
 // Tokens in all passages: rows the tap must have room for.

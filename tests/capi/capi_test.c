@@ -93,7 +93,7 @@ static void every_method_compacts_in_place_and_decoding_goes_on(struct llama_con
         EXPECT(report.cells_before == CONTEXT);
         EXPECT(by_head ? report.cells_after <= CONTEXT / 2 : report.cells_after == CONTEXT / 4);
         EXPECT(report.bytes_after * (by_head ? 2 : 3) < report.bytes_before);
-        EXPECT(llama_memory_seq_pos_min(llama_get_memory(ctx), 0) == 0);
+        EXPECT(llama_memory_seq_pos_min(llama_get_memory(ctx), 0) > 0); /* no cut inside of what was folded */
         EXPECT(llama_memory_seq_pos_max(llama_get_memory(ctx), 0) == CONTEXT - 1);
         llama_token next = tokens[3];
         EXPECT(llama_decode(ctx, llama_batch_get_one(&next, 1)) == 0);

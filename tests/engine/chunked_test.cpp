@@ -4,6 +4,7 @@
 #include "engine/model_sequence.h"
 #include "engine/read_in_chunks.h"
 #include "state/live_sequence.h"
+#include "support/positions.h"
 
 #include <regex>
 
@@ -76,7 +77,7 @@ TEST_F(ChunkedSequence, OfOneChunkIsByteForByteWhatTheMethodMakesAtOnce) {
     EXPECT_NE(encode_sequence(two.state), encode_sequence(at_once.state));
 }
 
-TEST_F(ChunkedSequence, KeepsItsShareOfEveryChunkAndItsPositions) {
+TEST_F(ChunkedSequence, KeepsItsShareOfEveryChunk) {
     const CompactState folded = compacted(in_chunks_of(100));
     const Regions& regions = folded.report.regions;
     const auto chunks = plan_chunks(before_.sections[0], regions, 100).value();
@@ -96,13 +97,7 @@ TEST_F(ChunkedSequence, KeepsItsShareOfEveryChunkAndItsPositions) {
     }
     const KvSection& section = folded.state.sections[0];
     ASSERT_EQ(section.cells.size(), folded.report.cells_after);
-    for (size_t i = 0; i + 1 < section.cells.size(); ++i)
-        ASSERT_LT(section.cells[i].pos, section.cells[i + 1].pos);
-    for (const Chunk& chunk : chunks) { // the newest cell of each chunk stands where the chunk ended
-        EXPECT_TRUE(std::any_of(section.cells.begin(), section.cells.end(),
-                                [&](const CellMeta& cell) { return cell.pos == chunk.text_end - 1; }));
-    }
-    EXPECT_EQ(section.cells.back().pos, static_cast<int32_t>(kTokens) - 1);
+    testing::expect_stands_together_before(regions.tail.size(), static_cast<int32_t>(kTokens), section);
 }
 
 TEST_F(ChunkedSequence, TakesAScratchContextOfAChunkAndWhatTheSequenceBecomes) {

@@ -1,5 +1,6 @@
 // The whole line, in the cache layouts that llama.cpp has for them.
 #include "engine/model_sequence.h"
+#include "support/positions.h"
 
 #include <numeric>
 
@@ -45,15 +46,6 @@ void expect_sane(const CompactReport& report, const SequenceState& before, const
     }
 }
 
-void expect_positions_go_on(const SequenceState& before, const SequenceState& after) {
-    const std::vector<CellMeta>& cells = after.sections[0].cells;
-    ASSERT_FALSE(cells.empty());
-    EXPECT_EQ(cells.front().pos, 0);
-    EXPECT_EQ(cells.back().pos, before.sections[0].cells.back().pos);
-    for (size_t i = 0; i + 1 < cells.size(); ++i)
-        ASSERT_LT(cells[i].pos, cells[i + 1].pos);
-}
-
 // Bytes of the cells that stay: the first and last ones of the sequence.
 std::vector<std::vector<uint8_t>> head_and_tail(const KvSection& section, size_t head, size_t tail) {
     std::vector<uint32_t> kept(head + tail);
@@ -95,9 +87,9 @@ class CompactSequence : public ::testing::TestWithParam<Setup> {
         if (!report) return before;
         SequenceState after = testing::snapshot_of(ctx_.get());
         expect_sane(*report, before, after);
-        expect_positions_go_on(before, after);
-
         const size_t head = report->regions.head.size(), tail = report->regions.tail.size();
+        testing::expect_stands_together_before(tail, before.sections[0].cells.back().pos + 1,
+                                               after.sections[0]);
         EXPECT_EQ(head, 4u);
         EXPECT_GT(tail, 0u);
         const auto kept = head_and_tail(before.sections[0], head, tail);
@@ -204,8 +196,10 @@ TEST(Baselines, KeepCellsByteForByteAndNeedNoTokens) {
         std::vector<uint32_t> kept = report->regions.head;
         for (const auto* cells : {&report->regions.pinned, &report->regions.tail})
             kept.insert(kept.end(), cells->begin(), cells->end());
+        const SequenceState after = testing::snapshot_of(ctx.get());
         EXPECT_EQ(head_and_tail(take_cells(before.sections[0], kept), 40, 0),
-                  head_and_tail(testing::snapshot_of(ctx.get()).sections[0], 40, 0));
+                  head_and_tail(after.sections[0], 40, 0));
+        testing::expect_stands_together_before(report->regions.tail.size(), 200, after.sections[0]);
     }
 }
 

@@ -7,16 +7,11 @@ namespace {
 
 constexpr size_t kCells = 2048;
 
-SequenceLog log_of(llama_pos end, SequenceLog::Fold fold = {}) {
-    SequenceLog log;
-    for (llama_pos pos = 0; pos < end; ++pos)
-        log.set(pos, 1);
-    log.set_fold(fold);
-    return log;
-}
+// A whole sequence, some of whose cells are folded.
+Foldable part_of(size_t cells, size_t folded = 0) { return {.cells = cells, .folded = folded}; }
 
 TEST(FoldPlan, TheFirstFoldTakesAllButHeadAndTail) {
-    const auto plan = plan_fold(log_of(1536), Policy{}, kCells, false);
+    const auto plan = plan_fold(part_of(1536), Policy{}, kCells, false);
     ASSERT_TRUE(plan);
     EXPECT_EQ(plan->budget.keep_first, 4);
     EXPECT_EQ(plan->budget.keep_last, 256);
@@ -26,13 +21,13 @@ TEST(FoldPlan, TheFirstFoldTakesAllButHeadAndTail) {
 }
 
 TEST(FoldPlan, LaterFoldsLeaveWhatIsFoldedAsItIs) {
-    const auto plan = plan_fold(log_of(2816, {4, 1280, 159}), Policy{}, kCells, false);
+    const auto plan = plan_fold(part_of(1699, 163), Policy{}, kCells, false);
     ASSERT_TRUE(plan);
     EXPECT_EQ(plan->budget.keep_first, 4 + 159);
 }
 
 TEST(FoldPlan, AFoldThatFillsTheRoomIsFoldedAgain) {
-    const auto plan = plan_fold(log_of(9000, {4, 7500, 1000}), Policy{}, kCells, false);
+    const auto plan = plan_fold(part_of(2504, 1004), Policy{}, kCells, false);
     ASSERT_TRUE(plan);
     EXPECT_EQ(plan->budget.keep_first, 4);
     EXPECT_LT(plan->cells_after, 1000u);
@@ -41,26 +36,26 @@ TEST(FoldPlan, AFoldThatFillsTheRoomIsFoldedAgain) {
 TEST(FoldPlan, CellsThatAreNeverFoldedDoNotFillTheRoom) {
     Policy policy;
     policy.keep_first = 900;
-    const auto plan = plan_fold(log_of(4580, {900, 4000, 60}), policy, kCells, false);
+    const auto plan = plan_fold(part_of(1540, 960), policy, kCells, false);
     ASSERT_TRUE(plan);
     EXPECT_EQ(plan->budget.keep_first, 900 + 60);
 }
 
 TEST(FoldPlan, ShortSequencesAreLeftAlone) {
-    EXPECT_FALSE(plan_fold(log_of(200), Policy{}, kCells, false));
-    EXPECT_FALSE(plan_fold(log_of(320), Policy{}, kCells, false)); // 60 cells would become 7: not worth it
-    EXPECT_TRUE(plan_fold(log_of(340), Policy{}, kCells, false));
+    EXPECT_FALSE(plan_fold(part_of(200), Policy{}, kCells, false));
+    EXPECT_FALSE(plan_fold(part_of(320), Policy{}, kCells, false)); // 60 cells would become 7: not worth it
+    EXPECT_TRUE(plan_fold(part_of(340), Policy{}, kCells, false));
 }
 
 TEST(FoldPlan, WhenCellsRunOutShorterOnesAreFoldedToo) {
-    EXPECT_FALSE(plan_fold(log_of(200), Policy{}, kCells, /*urgent=*/false));
-    EXPECT_TRUE(plan_fold(log_of(200), Policy{}, kCells, /*urgent=*/true));
+    EXPECT_FALSE(plan_fold(part_of(200), Policy{}, kCells, /*urgent=*/false));
+    EXPECT_TRUE(plan_fold(part_of(200), Policy{}, kCells, /*urgent=*/true));
 }
 
 TEST(FoldPlan, WhenNothingIsNewAndCellsRunOutOldFoldsAreFoldedAgain) {
-    const SequenceLog log = log_of(1600, {4, 1580, 150}); // 170 cells, 16 of them new
-    EXPECT_FALSE(plan_fold(log, Policy{}, 512, /*urgent=*/false));
-    const auto plan = plan_fold(log, Policy{}, 512, /*urgent=*/true);
+    const Foldable part = part_of(174, 154); // 20 of them new
+    EXPECT_FALSE(plan_fold(part, Policy{}, 512, /*urgent=*/false));
+    const auto plan = plan_fold(part, Policy{}, 512, /*urgent=*/true);
     ASSERT_TRUE(plan);
     EXPECT_EQ(plan->budget.keep_first, 4);
     EXPECT_GE(plan->gain(), 60u);
@@ -70,7 +65,7 @@ TEST(FoldPlan, EveryPlanFitsTheRegions) {
     for (const size_t cells : {256u, 512u, 2048u, 8192u}) {
         for (llama_pos end = 20; end <= static_cast<llama_pos>(cells); end += 13) {
             for (const bool urgent : {false, true}) {
-                const auto plan = plan_fold(log_of(end), Policy{}, cells, urgent);
+                const auto plan = plan_fold(part_of(static_cast<size_t>(end)), Policy{}, cells, urgent);
                 if (!plan) continue;
                 KvSection section;
                 section.cells.resize(static_cast<size_t>(end));
@@ -84,10 +79,26 @@ TEST(FoldPlan, EveryPlanFitsTheRegions) {
     }
 }
 
+TEST(FoldPlan, APartAmidASequenceIsFoldedBetweenWhatStaysAroundIt) {
+    const Foldable part{
+        .seq_id = 1, .untouched = 300, .cells = 800, .folded = 50, .behind = 100, .is_shared = true};
+    const auto plan = plan_fold(part, Policy{}, kCells, false);
+    ASSERT_TRUE(plan);
+    EXPECT_EQ(plan->budget.untouched, 300);
+    EXPECT_EQ(plan->budget.keep_first, 300 + 50);
+    EXPECT_EQ(plan->budget.keep_last, 256); // 156 of the part and what is behind it
+    KvSection section;
+    for (int32_t pos = 0; pos < 1200; ++pos)
+        section.cells.push_back({.pos = pos});
+    const auto regions = plan_regions(section, plan->budget, Keep::fit);
+    ASSERT_TRUE(regions);
+    EXPECT_EQ(regions->untouched, 300u);
+    EXPECT_EQ(regions->cells_after(), 300 + plan->cells_after + 100);
+}
+
 TEST(WholeBudget, LeavesRoomForWhatIsFolded) {
     for (const double ratio : {1.5, 4.0, 8.0, 32.0}) {
-        const SequenceLog log = log_of(1000);
-        const Budget budget = whole_budget(log, Policy{}, ratio);
+        const Budget budget = whole_budget(part_of(1000), Policy{}, ratio);
         KvSection section;
         section.cells.resize(1000);
         const auto regions = plan_regions(section, budget, Keep::fit);

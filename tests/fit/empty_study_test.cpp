@@ -19,6 +19,7 @@ struct OneLayer {
     StudyPlan study_plan;
     SolvePlan solve_plan;
     std::vector<std::vector<llama_token>> expected;
+    Adapters adapters;
     llama_context_params context = llama_context_default_params();
     ProgressFn progress;
 
@@ -36,8 +37,8 @@ struct OneLayer {
     }
 
     Result<Solution> solve() {
-        const RegionProblem problem{nullptr, map,      snapshot, regions, 5, study_plan, solve_plan,
-                                    {},      expected, context,  1,       2, progress};
+        const RegionProblem problem{nullptr, map,      snapshot, regions,  5, study_plan, solve_plan,
+                                    {},      expected, context,  adapters, 1, 2,          progress};
         return solve_layers(problem, study, solve_plan);
     }
 };

@@ -50,7 +50,7 @@ std::string wrong_with_section(const KvSection& section) {
             if (std::string wrong = wrong_with_tensor(tensor, section.cells.size()); !wrong.empty())
                 return wrong;
     const FoldedRegion region = folded_region(sorted_positions(section));
-    if (region.begin > region.end || region.cells > section.cells.size())
+    if (region.end < 0 || region.cells > section.cells.size())
         return "the folded region lies outside of the section";
     std::vector<uint32_t> all(section.cells.size());
     std::iota(all.begin(), all.end(), 0u);
@@ -82,7 +82,8 @@ template <class T> std::string wrong_with(std::span<const uint8_t> bytes, const 
 } // namespace
 
 Codec<SequenceState> sequence_codec() {
-    return {[](std::span<const uint8_t> bytes) { return decode_sequence(bytes); }, encode_sequence};
+    return {[](std::span<const uint8_t> bytes) { return decode_sequence(bytes); },
+            [](const SequenceState& state) { return encode_sequence(state); }};
 }
 
 Codec<SlotFile> slot_codec() { return {decode_slot, encode_slot}; }

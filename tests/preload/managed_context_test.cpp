@@ -1,6 +1,6 @@
 // The bookkeeping and folding of a managed context against what llama.cpp itself holds.
 #include "base/format.h"
-#include "preload/managed_context.h"
+#include "preload/program.h"
 
 #include "preload/real.h"
 #include "state/live_sequence.h"
@@ -29,7 +29,7 @@ class Managed : public ::testing::Test {
 
     // Two sequences, in one cache or each in its own half.
     void manage(const Policy& policy, bool unified = true) {
-        managed_.reset();
+        program_.reset();
         ctx_ = testing::make_context(model_, {.n_ctx = kCells, .n_seq_max = 2, .unified = unified});
         ASSERT_TRUE(ctx_);
         llama_context_params params = llama_context_default_params();
@@ -37,10 +37,11 @@ class Managed : public ::testing::Test {
         params.n_seq_max = 2;
         params.kv_unified = unified;
         params.n_threads = params.n_threads_batch = 1;
-        managed_ = std::make_unique<ManagedContext>(ctx_.get(), model_.get(), params, 4, 1, policy);
+        program_.emplace(ctx_.get(), model_.get(), params, policy);
+        managed_ = &program_->managed();
     }
 
-    void TearDown() override { managed_.reset(); }
+    void TearDown() override { program_.reset(); }
 
     static Policy folding() {
         Policy policy;
@@ -51,12 +52,12 @@ class Managed : public ::testing::Test {
 
     // As a program would, through the manager. Returns llama_decode's answer.
     int feed(llama_pos first, llama_pos last, llama_seq_id seq_id = 0) {
-        const std::vector<llama_token> part(tokens_.begin() + first, tokens_.begin() + last);
-        std::vector<BatchEntry> entries;
+        Batch batch(last - first);
         for (llama_pos pos = first; pos < last; ++pos)
-            entries.push_back({tokens_[static_cast<size_t>(pos)], pos, {seq_id}});
-        return managed_->decode(entries, [&] { return decode(ctx_.get(), part, first, seq_id); });
+            batch.add(tokens_[static_cast<size_t>(pos)], pos, {seq_id}, pos + 1 == last);
+        return feed(batch);
     }
+    int feed(const Batch& batch) { return program_->decode(batch); }
 
     void feed_all(llama_pos end, llama_pos first = 0) {
         constexpr llama_pos step = 64;
@@ -80,7 +81,8 @@ class Managed : public ::testing::Test {
     testing::ModelPtr model_;
     testing::ContextPtr ctx_;
     std::vector<llama_token> tokens_;
-    std::unique_ptr<ManagedContext> managed_;
+    std::optional<Program> program_;
+    ManagedContext* managed_ = nullptr; // of program_
 };
 
 TEST_F(Managed, APromptThreeTimesTheCellsGoesIn) {
@@ -129,7 +131,7 @@ TEST_F(Managed, CellsThatCameDuringAFoldStayByteForByte) {
 TEST_F(Managed, ACutInsideTheFoldReadsTheTokensAgain) {
     feed_all(600);
     settle();
-    ASSERT_TRUE(managed_->remove(0, 100, -1));
+    ASSERT_TRUE(program_->remove(0, 100, -1));
     EXPECT_EQ(sequence()["tokens"], 100);
     EXPECT_EQ(real_cells(), 100u);
     EXPECT_EQ(managed_->state()["totals"]["rereads"], 1);
@@ -141,22 +143,47 @@ TEST_F(Managed, ACutInsideTheFoldReadsTheTokensAgain) {
     EXPECT_LT(testing::kl_divergence(last_logits(fresh.get()), reread), 0.02); // batches differ
 }
 
-TEST_F(Managed, ACutInTheMiddleOfAFoldIsRefusedAndChangesNothing) {
+TEST_F(Managed, ARemovalAmidAFoldTakesItsShareOfTheCells) {
     feed_all(600);
     settle();
-    const auto before = testing::raw_state(ctx_.get());
-    EXPECT_FALSE(managed_->remove(0, 100, 110));
-    EXPECT_EQ(testing::raw_state(ctx_.get()), before);
+    const size_t before = real_cells();
+    const llama_pos folded = program_->pos_min(0) + 1;
+    ASSERT_TRUE(program_->remove(0, 100, 200));
+    const auto gone = static_cast<double>(before - real_cells());
+    const size_t in_fold = sequence()["folded_cells"].get<size_t>() + static_cast<size_t>(gone);
+    EXPECT_NEAR(gone, 100.0 * static_cast<double>(in_fold) / folded, 2);
+    EXPECT_EQ(sequence()["cells"], real_cells());
+    EXPECT_EQ(sequence()["tokens"], 600);
+    EXPECT_EQ(sequence()["tokens_known"], false);
+    // As programs do when a context is full: what is behind moves up, and the text goes on.
+    program_->add(0, 200, -1, -100);
+    EXPECT_EQ(sequence()["tokens"], 500);
+    ASSERT_EQ(feed(500, 501), 0);
+    EXPECT_EQ(sequence()["cells"], real_cells());
+    EXPECT_EQ(program_->pos_min(0), folded - 1 - 100);
+}
+
+TEST_F(Managed, ARemovalThatTakesTheEndOfAFoldEndsItBefore) {
+    feed_all(600);
+    settle();
+    const llama_pos folded = program_->pos_min(0) + 1;
+    ASSERT_TRUE(program_->remove(0, 50, folded + 10));
+    EXPECT_EQ(program_->pos_min(0), 49);
+    program_->add(0, folded + 10, -1, 50 - (folded + 10));
+    const llama_pos end = 600 - (folded + 10 - 50);
+    EXPECT_EQ(sequence()["tokens"], end);
+    ASSERT_EQ(feed(end, end + 1), 0);
+    EXPECT_EQ(sequence()["cells"], real_cells());
 }
 
 TEST_F(Managed, ThePositionsThatCannotBeCutAreTold) {
     ASSERT_EQ(feed(0, 200), 0);
-    EXPECT_EQ(managed_->pos_min(0), 0);
+    EXPECT_EQ(program_->pos_min(0), 0);
     feed_all(600, 200);
     settle();
-    const llama_pos smallest = managed_->pos_min(0);
+    const llama_pos smallest = program_->pos_min(0);
     EXPECT_GT(smallest, 100);
-    ASSERT_TRUE(managed_->remove(0, smallest + 1, -1)); // the first cut that is possible
+    ASSERT_TRUE(program_->remove(0, smallest + 1, -1)); // the first cut that is possible
     EXPECT_EQ(managed_->state()["totals"]["rereads"], 0);
 }
 
@@ -164,23 +191,22 @@ TEST_F(Managed, ASavedStateBringsItsTokensBack) {
     feed_all(600);
     settle();
     const size_t cells = real_cells();
-    std::vector<uint8_t> bytes(managed_->state_size(0, LLAMA_STATE_SEQ_FLAGS_NONE));
-    ASSERT_EQ(managed_->get_state(bytes.data(), bytes.size(), 0, LLAMA_STATE_SEQ_FLAGS_NONE), bytes.size());
-    ASSERT_TRUE(managed_->remove(0, -1, -1));
+    std::vector<uint8_t> bytes = program_->saved_state(0);
+    ASSERT_TRUE(program_->remove(0, -1, -1));
     EXPECT_TRUE(managed_->state()["sequences"].empty());
-    ASSERT_EQ(managed_->set_state(bytes.data(), bytes.size(), 1, LLAMA_STATE_SEQ_FLAGS_NONE), bytes.size());
+    ASSERT_EQ(program_->restore_state(bytes, 1), bytes.size());
     EXPECT_EQ(sequence()["id"], 1);
     EXPECT_EQ(sequence()["tokens_known"], true);
     EXPECT_EQ(sequence()["cells"], cells);
 
     bytes.back() ^= 1; // not what was saved: its tokens are not known
-    managed_->set_state(bytes.data(), bytes.size(), 1, LLAMA_STATE_SEQ_FLAGS_NONE);
+    program_->restore_state(bytes, 1);
     EXPECT_EQ(sequence()["tokens_known"], false);
     EXPECT_EQ(sequence()["cells"], cells);
 }
 
 TEST_F(Managed, TheBooksAgreeWithTheCellsHoweverOftenASequenceIsFolded) {
-    managed_->set_policy({});
+    ASSERT_TRUE(managed_->set_policy({}));
     ASSERT_EQ(feed(0, 300), 0);
     for (llama_pos end = 300; end < 340; end += 10) {
         const auto job = managed_->compact(0, *find_method("select"), 2);
@@ -194,10 +220,10 @@ TEST_F(Managed, TheBooksAgreeWithTheCellsHoweverOftenASequenceIsFolded) {
 }
 
 TEST_F(Managed, ASequenceOfUnknownTokensIsStudiedByGeneration) {
-    managed_->set_policy({});
+    ASSERT_TRUE(managed_->set_policy({}));
     ASSERT_EQ(feed(0, 200), 0);
     std::vector<uint8_t> bytes = testing::raw_state(ctx_.get()); // saved behind kvfold's back
-    ASSERT_EQ(managed_->set_state(bytes.data(), bytes.size(), 0, LLAMA_STATE_SEQ_FLAGS_NONE), bytes.size());
+    ASSERT_EQ(program_->restore_state(bytes, 0), bytes.size());
     EXPECT_EQ(sequence()["tokens_known"], false);
     const auto job = managed_->compact(0, *find_method("refine"), 4);
     ASSERT_TRUE(job) << job.error().message;
@@ -213,11 +239,11 @@ TEST_F(Managed, ASlotFileBringsItsTokensAndItsFoldBack) {
     const Json before = sequence();
     const auto path =
         std::filesystem::temp_directory_path() / kvfold::format("kvfold-preload-{}.slot", ::getpid());
-    ASSERT_GT(managed_->save_file(path.c_str(), 0, tokens_.data(), 600), 0u);
-    ASSERT_TRUE(managed_->remove(0, -1, -1));
+    ASSERT_GT(program_->save((path).c_str(), 0, std::span(tokens_).first(600)), 0u);
+    ASSERT_TRUE(program_->remove(0, -1, -1));
     std::vector<llama_token> tokens(600);
     size_t count = 0;
-    ASSERT_GT(managed_->load_file(path.c_str(), 0, tokens.data(), tokens.size(), &count), 0u);
+    ASSERT_GT(program_->load(path.c_str(), 0, tokens, count), 0u);
     std::filesystem::remove(path);
     EXPECT_EQ(sequence()["tokens_known"], true);
     EXPECT_EQ(sequence()["cells"], before["cells"]);
@@ -225,11 +251,11 @@ TEST_F(Managed, ASlotFileBringsItsTokensAndItsFoldBack) {
 }
 
 TEST_F(Managed, ACutBelowARunningFoldVoidsIt) {
-    managed_->set_policy({});
+    ASSERT_TRUE(managed_->set_policy({}));
     ASSERT_EQ(feed(0, 400), 0);
     const auto job = managed_->compact(0, *find_method("solver"), 4);
     ASSERT_TRUE(job);
-    ASSERT_TRUE(managed_->remove(0, 50, -1));
+    ASSERT_TRUE(program_->remove(0, 50, -1));
     while (!managed_->job(*job)->done)
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
     const JobResult result = *managed_->job(*job);
@@ -249,17 +275,15 @@ TEST_F(Managed, TwoSequencesShareTheCells) {
     EXPECT_EQ(sequence(1)["tokens"], 640);
 }
 
-TEST_F(Managed, MovedPositionsAreCountedAndTheirTokensForgotten) {
+TEST_F(Managed, MovedPositionsAreCountedAndTheirTokensGoAlong) {
     manage({});
     ASSERT_EQ(feed(0, 100), 0);
-    ASSERT_TRUE(managed_->remove(0, 40, 50));
-    managed_->move_positions(0, [&] { llama_memory_seq_add(llama_get_memory(ctx_.get()), 0, 50, -1, -10); });
-    EXPECT_EQ(sequence()["tokens"], 90);
-    EXPECT_EQ(sequence()["cells"], 90);
-    EXPECT_EQ(sequence()["tokens_known"], false);
-    EXPECT_TRUE(managed_->can_shift());
-    managed_->set_policy(folding());
-    EXPECT_FALSE(managed_->can_shift());
+    ASSERT_TRUE(program_->remove(0, 40, 50));
+    program_->add(0, 50, -1, -10);
+    ASSERT_EQ(feed(90, 91), 0); // llama.cpp moves the keys now
+    EXPECT_EQ(sequence()["tokens"], 91);
+    EXPECT_EQ(sequence()["cells"], 91);
+    EXPECT_EQ(sequence()["tokens_known"], true);
 }
 
 TEST_F(Managed, InASplitCacheEachSequenceFoldsInItsOwnHalf) {
@@ -277,7 +301,7 @@ TEST_F(Managed, InASplitCacheEachSequenceFoldsInItsOwnHalf) {
 }
 
 TEST_F(Managed, AnUnknownSlotARunningFoldAndARatioWithoutRoomAreErrors) {
-    managed_->set_policy({});
+    ASSERT_TRUE(managed_->set_policy({}));
     EXPECT_FALSE(managed_->compact(0, &default_method(), 4));
     ASSERT_EQ(feed(0, 300), 0);
     EXPECT_FALSE(managed_->compact(1, &default_method(), 4));
@@ -285,6 +309,169 @@ TEST_F(Managed, AnUnknownSlotARunningFoldAndARatioWithoutRoomAreErrors) {
     EXPECT_EQ(real_cells(), 300u);
     ASSERT_TRUE(managed_->compact(0, &default_method(), 4));
     EXPECT_FALSE(managed_->compact(0, &default_method(), 4));
+}
+
+TEST_F(Managed, SequencesThatShareTheirCellsNeedNoFoldWhileThereIsRoom) {
+    ASSERT_EQ(feed(0, 300), 0);
+    program_->copy(0, 1, -1, -1);
+    for (llama_pos pos = 300; pos < 330; ++pos) {
+        Batch batch(2);
+        batch.add(tokens_[static_cast<size_t>(pos)], pos, {0}, true);
+        batch.add(tokens_[static_cast<size_t>(pos)], pos, {1}, true);
+        ASSERT_EQ(feed(batch), 0);
+    }
+    EXPECT_EQ(managed_->state()["totals"]["folds"], 0);
+    EXPECT_EQ(real_cells(0), 330u);
+    EXPECT_EQ(real_cells(1), 330u);
+}
+
+TEST_F(Managed, ASharedBeginningIsFoldedForBothAndStaysShared) {
+    ASSERT_TRUE(managed_->set_policy({}));
+    ASSERT_EQ(feed(0, 300), 0);
+    program_->copy(0, 1, -1, -1);
+    ASSERT_EQ(feed(300, 320, 0), 0);
+    ASSERT_EQ(feed(300, 340, 1), 0);
+    const std::vector<float> full = last_logits(ctx_.get());
+    const auto job = managed_->compact(0, *find_method("select"), 4);
+    ASSERT_TRUE(job) << job.error().message;
+    settle();
+    ASSERT_TRUE(managed_->job(*job)->status) << managed_->job(*job)->status.error().message;
+    const size_t left = real_cells(0) - 20;
+    EXPECT_LT(left, 100u);
+    EXPECT_EQ(real_cells(1), left + 40);
+    EXPECT_EQ(sequence(0)["cells"], left + 20);
+    EXPECT_EQ(sequence(1)["cells"], left + 40);
+    // Shared: both grow until the cells are full, which they would not have room for apart.
+    const auto room = static_cast<llama_pos>(kCells - left - 60);
+    EXPECT_EQ(feed(320, 320 + room, 0), 0);
+    EXPECT_EQ(feed(340, 341, 1), 1);
+    ASSERT_TRUE(program_->remove(0, 320, -1));
+    ASSERT_EQ(feed(340, 341, 1), 0); // and the text of the other one makes sense still
+    EXPECT_LT(testing::kl_divergence(full, last_logits(ctx_.get())), 5);
+}
+
+TEST_F(Managed, ABatchLargerThanTheCellsIsDecodedInParts) {
+    ASSERT_EQ(feed(0, 1200), 0); // of 512 cells
+    settle();
+    EXPECT_EQ(sequence()["tokens"], 1200);
+    EXPECT_EQ(sequence()["cells"], real_cells());
+    const int32_t index = managed_->output_index(1199);
+    EXPECT_LT(index, 1199);
+    EXPECT_EQ(llama_get_logits_ith(ctx_.get(), index), llama_get_logits_ith(ctx_.get(), -1));
+    EXPECT_EQ(managed_->output_index(-1), -1);
+    ASSERT_EQ(feed(1200, 1201), 0);
+    EXPECT_EQ(managed_->output_index(0), 0);
+}
+
+TEST_F(Managed, ABatchWhoseOutputsNoPartCouldKeepIsRefusedBeforeAnythingIsDecoded) {
+    ASSERT_EQ(feed(0, 100), 0);
+    const auto before = testing::raw_state(ctx_.get());
+    Batch batch(700);
+    for (llama_pos pos = 100; pos < 800; ++pos)
+        batch.add(tokens_[static_cast<size_t>(pos)], pos, {0}, true);
+    EXPECT_EQ(feed(batch), 1);
+    EXPECT_EQ(testing::raw_state(ctx_.get()), before);
+    EXPECT_EQ(sequence()["tokens"], 100);
+}
+
+TEST_F(Managed, AStateLargerThanTheRoomIsFoldedIn) {
+    ASSERT_EQ(feed(0, 250), 0);
+    const std::vector<uint8_t> bytes = program_->saved_state(0);
+    ASSERT_TRUE(program_->remove(0, -1, -1));
+    ASSERT_EQ(feed(0, 380, 1), 0);
+    settle();
+    ASSERT_TRUE(managed_->set_policy({}));
+    EXPECT_EQ(program_->restore_state(bytes, 0), 0u); // broken twin: nobody folds, and llama.cpp has no room
+    ASSERT_TRUE(managed_->set_policy(folding()));
+    EXPECT_EQ(program_->restore_state(bytes, 0), bytes.size());
+    EXPECT_EQ(sequence(0)["tokens"], 250);
+    EXPECT_EQ(sequence(0)["cells"], real_cells(0));
+    EXPECT_EQ(feed(250, 260), 0);
+}
+
+TEST_F(Managed, AFailedRestoreLeavesTheSequenceAsItWas) {
+    ASSERT_EQ(feed(0, 100), 0);
+    const auto before = testing::raw_state(ctx_.get());
+    std::vector<uint8_t> bytes = program_->saved_state(0);
+    ASSERT_EQ(feed(100, 150), 0);
+    const auto longer = testing::raw_state(ctx_.get());
+    bytes.resize(bytes.size() / 2);
+    EXPECT_EQ(program_->restore_state(bytes, 0), 0u);
+    EXPECT_EQ(testing::raw_state(ctx_.get()), longer);
+    EXPECT_EQ(sequence()["tokens"], 150);
+    EXPECT_EQ(sequence()["tokens_known"], true);
+    ASSERT_TRUE(program_->remove(0, 100, -1));
+    EXPECT_EQ(testing::raw_state(ctx_.get()), before);
+}
+
+TEST_F(Managed, ATruncatedSlotFileIsRefusedBeforeAnythingChanges) {
+    ASSERT_EQ(feed(0, 100), 0);
+    const auto path =
+        std::filesystem::temp_directory_path() / kvfold::format("kvfold-preload-{}-cut.slot", ::getpid());
+    ASSERT_GT(program_->save((path).c_str(), 0, std::span(tokens_).first(100)), 0u);
+    const auto before = testing::raw_state(ctx_.get());
+    std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+    std::vector<llama_token> tokens(100);
+    size_t count = 0;
+    EXPECT_EQ(program_->load(path.c_str(), 0, tokens, count), 0u); // llama.cpp alone would abort
+    std::filesystem::remove(path);
+    EXPECT_EQ(testing::raw_state(ctx_.get()), before);
+    EXPECT_EQ(sequence()["tokens"], 100);
+}
+
+TEST_F(Managed, SlotFilesHaveLongNamesAndStandBehindLinks) {
+    ASSERT_EQ(feed(0, 50), 0);
+    const auto folder =
+        std::filesystem::temp_directory_path() / kvfold::format("kvfold-preload-{}", ::getpid());
+    std::filesystem::create_directories(folder);
+    const auto named = folder / std::string(255, 'n');
+    EXPECT_GT(program_->save((named).c_str(), 0, std::span(tokens_).first(50)), 0u);
+    std::filesystem::create_symlink(named, folder / "link");
+    EXPECT_GT(program_->save((folder / "link").c_str(), 0, std::span(tokens_).first(50)), 0u);
+    EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+    size_t files = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder))
+        ++files;
+    EXPECT_EQ(files, 2u);
+    std::filesystem::remove_all(folder);
+}
+
+TEST_F(Managed, ACutThatCannotBeReadAgainLeavesTheSequenceAsItWas) {
+    feed_all(1400);
+    settle();
+    ASSERT_TRUE(managed_->set_policy({}));
+    const llama_pos folded = program_->pos_min(0);
+    ASSERT_GT(folded, static_cast<llama_pos>(kCells));
+    const auto before = testing::raw_state(ctx_.get());
+    EXPECT_FALSE(program_->remove(0, folded, -1)); // more tokens than cells, and nobody folds them
+    EXPECT_EQ(testing::raw_state(ctx_.get()), before);
+    EXPECT_EQ(sequence()["tokens"], 1400);
+    EXPECT_EQ(feed(1400, 1401), 0);
+}
+
+TEST_F(Managed, APolicyThatCouldNeverFoldIsRefused) {
+    Policy policy = folding();
+    policy.keep_first = 600;
+    const Status status = managed_->set_policy(policy);
+    ASSERT_FALSE(status);
+    EXPECT_NE(status.error().message.find("give keep_first up to"), std::string::npos);
+    policy.automatic = false;
+    EXPECT_TRUE(managed_->set_policy(policy));
+}
+
+TEST_F(Managed, OneSequencesSizeHoldsUpNoOtherOnesSwap) {
+    ASSERT_TRUE(managed_->set_policy({}));
+    ASSERT_EQ(feed(0, 200, 0), 0);
+    ASSERT_EQ(feed(0, 100, 1), 0);
+    const auto job = managed_->compact(0, *find_method("select"), 4);
+    ASSERT_TRUE(job);
+    // The size is asked for at once, and its bytes are taken when the swap waits for them.
+    std::vector<uint8_t> bytes(program_->state_size(0));
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    (void)program_->state_size(1);
+    EXPECT_EQ(program_->get_state(bytes, 0), bytes.size());
+    settle();
+    EXPECT_TRUE(managed_->job(*job)->status);
 }
 
 } // namespace

@@ -12,16 +12,49 @@ LIBRARY = needed("KVFOLD_PRELOAD_LIBRARY")
 
 
 class Guests(CommandTest):
-    def run_guest(self, name, *options):
-        done = self.run_command("run", *options, "--", str(GUESTS / name), self.plain)
+    def run_guest(self, name, *options, then=()):
+        done = self.run_command("run", *options, "--", str(GUESTS / name), self.plain, *map(str, then))
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout, done.stderr
 
     def test_the_first_context_is_taken_and_a_second_one_passed_through(self):
         out, log = self.run_guest("guest", "--virtual", 4)
-        self.assertEqual(out, "2048 2048 128\n")  # its batches show that there are 512 cells
+        self.assertEqual(out, "2048 2048 2048\n")  # batches too are as large as the program asked for
         self.assertIn("512 cells serve as 2048", log)
         self.assertIn("passed through", log)
+
+    def test_a_batch_larger_than_the_cells_is_decoded(self):
+        for mode, count, expected in (("text", 1500, "0 1"), ("text", 500, "0 1"), ("image", 300, "0 1"),
+                                      ("outputs", 300, "0 1")):
+            with self.subTest(mode=mode, count=count):
+                out, log = self.run_guest("guest", "--virtual", 4, "--method", "select", then=(mode, count))
+                self.assertEqual(out.splitlines()[1], expected)
+        self.assertEqual(log.count("became"), 0)  # 300 tokens have room
+
+    def test_a_batch_that_cannot_be_parted_is_refused_and_says_why(self):
+        for mode in ("image", "outputs"):
+            with self.subTest(mode=mode):
+                out, log = self.run_guest("guest", "--virtual", 4, "--method", "select", then=(mode, 700))
+                self.assertEqual(out.splitlines()[1], "1 0")
+                self.assertIn("lower --virtual", log)
+
+    def test_the_newest_position_is_told_truly_amid_a_fold(self):
+        out, log = self.run_guest("guest", "--ratio", 8, "--method", "select", then=("poll", 1700))
+        self.assertIn("became", log)
+        self.assertEqual(out.splitlines()[1:], ["0 1", "0"])
+
+    def test_settings_that_could_never_fold_are_refused_at_the_start(self):
+        done = self.run_command("run", "--virtual", 4, "--keep-first", 600, "--", str(GUESTS / "guest"), self.plain)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("give keep_first up to", done.stderr)
+
+    def test_llamas_own_program_reads_a_prompt_larger_than_the_cells(self):
+        program = pathlib.Path(needed("KVFOLD_LLAMA_PREFIX")) / "bin" / "llama-completion"
+        prompt = self.text(1400)
+        done = self.run_command("run", "--virtual", 4, "--method", "select", "--", str(program), "-m", self.plain, "-c",
+                                "2048", "-f", prompt, "-n", "8", "-no-cnv", "--temp", "0", "-t", "1", stdin=subprocess.DEVNULL)
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        self.assertIn("became", done.stderr)
 
     def test_in_another_llama_cpp_nothing_is_touched(self):
         out, log = self.run_guest("other-version", "--virtual", 4)

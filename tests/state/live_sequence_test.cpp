@@ -217,7 +217,7 @@ TEST_P(LiveSequence, SlotFilesGoBothWays) {
     ASSERT_TRUE(bytes) << bytes.error().message;
     auto slot = read_slot_file(path);
     ASSERT_TRUE(slot) << slot.error().message;
-    EXPECT_EQ(slot->tokens, tokens_);
+    EXPECT_EQ(slot->text.tokens, tokens_);
     EXPECT_EQ(encode_sequence(slot->state), encode_sequence(state_));
     EXPECT_EQ(encode_slot(*slot), *bytes);
 

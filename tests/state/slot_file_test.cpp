@@ -45,9 +45,9 @@ TEST(SlotFile, ComesBackByteForByte) {
         const RawSlot raw = raw_slot(tokens);
         const auto slot = decode_slot(raw.bytes);
         ASSERT_TRUE(slot) << slot.error().message;
-        ASSERT_EQ(slot->tokens.size(), tokens);
+        ASSERT_EQ(slot->text.tokens.size(), tokens);
         for (uint32_t i = 0; i < tokens; ++i)
-            EXPECT_EQ(slot->tokens[i], static_cast<int32_t>(100 + i));
+            EXPECT_EQ(slot->text.tokens[i], static_cast<int32_t>(100 + i));
         EXPECT_EQ(slot->state.sections.size(), 2u);
         EXPECT_EQ(encode_slot(*slot), raw.bytes);
     }

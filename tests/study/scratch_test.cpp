@@ -1,5 +1,6 @@
 // The scratch context on real models: what is decoded there never leaves a trace. Its state is its own; the
 // queries of a passage show whether it is what it was.
+#include "state/folded_region.h"
 #include "study/scratch.h"
 
 #include "study/model_sequence.h"
@@ -94,18 +95,23 @@ TEST_P(ScratchOn, RewindingPutsTheSequenceBack) {
         1e-2);
 }
 
-TEST_P(ScratchOn, AGapBeforeThePassageIsNoHindrance) {
+TEST_P(ScratchOn, PassagesAreReadBehindAFoldAndInItsTail) {
     prefill_context(150);
-    // As folding leaves them: every third position only, to the end of the context.
+    // As folding leaves them: fewer cells, all at the last position before the tail.
+    constexpr int32_t kLast = 119;
     KvSection& section = snapshot_.sections[0];
-    std::vector<uint32_t> kept{0};
-    for (uint32_t i = 2; i < section.cells.size(); i += 3) // 149 is the last
-        kept.push_back(i);
+    std::vector<uint32_t> kept;
+    for (uint32_t i = 0; i < section.cells.size(); ++i) {
+        if (section.cells[i].pos > kLast || i % 3 == 0) kept.push_back(i);
+    }
     section = take_cells(section, kept);
+    for (CellMeta& cell : section.cells)
+        cell.pos = std::max(cell.pos, kLast);
+    ASSERT_EQ(first_plain_position(section), kLast + 1);
     auto scratch = open(snapshot_);
     ASSERT_TRUE(scratch) << scratch.error().message;
     ASSERT_TRUE(scratch->prefill(passage_, end()));
-    for (const llama_pos back : {1, 2, 3, 20}) {
+    for (const llama_pos back : {1, 2, 3, 30}) {
         ASSERT_TRUE(scratch->rewind_to(end() - back));
         const Status status = scratch->prefill(Tokens(context_.end() - back, context_.end()), end() - back);
         EXPECT_TRUE(status) << back << " back: " << status.error().message;
@@ -113,9 +119,9 @@ TEST_P(ScratchOn, AGapBeforeThePassageIsNoHindrance) {
     ASSERT_TRUE(scratch->rewind());
     ASSERT_TRUE(scratch->prefill(passage_, end()));
     const Study study = tap_->take();
-    ASSERT_EQ(study.tokens(), 2 * kPassage + 26);
+    ASSERT_EQ(study.tokens(), 2 * kPassage + 36);
     EXPECT_EQ(testing::worst_distance(testing::rows_of(study, 0, kPassage),
-                                      testing::rows_of(study, kPassage + 26, kPassage)),
+                                      testing::rows_of(study, kPassage + 36, kPassage)),
               0);
 }
 
@@ -187,7 +193,7 @@ TEST(Scratch, PassagesOfAPlanAreReadWhereTheyStand) {
     const Pieces no_pieces = [](llama_token) { return std::string(); };
     std::mt19937_64 rng(1);
     const auto passages =
-        plan_passages(plan, context, {context.size(), context.size()}, CanGoBack::yes, no_pieces, rng);
+        plan_passages(plan, context, {context.size(), context.size()}, /*back_to=*/1, no_pieces, rng);
 
     const SequenceState snapshot = testing::snapshot_of(ctx.get());
     std::vector<float> progress;

@@ -329,11 +329,11 @@ TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
     const Tokens context = text_like(800);
     std::mt19937_64 rng(1), same(1), other(2);
     constexpr FoldSize all{800, 800};
-    const auto passages = plan_passages(plan, context, all, CanGoBack::yes, no_pieces, rng);
+    const auto passages = plan_passages(plan, context, all, /*back_to=*/1, no_pieces, rng);
     EXPECT_EQ(count_tokens(passages), 300);
     EXPECT_EQ(passages.front().tokens.size(), 100u);
-    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, all, CanGoBack::yes, no_pieces, same)));
-    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, all, CanGoBack::yes, no_pieces, other)));
+    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, all, /*back_to=*/1, no_pieces, same)));
+    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, all, /*back_to=*/1, no_pieces, other)));
 }
 
 TEST(StudyPlan, AsksForFewPlacesWhenFewCellsAreKept) {
@@ -341,7 +341,7 @@ TEST(StudyPlan, AsksForFewPlacesWhenFewCellsAreKept) {
     const auto tokens_of = [&](Source source, size_t kept) {
         const StudyPlan plan{.parts = {{source, 0.25f}}};
         std::mt19937_64 rng(1);
-        return count_tokens(plan_passages(plan, context, {1024, kept}, CanGoBack::yes, no_pieces, rng));
+        return count_tokens(plan_passages(plan, context, {1024, kept}, /*back_to=*/1, no_pieces, rng));
     };
     for (const Source source : {Source::repeat, Source::recite}) {
         EXPECT_EQ(tokens_of(source, 512), 256); // the share
@@ -358,7 +358,7 @@ TEST(StudyPlan, ReadsAsMuchWhenFewCellsAreKept) {
     StudyPlan plan{.parts = {{Source::pseudo, 0.25f}, {Source::repeat, 0.25f}, {Source::recite, 0.25f}}};
     const auto tokens = [&](size_t kept) {
         std::mt19937_64 rng(1);
-        return count_tokens(plan_passages(plan, context, {1024, kept}, CanGoBack::yes, no_pieces, rng));
+        return count_tokens(plan_passages(plan, context, {1024, kept}, /*back_to=*/1, no_pieces, rng));
     };
     EXPECT_EQ(tokens(512), 768);
     EXPECT_EQ(tokens(64), 768);
@@ -371,7 +371,7 @@ TEST(StudyPlan, GrowsWithTheCellsKeptAndToItsLeastTokens) {
     StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}}, .tokens_a_cell = 1.5f};
     const auto sizes = [&](size_t kept) {
         std::mt19937_64 rng(1);
-        const auto passages = plan_passages(plan, context, {1024, kept}, CanGoBack::yes, no_pieces, rng);
+        const auto passages = plan_passages(plan, context, {1024, kept}, /*back_to=*/1, no_pieces, rng);
         return std::pair(passages.front().tokens.size(), count_tokens(passages)); // of the tail, of all
     };
     EXPECT_EQ(sizes(64), std::pair(size_t{128}, Index{384}));
@@ -402,21 +402,21 @@ TEST(Passages, LeaveOutPositionsWithoutText) {
         context[i] = LLAMA_TOKEN_NULL;
     std::mt19937_64 rng(5);
     const StudyPlan plan{.parts = {{Source::tail, 0.2f}, {Source::pseudo, 0.2f}, {Source::repeat, 0.2f}}};
-    for (const Passage& passage : plan_passages(plan, context, {700, 700}, CanGoBack::yes, no_pieces, rng)) {
+    for (const Passage& passage : plan_passages(plan, context, {700, 700}, /*back_to=*/1, no_pieces, rng)) {
         EXPECT_EQ(std::count(passage.tokens.begin(), passage.tokens.end(), LLAMA_TOKEN_NULL), 0);
         const auto end = passage.first_pos + static_cast<llama_pos>(passage.tokens.size());
         EXPECT_TRUE(passage.first_pos == 700 || end == 700) << passage.first_pos;
     }
 }
 
-TEST(Passages, StandBehindTheSequenceWhereTheModelCannotGoBack) {
+TEST(Passages, StandBehindTheSequenceWhereItCannotGoBack) {
     const Tokens context = text_like(700);
     const StudyPlan plan{.parts = {{Source::tail, 0.1f}, {Source::repeat, 0.1f}}};
-    for (const CanGoBack can : {CanGoBack::no, CanGoBack::yes}) {
+    for (const llama_pos back_to : {1, 630, 631, 700}) {
         std::mt19937_64 rng(5);
-        const auto passages = plan_passages(plan, context, {700, 700}, can, no_pieces, rng);
+        const auto passages = plan_passages(plan, context, {700, 700}, back_to, no_pieces, rng);
         EXPECT_EQ(passages.front().tokens, Tokens(context.end() - 70, context.end()));
-        EXPECT_EQ(passages.front().first_pos, can == CanGoBack::no ? 700 : 630);
+        EXPECT_EQ(passages.front().first_pos, back_to <= 630 ? 630 : 700);
         EXPECT_EQ(passages.back().first_pos, 700);
     }
 }

@@ -389,6 +389,33 @@ def encoder(path):
                          "attention.causal": False, "pooling_type": 1}, weights)
 
 
+def adapters(folder):
+    """mha's LoRA adapter and control vector, and mha with the adapter merged into its weights: both compute the same."""
+    rank = 4
+    weights = make(pathlib.Path("mha"), lambda weights, _: (attention(weights, kv_heads=HEADS), feed_forward(weights)))
+    lora = Weights("lora")
+    for index in range(LAYERS):
+        name = f"blk.{index}.attn_q.weight"
+        lora.vector(**{f"{name}.lora_a": (rank, WIDTH), f"{name}.lora_b": (HEADS * HEAD, rank)})
+        lora.tensors[f"{name}.lora_b"] *= 10
+        weights.tensors[name] += lora.tensors[f"{name}.lora_b"] @ lora.tensors[f"{name}.lora_a"]
+    write(folder / "mha_merged.gguf", "llama", {"block_count": LAYERS, "attention.head_count_kv": HEADS}, weights)
+    control = Weights("control")
+    control.vector(spread=2.0, **{f"direction.{index}": WIDTH for index in range(1, LAYERS)})
+    for name, kind, tensors in (("mha_lora", "adapter", lora.tensors), ("mha_control", "controlvector", control.tensors)):
+        writer = gguf.GGUFWriter(folder / f"{name}.part", "llama" if kind == "adapter" else "controlvector")
+        writer.add_type(kind)
+        writer.add_string("adapter.type", "lora")
+        writer.add_float32("adapter.lora.alpha", rank)
+        for tensor in tensors:
+            writer.add_tensor(tensor, tensors[tensor])
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        (folder / f"{name}.part").replace(folder / f"{name}.gguf")
+
+
 COMPACTABLE = [mha, mqa, unequal_widths, qwen2, qwen3, qwen2vl, qwen3vl, olmoe, gemma2, gemma3, gemma3n, gpt_oss,
                granite_hybrid, jamba, falcon_h1, qwen3next, qwen35]
 REFUSED = [mla, mamba, rwkv7, alibi, encoder, all_window]
@@ -400,3 +427,4 @@ if __name__ == "__main__":
     folder.mkdir(parents=True, exist_ok=True)
     for model in MODELS:
         model(folder / f"{model.__name__}.gguf")
+    adapters(folder)

@@ -1,8 +1,15 @@
-/* A small llama.cpp program: makes a context, then a second one, and says how large both believe to be.
- * Built twice: OTHER_VERSION makes it answer for llama.cpp's version with one that kvfold does not know. */
+/* A small llama.cpp program: makes a context, then a second one, and says how large both believe to be. Then
+ * it decodes: guest MODEL                says no more guest MODEL text N         N tokens in one batch, the
+ * last with an output guest MODEL outputs N      the same, all with outputs guest MODEL image N        the
+ * same, each token seeing all others, as images do guest MODEL poll N         the same, and then asks for the
+ * newest position again and again for two seconds Built twice: OTHER_VERSION makes it answer for llama.cpp's
+ * version with one that kvfold does not know. */
 #include <llama.h>
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #ifdef OTHER_VERSION
 const char* llama_version(void) { return "9.9.9"; }
@@ -10,6 +17,30 @@ const char* llama_version(void) { return "9.9.9"; }
 
 static void quiet(enum ggml_log_level level, const char* text, void* data) {
     (void)level, (void)text, (void)data;
+}
+
+static int decode(struct llama_context* ctx, int32_t count, bool all_outputs) {
+    struct llama_batch batch = llama_batch_init(count, 0, 1);
+    for (int32_t i = 0; i < count; ++i) {
+        batch.token[i] = 3 + i % 200;
+        batch.pos[i] = i;
+        batch.n_seq_id[i] = 1;
+        batch.seq_id[i][0] = 0;
+        batch.logits[i] = all_outputs || i + 1 == count;
+    }
+    batch.n_tokens = count;
+    const int code = llama_decode(ctx, batch);
+    llama_batch_free(batch);
+    return code;
+}
+
+static long polls_that_erred(struct llama_context* ctx, llama_pos newest) {
+    long wrong = 0;
+    for (const time_t end = time(NULL) + 2; time(NULL) < end;) {
+        for (int i = 0; i < 1000; ++i)
+            wrong += llama_memory_seq_pos_max(llama_get_memory(ctx), 0) != newest;
+    }
+    return wrong;
 }
 
 int main(int argc, char** argv) {
@@ -25,6 +56,14 @@ int main(int argc, char** argv) {
     struct llama_context* second = llama_init_from_model(model, params);
     if (!first || !second) return 1;
     printf("%u %u %u\n", llama_n_ctx(first), llama_n_ctx(second), llama_n_batch(first));
+    if (argc > 3) {
+        const char* mode = argv[2];
+        const int32_t count = atoi(argv[3]);
+        llama_set_causal_attn(first, strcmp(mode, "image") != 0);
+        const int code = decode(first, count, strcmp(mode, "outputs") == 0);
+        printf("%d %d\n", code, code == 0 && llama_get_logits_ith(first, count - 1) != NULL);
+        if (strcmp(mode, "poll") == 0) printf("%ld\n", polls_that_erred(first, count - 1));
+    }
     llama_free(second);
     llama_free(first);
     llama_model_free(model);

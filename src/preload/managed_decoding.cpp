@@ -1,0 +1,161 @@
+// A decode: room is made for its batch, or it goes in parts, and what was read is noted.
+#include "preload/managed_context.h"
+
+#include "base/timer.h"
+#include "preload/log.h"
+#include "preload/real.h"
+
+#include <algorithm>
+
+namespace kvfold::preload {
+
+namespace {
+
+constexpr int32_t kNoRoom = 1, kComputeError = -2; // of llama_decode
+constexpr size_t kLeastBatch = 32;
+
+} // namespace
+
+int32_t ManagedContext::decode(ProgramBatch& batch) {
+    const MutexLock lock(mutex_);
+    const Inside inside;
+    note([&] { keep_promise(-1); });
+    return decode_as_fits(batch);
+}
+
+int32_t ManagedContext::decode_as_fits(ProgramBatch& batch) {
+    bool in_parts = false;
+    note([&] {
+        const size_t count = batch.entries().size();
+        size_t full_stream = 0;
+        const bool fits = count <= n_batch_ && fitting(batch.entries(), full_stream) == count;
+        const bool can_be_made_to_fit = count <= std::min<size_t>(n_batch_, most_at_once());
+        in_parts = !fits && !can_be_made_to_fit && policy_.automatic && batch.is_text() &&
+                   llama_get_causal_attn(ctx_);
+    });
+    return in_parts ? decode_in_parts(batch) : decode_whole(batch);
+}
+
+int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
+    const std::vector<BatchEntry>& entries = batch.entries();
+    if (entries.size() > n_batch_ && entries.size() <= told_n_batch_) {
+        log_error(
+            "a batch of {} cannot be parted, and {} is the most that {} cells take at once; lower --virtual",
+            entries.size(), n_batch_, n_ctx_);
+        return kNoRoom;
+    }
+    size_t stream = 0;
+    note([&] {
+        while (policy_.automatic && fitting(entries, stream) < entries.size() && make_room(stream)) {
+        }
+    });
+    const Timer timer;
+    int32_t code = batch.decode();
+    note([&] {
+        while (code == kNoRoom && policy_.automatic && make_room(stream)) {
+            code = batch.decode();
+            if (fitting(entries, stream) == entries.size()) break; // something else than cells is missing
+        }
+        outputs_begin_ = 0;
+        record(entries, code, timer.seconds());
+    });
+    return code;
+}
+
+// Each part takes the room that there is; where there is too little, cells are folded. The parts after which
+// the program wants outputs are one: llama.cpp keeps those of its newest batch alone.
+int32_t ManagedContext::decode_in_parts(ProgramBatch& batch) {
+    const std::span<const BatchEntry> entries = batch.entries();
+    const size_t most = std::min<size_t>(n_batch_, most_at_once());
+    const size_t last_begins = std::min(batch.outputs_begin(), entries.size() - 1);
+    if (entries.size() - last_begins > most) {
+        log_error(
+            "a batch of {} wants outputs from its entry {} on, and {} entries are the most that {} cells take at "
+            "once; lower --virtual or the batch",
+            entries.size(), last_begins, most, n_ctx_seq_);
+        return kNoRoom;
+    }
+    std::map<llama_seq_id, llama_pos> ends; // before the batch
+    for (const BatchEntry& entry : entries) {
+        for (const llama_seq_id seq_id : entry.seq_ids)
+            ends.emplace(seq_id, books_.end(seq_id));
+    }
+    for (size_t done = 0; done < entries.size();) {
+        const std::span<const BatchEntry> left =
+            entries.subspan(done, std::min<size_t>(entries.size() - done, n_batch_));
+        size_t stream = 0, count = fitting(left, stream);
+        while (count < std::min(left.size(), most) && make_room(stream))
+            count = fitting(left, stream);
+        if (done + count < entries.size()) count = std::min(count, last_begins - done);
+        const Timer timer;
+        const int32_t code = count == 0 ? kNoRoom : batch.decode_part(done, count);
+        if (code == kNoRoom && count > 0 && make_room(stream)) continue;
+        note([&] { record(entries.subspan(done, count), code, timer.seconds()); });
+        if (code != 0) {
+            if (done == 0) return code;
+            undo(ends);
+            return code == kNoRoom ? kComputeError
+                                   : code; // not kNoRoom: what stood there before may be folded now
+        }
+        outputs_begin_ = done;
+        done += count;
+    }
+    return 0;
+}
+
+// Earlier parts of a batch that failed leave again, as far as they were not folded meanwhile.
+void ManagedContext::undo(const std::map<llama_seq_id, llama_pos>& ends) {
+    note([&] {
+        for (const auto& [seq_id, end] : ends) {
+            if (books_.tears_fold(seq_id, end, -1)) continue;
+            touch(seq_id, end);
+            if (real().llama_memory_seq_rm(memory(), seq_id, end, -1)) books_.remove(seq_id, end, -1);
+        }
+    });
+}
+
+int32_t ManagedContext::output_index(int32_t index) {
+    const MutexLock lock(mutex_);
+    return index < 0 ? index : index - static_cast<int32_t>(outputs_begin_);
+}
+
+size_t ManagedContext::most_at_once() const { return std::max<size_t>(kLeastBatch, n_ctx_seq_ / 4); }
+
+// How many of the first entries have room. full_stream: where the next one has none.
+size_t ManagedContext::fitting(std::span<const BatchEntry> entries, size_t& full_stream) const {
+    std::map<size_t, size_t> used;
+    for (size_t i = 0; i < entries.size(); ++i) {
+        if (entries[i].seq_ids.empty()) continue;
+        const size_t stream = books_.stream_of(entries[i].seq_ids.front());
+        if (stream >= books_.streams()) continue; // llama.cpp will say so
+        const auto [found, is_new] = used.try_emplace(stream, books_.used(stream));
+        if (++found->second <= n_ctx_seq_) continue;
+        full_stream = stream;
+        return i;
+    }
+    return entries.size();
+}
+
+// Whether a batch of so many entries holds about one token a sequence.
+bool ManagedContext::is_generation(size_t entries) const { return entries <= books_.sequences().size(); }
+
+void ManagedContext::record(std::span<const BatchEntry> entries, int32_t code, double seconds) {
+    if (code == kNoRoom || code == -1) return; // nothing was decoded
+    for (const BatchEntry& entry : entries)
+        books_.decode(entry.pos, entry.token, entry.seq_ids);
+    shift_is_due_ = false;
+    if (code != 0) { // those that llama.cpp came to are there
+        for (const llama_seq_id seq_id : books_.sequences())
+            books_.remove(seq_id, llama_memory_seq_pos_max(memory(), seq_id) + 1, -1);
+        return;
+    }
+    size_t tokens = 0, cells = 0;
+    for (const llama_seq_id seq_id : books_.sequences())
+        tokens += static_cast<size_t>(books_.end(seq_id));
+    for (size_t stream = 0; stream < books_.streams(); ++stream)
+        cells += books_.used(stream);
+    journal_.decoded(entries.size(), seconds, is_generation(entries.size()), tokens, cells);
+    if (policy_.automatic) fold_when_high(is_generation(entries.size()));
+}
+
+} // namespace kvfold::preload

@@ -1,0 +1,215 @@
+// States and slot files of the program: saved whole, restored with the tokens that belong to them, and folded
+// in where they are larger than the room that there is.
+#include "preload/managed_context.h"
+
+#include "base/format.h"
+#include "engine/compact.h"
+#include "preload/log.h"
+#include "preload/real.h"
+#include "state/folded_region.h"
+#include "state/live_sequence.h"
+#include "state/slot_file.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <unistd.h>
+
+namespace kvfold::preload {
+
+namespace {
+
+constexpr llama_state_seq_flags kWholeState = LLAMA_STATE_SEQ_FLAGS_NONE;
+constexpr size_t kMemoryHeaderBytes = 8; // in front of a state in memory
+
+// Where the file really is, and a name beside it that is no longer than its own.
+std::filesystem::path target_of(const char* path) {
+    std::error_code error;
+    const std::filesystem::path target = std::filesystem::weakly_canonical(path, error);
+    return error ? std::filesystem::path(path) : target;
+}
+
+std::filesystem::path part_of(const std::filesystem::path& target) {
+    return target.parent_path() / kvfold::format(".kvfold-{}.part", ::getpid());
+}
+
+} // namespace
+
+size_t ManagedContext::state_size(llama_seq_id seq_id, Original<size_t> original) {
+    const MutexLock lock(mutex_);
+    const Inside inside;
+    note([&] { promise(seq_id); });
+    return original();
+}
+
+size_t ManagedContext::get_state(const uint8_t* dst, llama_seq_id seq_id, llama_state_seq_flags flags,
+                                 Original<size_t> original) {
+    const MutexLock lock(mutex_);
+    const Inside inside;
+    const size_t written = original();
+    note([&] {
+        keep_promise(seq_id);
+        const bool is_whole = seq_id >= 0 && flags == kWholeState && written > 0;
+        if (is_whole) saved_.remember({dst, written}, books_.tokens(seq_id));
+    });
+    return written;
+}
+
+std::vector<uint8_t> ManagedContext::blob_of(llama_seq_id seq_id) {
+    if (!books_.holds(seq_id)) return {};
+    std::vector<uint8_t> blob(real().llama_state_seq_get_size(ctx_, seq_id));
+    blob.resize(real().llama_state_seq_get_data(ctx_, blob.data(), blob.size(), seq_id));
+    return blob;
+}
+
+size_t ManagedContext::room_for(llama_seq_id seq_id) const {
+    const size_t stream = books_.stream_of(seq_id);
+    size_t own = 0; // cells that go when the sequence does
+    for (const Foldable& part : books_.foldable_of(seq_id))
+        if (!part.is_shared) own += part.cells;
+    return n_ctx_seq_ - std::min<size_t>(n_ctx_seq_, books_.used(stream) - own);
+}
+
+// Others are folded until so many cells are free, or nothing more can be.
+void ManagedContext::make_room_for(llama_seq_id seq_id, size_t cells) {
+    while (policy_.automatic && room_for(seq_id) < cells && make_room(books_.stream_of(seq_id))) {
+    }
+}
+
+// tokens: of all positions, or none.
+Result<SequenceState> ManagedContext::folded_to_fit(const SequenceState& state,
+                                                    const std::vector<llama_token>& tokens, size_t cells) {
+    Books books;
+    books.learn(0, sorted_positions(state.sections.front()), tokens);
+    const Foldable whole = books.foldable_of(0).front();
+    // Half of the room stays for what is new, as at any other fold.
+    const double ratio =
+        std::max(policy_.ratio, 2.0 * static_cast<double>(whole.cells) / static_cast<double>(cells));
+    CompactRequest request;
+    request.method = policy_.method;
+    if (request.method->keep == Keep::fit && request.method->study.reads_text() && tokens.empty())
+        request.method = &methods::generation;
+    request.budget = whole_budget(whole, policy_, ratio);
+    request.tokens = tokens;
+    request.context = params_;
+    request.adapters = adapters_;
+    request.threads = all_threads();
+    KVFOLD_TRY(CompactState compact, compact_state(model_, state, request));
+    log_info("a state of {} cells is folded to {}: {} are free", whole.cells, compact.report.cells_after,
+             cells);
+    return std::move(compact.state);
+}
+
+size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id seq_id,
+                                 llama_state_seq_flags flags, Original<size_t> original) {
+    const MutexLock lock(mutex_);
+    const Inside inside;
+    if (flags != kWholeState) return original(); // a window or a recurrent state: the cells stay
+    std::vector<uint8_t> before;
+    std::vector<llama_token> tokens, tokens_before;
+    bool is_folded_in = false;
+    note([&] {
+        keep_promise(seq_id);
+        before = blob_of(seq_id);
+        tokens_before = books_.tokens(seq_id);
+        tokens = saved_.find(bytes);
+        touch(seq_id, 0);
+        if (!policy_.automatic || bytes.size() <= kMemoryHeaderBytes) return;
+        const auto state = decode_sequence(bytes.subspan(kMemoryHeaderBytes), kMemoryHeaderBytes);
+        if (!state) return; // llama.cpp will say what is wrong with it
+        const size_t cells = state->sections.front().cells.size();
+        make_room_for(seq_id, cells);
+        if (room_for(seq_id) >= cells) return;
+        const auto folded = folded_to_fit(*state, tokens, room_for(seq_id));
+        if (folded && write_sequence(ctx_, seq_id, *folded)) is_folded_in = true;
+    });
+    const size_t read = is_folded_in ? bytes.size() : original();
+    note([&] {
+        if (read == 0 && !before.empty()) { // llama.cpp emptied it
+            real().llama_state_seq_set_data(ctx_, before.data(), before.size(), seq_id);
+            tokens = tokens_before;
+        }
+        relearn(seq_id, std::move(tokens));
+    });
+    return read;
+}
+
+size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, std::span<const llama_token> words,
+                                 Original<size_t> original) {
+    const MutexLock lock(mutex_);
+    const Inside inside;
+    size_t written = 0;
+    note([&] {
+        const std::filesystem::path target = target_of(path), fresh = part_of(target);
+        written = real().llama_state_seq_save_file(ctx_, fresh.c_str(), seq_id, words.data(), words.size());
+        std::error_code error;
+        if (written > 0) std::filesystem::rename(fresh, target, error);
+        if (error) written = 0;
+        if (written == 0) std::filesystem::remove(fresh, error);
+    });
+    return written > 0 ? written : original();
+}
+
+size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::span<llama_token> words,
+                                 size_t* count, Original<size_t> original) {
+    const MutexLock lock(mutex_);
+    const Inside inside;
+    if (words.data() == nullptr) return original(); // only asks how many there are
+    std::vector<uint8_t> before;
+    std::vector<llama_token> tokens, tokens_before;
+    size_t folded_in = 0;
+    bool is_damaged = false;
+    note([&] {
+        keep_promise(seq_id);
+        Result<SlotFile> slot = read_slot_file(path);
+        is_damaged = !slot && slot.error().code == ErrorCode::corrupt;
+        if (is_damaged) log_error("{}; the slot keeps what it holds", slot.error().message);
+        if (!slot) return;
+        before = blob_of(seq_id);
+        tokens_before = books_.tokens(seq_id);
+        touch(seq_id, 0);
+        tokens = slot->text.tokens;
+        const std::vector<int32_t> written = pack_tokens(slot->text);
+        const size_t cells = slot->state.sections.front().cells.size();
+        make_room_for(seq_id, cells);
+        if (!policy_.automatic || room_for(seq_id) >= cells || written.size() > words.size()) return;
+        const bool are_known = std::ranges::find(tokens, LLAMA_TOKEN_NULL) == tokens.end();
+        const auto folded =
+            folded_to_fit(slot->state, are_known ? tokens : std::vector<llama_token>(), room_for(seq_id));
+        if (!folded || !write_sequence(ctx_, seq_id, *folded)) return;
+        std::ranges::copy(written, words.begin());
+        *count = written.size();
+        folded_in = static_cast<size_t>(std::filesystem::file_size(path));
+    });
+    if (is_damaged) return 0;
+    const size_t read = folded_in > 0 ? folded_in : original();
+    note([&] {
+        if (read == 0 && !before.empty()) {
+            real().llama_state_seq_set_data(ctx_, before.data(), before.size(), seq_id);
+            tokens = tokens_before;
+        }
+        relearn(seq_id, std::move(tokens));
+    });
+    return read;
+}
+
+size_t ManagedContext::set_all(Original<size_t> original,
+                               const std::function<std::span<const llama_token>()>& words) {
+    const MutexLock lock(mutex_);
+    const Inside inside;
+    note([&] {
+        keep_promise(-1);
+        touch_all();
+    });
+    const size_t read = original();
+    note([&] {
+        relearn_all();
+        const auto sequences = books_.sequences();
+        // Programs that save all keep the tokens of the one sequence that they have.
+        if (read == 0 || sequences.size() != 1) return;
+        const std::span<const llama_token> written = words();
+        relearn(sequences.front(), {written.begin(), written.end()});
+    });
+    return read;
+}
+
+} // namespace kvfold::preload

@@ -1,0 +1,239 @@
+// A managed context through random operations of a program, against what llama.cpp really holds: positions
+// and cells of every sequence, and the room that is left, to the cell.
+#include "base/format.h"
+#include "preload/program.h"
+#include "state/folded_region.h"
+#include "state/live_sequence.h"
+#include "support/llama_fixture.h"
+#include "support/tiny_model.h"
+
+#include <cstdlib>
+#include <deque>
+
+namespace kvfold::preload {
+namespace {
+
+constexpr uint32_t kCells = 256, kSequences = 3;
+constexpr llama_pos kLongest = 180; // positions of a sequence, about
+
+struct Shape {
+    const char* name;
+    const char* model;
+    bool unified;
+};
+[[maybe_unused]] void PrintTo(const Shape& shape, std::ostream* out) { *out << shape.name; }
+
+size_t operations() {
+    const char* asked = std::getenv("KVFOLD_OPERATIONS"); // of each shape
+    return asked ? static_cast<size_t>(std::atoll(asked)) : 250;
+}
+
+class Operations : public ::testing::TestWithParam<Shape> {
+  protected:
+    void SetUp() override {
+        model_ = testing::tiny_model(GetParam().model);
+        ASSERT_TRUE(model_);
+        ctx_ = testing::make_context(
+            model_, {.n_ctx = kCells, .n_seq_max = kSequences, .unified = GetParam().unified});
+        ASSERT_TRUE(ctx_);
+        llama_context_params params = llama_context_default_params();
+        params.n_ctx = kCells;
+        params.n_seq_max = kSequences;
+        params.kv_unified = GetParam().unified;
+        params.n_threads = params.n_threads_batch = 1;
+        program_.emplace(ctx_.get(), model_.get(), params,
+                         Policy{}); // folds when it is told to, and never else
+        plain_ = llama_model_n_swa(model_.get()) <= 0 && !llama_model_is_hybrid(model_.get());
+        moves_ = plain_ && llama_memory_can_shift(llama_get_memory(ctx_.get())) &&
+                 llama_model_rope_type(model_.get()) != LLAMA_ROPE_TYPE_MROPE;
+    }
+
+    template <class... Args> void tell(fmt::format_string<Args...> format, Args&&... args) {
+        told_.push_back(kvfold::format(format, std::forward<Args>(args)...));
+        if (told_.size() > 12) told_.pop_front();
+    }
+
+    size_t below(size_t count) { return random_() % count; }
+    llama_pos pos_below(llama_pos count) { return static_cast<llama_pos>(below(static_cast<size_t>(count))); }
+    llama_pos end(llama_seq_id seq_id) {
+        return llama_memory_seq_pos_max(llama_get_memory(ctx_.get()), seq_id) + 1;
+    }
+    std::vector<int32_t> positions(llama_seq_id seq_id) {
+        const auto state = read_sequence(ctx_.get(), seq_id);
+        return state ? sorted_positions(state->sections.front()) : std::vector<int32_t>();
+    }
+
+    void decode() {
+        const auto which = static_cast<llama_seq_id>(below(kSequences));
+        const auto count = static_cast<llama_pos>(1 + below(16));
+        if (end(which) > kLongest) return;
+        Batch batch(count);
+        for (llama_pos i = 0; i < count; ++i)
+            batch.add(static_cast<llama_token>(3 + below(200)), end(which) + i, {which}, i + 1 == count);
+        const size_t stream = GetParam().unified ? 0 : static_cast<size_t>(which);
+        const size_t cells = GetParam().unified ? kCells : llama_n_ctx_seq(ctx_.get());
+        tell("decode {} at {} of {}", count, end(which), which);
+        const bool folds = is_folding(); // then there may be more room than a moment ago
+        const bool has_room = used(stream) + static_cast<size_t>(count) <= cells;
+        const int code = program_->decode(batch);
+        // What the books say is in use is in use: to the cell, since llama.cpp finds room for exactly the
+        // rest.
+        if (folds) return;
+        EXPECT_EQ(code, has_room ? 0 : 1) << used(stream) << " + " << count;
+    }
+
+    size_t used(size_t stream) { return program_->state()["used_cells"].at(stream).get<size_t>(); }
+
+    void remove() {
+        const auto which = static_cast<llama_seq_id>(below(kSequences));
+        const llama_pos last = end(which);
+        switch (below(4)) {
+        case 0:
+            tell("remove all of {}", which);
+            program_->remove(which, -1, -1);
+            break;
+        case 1:
+            cut(which, last - std::min<llama_pos>(last, pos_below(20)), -1);
+            break;
+        case 2:
+            if (last > 0) cut(which, pos_below(last), -1);
+            break;
+        default:
+            if (last > 0) {
+                const llama_pos p0 = pos_below(last);
+                cut(which, p0, p0 + 1 + pos_below(10));
+            }
+        }
+    }
+
+    bool cut(llama_seq_id which, llama_pos p0, llama_pos p1) {
+        const bool removed = program_->remove(which, p0, p1);
+        tell("remove {}..{} of {}: {}", p0, p1, which, removed);
+        return removed;
+    }
+
+    void copy() {
+        const auto from = static_cast<llama_seq_id>(below(kSequences)),
+                   to = static_cast<llama_seq_id>(below(kSequences));
+        if (from == to || end(from) == 0) return;
+        if (end(to) > 0) program_->remove(to, -1, -1);
+        const bool whole = !GetParam().unified || !plain_ || below(2) == 0;
+        const llama_pos p1 = whole ? -1 : 1 + pos_below(end(from));
+        tell("copy {} to {} up to {}", from, to, p1);
+        program_->copy(from, to, -1, p1);
+    }
+
+    void move() {
+        const auto which = static_cast<llama_seq_id>(below(kSequences));
+        const llama_pos delta = end(which) / 4;
+        if (!moves_ || delta == 0 || !cut(which, 0, delta)) return;
+        tell("add {} from {} on in {}", -delta, delta, which);
+        program_->add(which, delta, -1, -delta);
+    }
+
+    void save_and_restore() {
+        const auto from = static_cast<llama_seq_id>(below(kSequences)),
+                   to = static_cast<llama_seq_id>(below(kSequences));
+        if (end(from) == 0) return;
+        tell("save {} and restore it as {}", from, to);
+        const std::vector<uint8_t> bytes = program_->saved_state(from);
+        program_->restore_state(bytes, to);
+    }
+
+    void fold() {
+        const auto which = static_cast<llama_seq_id>(below(kSequences));
+        const auto job = program_->managed().compact(
+            which, below(2) == 0 ? &methods::select : &methods::keep_last, 2 + static_cast<double>(below(3)));
+        tell("fold {}: {}", which, job ? "begun" : job.error().message);
+        if (job && below(2) == 0) settle();
+    }
+    bool is_folding() {
+        const auto folds = [](const Json& sequence) { return sequence["folding"].get<bool>(); };
+        return std::ranges::any_of(program_->state()["sequences"], folds);
+    }
+    void settle() {
+        while (is_folding())
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+
+    void step() {
+        const size_t what = below(16);
+        switch (what) {
+        default:
+            decode();
+            break;
+        case 8:
+        case 9:
+        case 10:
+            remove();
+            break;
+        case 11:
+            copy();
+            break;
+        case 12:
+            if (below(8) == 0) program_->keep(static_cast<llama_seq_id>(below(kSequences)));
+            break;
+        case 13:
+            if (below(3) == 0) move();
+            break;
+        case 14:
+            save_and_restore();
+            break;
+        case 15:
+            fold();
+        }
+    }
+
+    void expect_agreement() {
+        settle();
+        const Json state = program_->state();
+        std::map<llama_seq_id, Json> known;
+        for (const Json& sequence : state["sequences"])
+            known[sequence["id"].get<llama_seq_id>()] = sequence;
+        for (llama_seq_id which = 0; which < static_cast<llama_seq_id>(kSequences); ++which) {
+            const std::vector<int32_t> held = positions(which);
+            ASSERT_EQ(known.contains(which), !held.empty()) << "sequence " << which;
+            if (held.empty()) continue;
+            ASSERT_EQ(known[which]["cells"].get<size_t>(), held.size()) << "sequence " << which;
+            ASSERT_EQ(known[which]["tokens"].get<int32_t>(), held.back() + 1) << "sequence " << which;
+        }
+    }
+
+    // The newest operations, and what llama.cpp holds after them.
+    std::string history() {
+        std::string text;
+        for (const std::string& line : told_)
+            text += line + "\n";
+        for (llama_seq_id which = 0; which < static_cast<llama_seq_id>(kSequences); ++which)
+            text += kvfold::format("{}: {}\n", which, joined(positions(which), " ", [](int32_t pos) {
+                                       return std::to_string(pos);
+                                   }));
+        return text + program_->state()["sequences"].dump();
+    }
+
+    testing::ModelPtr model_;
+    testing::ContextPtr ctx_;
+    std::optional<Program> program_;
+    std::mt19937 random_{7};
+    std::deque<std::string> told_;
+    bool plain_ = true, moves_ = true;
+};
+
+TEST_P(Operations, LeaveTheBooksAsLlamaCppHasThem) {
+    for (size_t i = 0; i < operations(); ++i) {
+        step();
+        if (below(3) == 0) expect_agreement(); // else the next one comes amid a fold that runs
+        if (HasFailure()) FAIL() << "operation " << i << "\n" << history();
+    }
+    settle();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Operations,
+    ::testing::Values(Shape{"mha_unified", "mha", true}, Shape{"mha_split", "mha", false},
+                      Shape{"gemma3_unified", "gemma3", true}, Shape{"gemma3_split", "gemma3", false},
+                      Shape{"granite_hybrid", "granite_hybrid", true}, Shape{"qwen2vl", "qwen2vl", true}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+} // namespace
+} // namespace kvfold::preload
