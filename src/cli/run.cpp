@@ -3,6 +3,7 @@
 #include "base/format.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "launch/activity.h"
 #include "launch/child.h"
 #include "launch/control_channel.h"
 #include "launch/find_program.h"
@@ -42,6 +43,14 @@ void say_crash(const std::string& program, int signal) {
         kvfold::print(stderr, "kvfold: {} was ended by signal {} ({})\n", program, signal, strsignal(signal));
 }
 
+void say_inactive(const std::string& program) {
+    kvfold::print(
+        stderr,
+        "kvfold: {0} runs without kvfold: it has file capabilities or another user's rights, with which the "
+        "system drops preloaded libraries; take them away (setcap -r {0}, chmod u-s {0}), or run a copy\n",
+        program);
+}
+
 // REQUIRES: the program may run. Its exit code.
 Result<int> run_to_the_end(launch::ProgramPlan plan, const RunOptions& options) {
     launch::ForwardedSignals signals;                // before the server's threads
@@ -61,6 +70,7 @@ Result<int> run_to_the_end(launch::ProgramPlan plan, const RunOptions& options) 
     if (signals.asked_to_end()) return fail(ErrorCode::cancelled, "interrupted");
     KVFOLD_TRY(const pid_t program, launch::start_program(plan));
     theirs.reset(); // so that the channel closes when the program ends
+    const launch::ActivityWatch watch(program, plan.library, [&] { say_inactive(plan.words.front()); });
     KVFOLD_TRY(const launch::ProgramEnd end, launch::wait_for_program(program, signals));
     say_crash(plan.words.front(), end.signal);
     return end.code;

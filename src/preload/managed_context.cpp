@@ -67,9 +67,9 @@ void ManagedContext::touch_all() {
 void ManagedContext::clear(Original<void> original) {
     const MutexLock lock(mutex_);
     const Inside inside;
-    note([&] { touch_all(); });
+    note([&]() KVFOLD_REQUIRES(mutex_) { touch_all(); });
     original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(kAll);
         books_.clear();
         refused_.clear();
@@ -82,10 +82,11 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
     const Inside inside;
     std::vector<llama_seq_id> concerned;
     llama_seq_id torn = -1;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
         concerned = seq_id >= 0 ? std::vector{seq_id} : books_.sequences();
-        const auto tears = [&](llama_seq_id id) { return books_.tears_fold(id, p0, p1); };
+        const auto tears = [&](llama_seq_id id)
+                               KVFOLD_REQUIRES(mutex_) { return books_.tears_fold(id, p0, p1); };
         const auto found = std::ranges::find_if(concerned, tears);
         if (found != concerned.end()) torn = *found;
     });
@@ -94,7 +95,7 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
         if (to_the_end && seq_id >= 0) return read_again(torn, p0, original);
         if (seq_id >= 0 && drop_folded(torn, p0, p1)) {
             const bool removed = original(); // what stands there beside the fold
-            note([&] {
+            note([&]() KVFOLD_REQUIRES(mutex_) {
                 std::vector<llama_token> tokens = books_.tokens(torn);
                 std::fill(tokens.begin() + p0, tokens.begin() + p1, LLAMA_TOKEN_NULL);
                 relearn(torn, std::move(tokens));
@@ -105,12 +106,12 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
                     torn, p0, p1);
         return false;
     }
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         for (const llama_seq_id id : concerned)
             touch(id, std::max(p0, 0));
     });
     if (!original()) return false;
-    note([&] { books_.remove(seq_id, p0, p1); });
+    note([&]() KVFOLD_REQUIRES(mutex_) { books_.remove(seq_id, p0, p1); });
     return true;
 }
 
@@ -119,7 +120,7 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
 // then, if its end went. False: they cannot be told apart, or others own them too.
 bool ManagedContext::drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1) {
     bool dropped = false;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         const std::vector<Foldable> parts = books_.foldable_of(seq_id);
         const bool is_plain = llama_model_n_swa(model_) <= 0 && !llama_model_is_hybrid(model_);
         if (!is_plain || shift_is_due_ || parts.size() != 1 || parts.front().is_shared || p0 <= 0) return;
@@ -195,13 +196,13 @@ void ManagedContext::copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llam
                           Original<void> original) {
     const MutexLock lock(mutex_);
     const Inside inside;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(to);
         touch(to, 0);
         touch(from, 0); // a fold of it was planned with other owners
     });
     original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         books_.copy(from, to, p0, p1);
         if (books_.stream_of(from) != books_.stream_of(to)) shift_is_due_ = true;
     });
@@ -210,25 +211,25 @@ void ManagedContext::copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llam
 void ManagedContext::keep(llama_seq_id seq_id, Original<void> original) {
     const MutexLock lock(mutex_);
     const Inside inside;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(kAll);
         for (const llama_seq_id id : books_.sequences())
             if (id != seq_id) touch(id, 0);
     });
     original();
-    note([&] { books_.keep(seq_id); });
+    note([&]() KVFOLD_REQUIRES(mutex_) { books_.keep(seq_id); });
 }
 
 void ManagedContext::add(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta,
                          Original<void> original) {
     const MutexLock lock(mutex_);
     const Inside inside;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(kAll);
         touch_all(); // cells of others may move along
     });
     original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         books_.add(seq_id, p0, p1, delta);
         shift_is_due_ = true;
     });
@@ -238,12 +239,12 @@ void ManagedContext::divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int
                             Original<void> original) {
     const MutexLock lock(mutex_);
     const Inside inside;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(kAll);
         touch_all();
     });
     original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         books_.divide(seq_id, p0, p1, divisor);
         shift_is_due_ = true;
     });
@@ -262,7 +263,7 @@ int32_t ManagedContext::set_loras(std::span<llama_adapter_lora* const> loras, st
     const MutexLock lock(mutex_);
     const Inside inside;
     const int32_t code = original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         Adapters adapters{{}, adapters_.control};
         for (size_t i = 0; i < loras.size(); ++i)
             adapters.loras.push_back({loras[i], scales[i]});
@@ -275,7 +276,7 @@ int32_t ManagedContext::set_control(const ControlVector& control, Original<int32
     const MutexLock lock(mutex_);
     const Inside inside;
     const int32_t code = original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         if (code == 0) change({adapters_.loras, control});
     });
     return code;
@@ -285,7 +286,7 @@ llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> origi
     const MutexLock lock(mutex_);
     const Inside inside;
     llama_pos smallest = original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         const Books::Fold fold = books_.fold_of(seq_id);
         if (smallest < 0 || fold.empty()) return;
         const llama_pos window = params_.swa_full ? 0 : llama_model_n_swa(model_);

@@ -19,13 +19,13 @@ constexpr size_t kLeastBatch = 32;
 int32_t ManagedContext::decode(ProgramBatch& batch) {
     const MutexLock lock(mutex_);
     const Inside inside;
-    note([&] { keep_promise(-1); });
+    note([&]() KVFOLD_REQUIRES(mutex_) { keep_promise(-1); });
     return decode_as_fits(batch);
 }
 
 int32_t ManagedContext::decode_as_fits(ProgramBatch& batch) {
     bool in_parts = false;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         const size_t count = batch.entries().size();
         size_t full_stream = 0;
         const bool fits = count <= n_batch_ && fitting(batch.entries(), full_stream) == count;
@@ -45,13 +45,13 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
         return kNoRoom;
     }
     size_t stream = 0;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         while (policy_.automatic && fitting(entries, stream) < entries.size() && make_room(stream)) {
         }
     });
     const Timer timer;
     int32_t code = batch.decode();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         while (code == kNoRoom && policy_.automatic && make_room(stream)) {
             code = batch.decode();
             if (fitting(entries, stream) == entries.size()) break; // something else than cells is missing
@@ -90,7 +90,7 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch) {
         const Timer timer;
         const int32_t code = count == 0 ? kNoRoom : batch.decode_part(done, count);
         if (code == kNoRoom && count > 0 && make_room(stream)) continue;
-        note([&] { record(entries.subspan(done, count), code, timer.seconds()); });
+        note([&]() KVFOLD_REQUIRES(mutex_) { record(entries.subspan(done, count), code, timer.seconds()); });
         if (code != 0) {
             if (done == 0) return code;
             undo(ends);
@@ -105,7 +105,7 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch) {
 
 // Earlier parts of a batch that failed leave again, as far as they were not folded meanwhile.
 void ManagedContext::undo(const std::map<llama_seq_id, llama_pos>& ends) {
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         for (const auto& [seq_id, end] : ends) {
             if (books_.tears_fold(seq_id, end, -1)) continue;
             touch(seq_id, end);

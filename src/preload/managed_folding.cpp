@@ -72,7 +72,7 @@ bool ManagedContext::make_room(size_t stream) {
 
 void ManagedContext::wait_for_fold() {
     const Timer timer;
-    changed_.wait(mutex_, [&] { return folder_.task() == nullptr; });
+    changed_.wait(mutex_, [&]() KVFOLD_REQUIRES(mutex_) { return folder_.task() == nullptr; });
     journal_.waited(timer.seconds());
 }
 
@@ -140,15 +140,17 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
 void ManagedContext::end_fold(const FoldTask& task, Result<CompactState> compact,
                               const std::stop_token& stop) {
     const MutexLock lock(mutex_);
-    const auto may_change = [&] {
+    const auto may_change = [&]() KVFOLD_REQUIRES(mutex_) {
         return stop.stop_requested() || !(promised_.contains(task.seq_id) || promised_.contains(-1));
     };
     changed_.wait_for(mutex_, kPromise, may_change);
-    Status status = without_throwing([&] { return swap(task, compact); });
-    (void)without_throwing([&]() -> Status {
-        note_fold(task, std::move(status), compact);
-        return {};
-    });
+    Status status;
+    try {
+        status = swap(task, compact);
+    } catch (...) {
+        status = tl::unexpected(error_of_exception());
+    }
+    note([&]() KVFOLD_REQUIRES(mutex_) { note_fold(task, std::move(status), compact); });
     folder_.forget();
     changed_.notify_all();
 }

@@ -37,7 +37,7 @@ std::filesystem::path part_of(const std::filesystem::path& target) {
 size_t ManagedContext::state_size(llama_seq_id seq_id, Original<size_t> original) {
     const MutexLock lock(mutex_);
     const Inside inside;
-    note([&] { promise(seq_id); });
+    note([&]() KVFOLD_REQUIRES(mutex_) { promise(seq_id); });
     return original();
 }
 
@@ -46,7 +46,7 @@ size_t ManagedContext::get_state(const uint8_t* dst, llama_seq_id seq_id, llama_
     const MutexLock lock(mutex_);
     const Inside inside;
     const size_t written = original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
         const bool is_whole = seq_id >= 0 && flags == kWholeState && written > 0;
         if (is_whole) saved_.remember({dst, written}, books_.tokens(seq_id));
@@ -107,7 +107,7 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
     std::vector<uint8_t> before;
     std::vector<llama_token> tokens, tokens_before;
     bool is_folded_in = false;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
         before = blob_of(seq_id);
         tokens_before = books_.tokens(seq_id);
@@ -123,7 +123,7 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
         if (folded && write_sequence(ctx_, seq_id, *folded)) is_folded_in = true;
     });
     const size_t read = is_folded_in ? bytes.size() : original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         if (read == 0 && !before.empty()) { // llama.cpp emptied it
             real().llama_state_seq_set_data(ctx_, before.data(), before.size(), seq_id);
             tokens = tokens_before;
@@ -138,7 +138,7 @@ size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, std::spa
     const MutexLock lock(mutex_);
     const Inside inside;
     size_t written = 0;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         const std::filesystem::path target = target_of(path), fresh = part_of(target);
         written = real().llama_state_seq_save_file(ctx_, fresh.c_str(), seq_id, words.data(), words.size());
         std::error_code error;
@@ -158,7 +158,7 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     std::vector<llama_token> tokens, tokens_before;
     size_t folded_in = 0;
     bool is_damaged = false;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
         Result<SlotFile> slot = read_slot_file(path);
         is_damaged = !slot && slot.error().code == ErrorCode::corrupt;
@@ -182,7 +182,7 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     });
     if (is_damaged) return 0;
     const size_t read = folded_in > 0 ? folded_in : original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         if (read == 0 && !before.empty()) {
             real().llama_state_seq_set_data(ctx_, before.data(), before.size(), seq_id);
             tokens = tokens_before;
@@ -196,12 +196,12 @@ size_t ManagedContext::set_all(Original<size_t> original,
                                const std::function<std::span<const llama_token>()>& words) {
     const MutexLock lock(mutex_);
     const Inside inside;
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(-1);
         touch_all();
     });
     const size_t read = original();
-    note([&] {
+    note([&]() KVFOLD_REQUIRES(mutex_) {
         relearn_all();
         const auto sequences = books_.sequences();
         // Programs that save all keep the tokens of the one sequence that they have.

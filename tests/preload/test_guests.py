@@ -2,7 +2,9 @@
 import os
 import pathlib
 import re
+import shutil
 import subprocess
+import sys
 import unittest
 
 from command import CommandTest, needed
@@ -47,6 +49,17 @@ class Guests(CommandTest):
         done = self.run_command("run", "--virtual", 4, "--keep-first", 600, "--", str(GUESTS / "guest"), self.plain)
         self.assertEqual(done.returncode, 1)
         self.assertIn("give keep_first up to", done.stderr)
+
+    @unittest.skipUnless(sys.platform == "linux" and os.geteuid() == 0, "only root gives programs another user's rights")
+    def test_a_program_that_drops_the_library_is_told_of(self):
+        program = self.folder / "guest"
+        shutil.copy(GUESTS / "guest", program)
+        os.chown(program, -1, 65534)
+        for mode, told in ((0o2755, True), (0o755, False)):  # set-group-id
+            with self.subTest(mode=oct(mode)):
+                program.chmod(mode)
+                done = self.run_command("run", "--virtual", 4, "--", str(program), self.plain, "poll", "100")
+                self.assertEqual("runs without kvfold" in done.stderr, told, done.stderr)
 
     def test_llamas_own_program_reads_a_prompt_larger_than_the_cells(self):
         program = pathlib.Path(needed("KVFOLD_LLAMA_PREFIX")) / "bin" / "llama-completion"

@@ -30,7 +30,7 @@ class LongChat:
                 messages.append({"role": "assistant", "content": answer["choices"][0]["message"]["content"]})
             totals = server.admin("/state")["totals"]
         self.assertGreater(known, 2 * CELLS)
-        self.assertGreaterEqual(totals["folds"], 3)
+        self.assertGreaterEqual(totals["folds"], 2)
         self.assertEqual(totals["rereads"], 0)
 
 

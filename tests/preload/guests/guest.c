@@ -36,7 +36,7 @@ static int decode(struct llama_context* ctx, int32_t count, bool all_outputs) {
 
 static long polls_that_erred(struct llama_context* ctx, llama_pos newest) {
     long wrong = 0;
-    for (const time_t end = time(NULL) + 2; time(NULL) < end;) {
+    for (const time_t end = time(NULL) + 5; time(NULL) < end;) {
         for (int i = 0; i < 1000; ++i)
             wrong += llama_memory_seq_pos_max(llama_get_memory(ctx), 0) != newest;
     }

@@ -1,0 +1,87 @@
+"""What real programs do to a server, in `kvfold serve` and in the server alone, on a tiny model."""
+import pathlib
+import tempfile
+import unittest
+
+from command import needed
+from llama_server import LlamaServer
+
+FOLDING = ("--virtual", 4, "--method", "select", "--admin", "127.0.0.1:0")
+
+
+class Cases(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def server(self, *flags, kvfold=FOLDING, **options):
+        return LlamaServer(needed("KVFOLD_PLAIN_MODEL"), self.folder, *flags, kvfold=kvfold, **options)
+
+    def totals(self, server):
+        return server.admin("/state")["totals"]
+
+    def four_answers(self, server, prompt, count):
+        body = {"prompt": prompt, "n": 4, "max_tokens": count, "temperature": 0, "ignore_eos": True}
+        return [choice["text"] for choice in server.ask("/v1/completions", body)["choices"]]
+
+    def test_four_answers_to_one_prompt_share_its_cells(self):
+        with self.server("-kvu", slots=4, kvfold=None) as server:
+            prompt = server.passage("manual", 0, 300)
+            expected = self.four_answers(server, prompt, 24)
+        with self.server("-kvu", slots=4) as server:  # 512 cells
+            self.assertEqual(self.four_answers(server, prompt, 24), expected)
+            self.assertEqual(self.totals(server)["folds"], 0)  # 300 and 4 x 24 cells have room
+
+    def test_four_answers_that_outgrow_the_cells_are_answers_still(self):
+        with self.server("-kvu", slots=4) as server:
+            answers = self.four_answers(server, server.passage("manual", 0, 380), 60)
+            self.assertEqual(len(set(answers)), 1)  # from one prompt, folded once for all of them
+            self.assertGreater(self.totals(server)["folds"], 0)
+            self.assertEqual(self.totals(server)["failures"], 0)
+
+    def test_an_endless_answer_goes_on_at_the_end_of_the_virtual_size(self):
+        for kvfold in (None, FOLDING):
+            with self.server("--context-shift", kvfold=kvfold) as server:
+                answer = server.complete(server.passage("manual", 0, 300), 2600)
+                self.assertEqual(answer["timings"]["predicted_n"], 2600)
+                self.assertTrue(answer["truncated"])
+                if kvfold:
+                    self.assertGreater(self.totals(server)["folds"], 2)
+                    self.assertEqual(self.totals(server)["failures"], 0)
+
+    def test_title_requests_between_turns_find_the_chat_again(self):
+        with self.server("--cache-ram", "512", "-kvu", slots=4, context=4096) as server:  # 1024 cells
+            chat = server.passage("manual", 0, 800)
+            server.complete(chat, 8)
+            for turn in range(2):
+                server.complete(server.passage("prose", 0, 600), 8)  # quotes the chat, in the words of another task
+                chat = chat + server.passage("dialogue", 40 * turn, 40 * turn + 40)
+                timings = server.complete(chat, 8)["timings"]
+                self.assertLess(timings["prompt_n"], 100, f"turn {turn}")
+            self.assertEqual(self.totals(server)["failures"], 0)
+
+    def test_a_state_larger_than_the_free_cells_is_folded_in(self):
+        with self.server(kvfold=None) as server:
+            document = server.passage("manual", 0, 900)
+            server.complete(document)
+            server.save("large.slot")
+        with self.server() as server:  # 512 cells
+            self.assertEqual(server.restore("large.slot")["n_restored"], len(document))
+            timings = server.complete(document + server.passage("prose", 0, 10), 4)["timings"]
+            self.assertEqual((timings["cache_n"], timings["prompt_n"]), (len(document), 10))
+
+    def test_a_damaged_slot_file_ends_nothing(self):
+        with self.server() as server:
+            document = server.passage("manual", 0, 200)
+            first = server.complete(document, 8)["tokens"]
+            server.save("a.slot")
+            whole = (self.folder / "a.slot").read_bytes()
+            (self.folder / "cut.slot").write_bytes(whole[:len(whole) // 2])
+            with self.assertRaises(Exception):
+                server.restore("cut.slot")
+            self.assertEqual(server.complete(document, 8)["tokens"], first)
+
+
+if __name__ == "__main__":
+    unittest.main()
