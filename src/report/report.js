@@ -28,7 +28,7 @@ function showFacts() {
   fact(list, seeds.length === 1 ? 'seed' : 'seeds', seeds.join(', '));
   fact(list, 'hindsight', report.hindsight &&
       `methods studied ${report.hindsight === 'later' ? 'the text behind what is judged' : 'what is judged'}: a bound, not a result`);
-  fact(list, 'prefill', number(report.prefill_s) !== null && seconds(report.prefill_s));
+  fact(list, 'prefill', number(report.prefill_s) === null ? null : seconds(report.prefill_s));
   fact(list, 'noise floor', number(report.noise_floor_kl) !== null && `KL ${nats(report.noise_floor_kl)}`);
   fact(list, 'threads', report.threads && String(report.threads));
   fact(list, 'kvfold', report.kvfold);
