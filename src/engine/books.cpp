@@ -219,6 +219,13 @@ bool Books::knows_all_tokens(llama_seq_id seq_id) const {
     return std::ranges::find(tokens(seq_id), LLAMA_TOKEN_NULL) == tokens(seq_id).end();
 }
 
+size_t Books::used() const {
+    size_t cells = 0;
+    for (const std::vector<Cell>& stream : streams_)
+        cells += stream.size();
+    return cells;
+}
+
 size_t Books::used(size_t stream) const { return streams_[stream].size(); }
 
 std::vector<const Books::Cell*> Books::cells_of(llama_seq_id seq_id) const {
@@ -261,7 +268,10 @@ bool Books::is_first_owner(llama_seq_id seq_id, const Owners& owners) const {
 }
 
 std::vector<Foldable> Books::foldable_of(llama_seq_id seq_id) const {
-    const std::vector<const Cell*> cells = cells_of(seq_id);
+    return parts_of(seq_id, cells_of(seq_id));
+}
+
+std::vector<Foldable> Books::parts_of(llama_seq_id seq_id, std::span<const Cell* const> cells) {
     if (cells.empty()) return {};
     const Owners alone = Owners().set(size_t(seq_id));
     const auto is_shared = [&](const Cell* cell) { return cell->owners != alone; };
@@ -286,8 +296,9 @@ std::vector<Foldable> Books::foldable(size_t stream) const {
     std::vector<Foldable> all;
     for (const auto& [id, sequence] : sequences_) {
         if (stream_of(id) != stream) continue;
-        for (const Foldable& part : foldable_of(id)) {
-            if (part.untouched > 0 || is_first_owner(id, cells_of(id).front()->owners)) all.push_back(part);
+        const std::vector<const Cell*> cells = cells_of(id);
+        for (const Foldable& part : parts_of(id, cells)) {
+            if (part.untouched > 0 || is_first_owner(id, cells.front()->owners)) all.push_back(part);
         }
     }
     return all;

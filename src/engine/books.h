@@ -65,6 +65,7 @@ class Books {
     Fold fold_of(llama_seq_id seq_id) const;
     const std::vector<llama_token>& tokens(llama_seq_id seq_id) const; // [end], LLAMA_TOKEN_NULL = unknown
     bool knows_all_tokens(llama_seq_id seq_id) const;
+    size_t used() const;              // of all streams
     size_t used(size_t stream) const; // cells; one that several sequences own counts once
     size_t stream_of(llama_seq_id seq_id) const {
         return streams_.size() == 1 ? 0 : static_cast<size_t>(seq_id);
@@ -109,6 +110,8 @@ class Books {
     static bool is_kept(llama_seq_id seq_id) { return seq_id >= 0 && size_t(seq_id) < kMostSequences; }
     std::vector<Cell>& cells_with(llama_seq_id seq_id) { return streams_[stream_of(seq_id)]; }
     std::vector<const Cell*> cells_of(llama_seq_id seq_id) const; // by rising position
+    static std::vector<Foldable> parts_of(llama_seq_id seq_id,
+                                          std::span<const Cell* const> cells); // its cells, sorted
     void set_token(llama_seq_id seq_id, llama_pos pos, llama_token token);
     // At each position, of two sequences: cells that both own, and cells that one of them owns alone.
     std::map<llama_pos, std::pair<size_t, size_t>> compared(llama_seq_id one, llama_seq_id other) const;

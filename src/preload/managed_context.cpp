@@ -6,7 +6,6 @@
 #include "state/live_sequence.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace kvfold::preload {
 
@@ -122,8 +121,7 @@ bool ManagedContext::drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1
     bool dropped = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         const std::vector<Foldable> parts = books_.foldable_of(seq_id);
-        const bool is_plain = llama_model_n_swa(model_) <= 0 && !llama_model_is_hybrid(model_);
-        if (!is_plain || shift_is_due_ || parts.size() != 1 || parts.front().is_shared || p0 <= 0) return;
+        if (!is_plain() || shift_is_due_ || parts.size() != 1 || parts.front().is_shared || p0 <= 0) return;
         Result<SequenceState> state = read_sequence(ctx_, seq_id);
         if (!state) return;
         touch(seq_id, 0);
@@ -362,7 +360,7 @@ Json ManagedContext::state() {
     return {{"uptime_s", journal_.uptime_s()},
             {"sequences", sequences},
             {"used_cells", used},
-            {"totals", journal_.totals(std::accumulate(used.begin(), used.end(), size_t{0}))},
+            {"totals", journal_.totals(books_.used())},
             {"history", journal_.history()},
             {"folds", journal_.folds()},
             {"kept", journal_.kept()}};

@@ -110,6 +110,9 @@ class ManagedContext {
     // Runs beside the original: what it throws is logged, and the books are read anew from llama.cpp.
     template <class Note> void note(Note note) KVFOLD_REQUIRES(mutex_);
     llama_memory_t memory() const { return llama_get_memory(ctx_); }
+    // Whether its cells can be exchanged by position: no sliding window and no recurrent state goes with
+    // them.
+    bool is_plain() const { return llama_model_n_swa(model_) <= 0 && !llama_model_is_hybrid(model_); }
     void touch(llama_seq_id seq_id, llama_pos p0)
         KVFOLD_REQUIRES(mutex_); // cells from p0 on change: a fold is void
     void touch_all() KVFOLD_REQUIRES(mutex_);
@@ -137,7 +140,13 @@ class ManagedContext {
     size_t room_for(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
     Result<SequenceState> folded_to_fit(const SequenceState& state, const std::vector<llama_token>& tokens,
                                         size_t cells) KVFOLD_REQUIRES(mutex_);
-    std::vector<uint8_t> blob_of(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
+    struct Held { // by a sequence, before a restore
+        std::vector<uint8_t> blob;
+        std::vector<llama_token> tokens;
+    };
+    Held held_by(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
+    void end_restore(llama_seq_id seq_id, bool is_restored, std::vector<llama_token> tokens, Held before)
+        KVFOLD_REQUIRES(mutex_);
 
     // Folding, in managed_folding.cpp.
     bool make_room(size_t stream) KVFOLD_REQUIRES(mutex_);
@@ -146,6 +155,8 @@ class ManagedContext {
         KVFOLD_REQUIRES(mutex_); // -1: none
     bool can_fold(const Foldable& part) const KVFOLD_REQUIRES(mutex_);
     bool can_share(const Foldable& part) const KVFOLD_REQUIRES(mutex_);
+    CompactRequest request_for(const Method* method, bool knows_tokens, const Budget& budget,
+                               int threads) const KVFOLD_REQUIRES(mutex_);
     const Method* method_for(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
     Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget, int threads)
         KVFOLD_REQUIRES(mutex_);

@@ -149,12 +149,10 @@ void ManagedContext::record(std::span<const BatchEntry> entries, int32_t code, d
             books_.remove(seq_id, llama_memory_seq_pos_max(memory(), seq_id) + 1, -1);
         return;
     }
-    size_t tokens = 0, cells = 0;
+    size_t tokens = 0;
     for (const llama_seq_id seq_id : books_.sequences())
         tokens += static_cast<size_t>(books_.end(seq_id));
-    for (size_t stream = 0; stream < books_.streams(); ++stream)
-        cells += books_.used(stream);
-    journal_.decoded(entries.size(), seconds, is_generation(entries.size()), tokens, cells);
+    journal_.decoded(entries.size(), seconds, is_generation(entries.size()), tokens, books_.used());
     if (policy_.automatic) fold_when_high(is_generation(entries.size()));
 }
 

@@ -46,8 +46,7 @@ llama_seq_id ManagedContext::best_to_fold(size_t stream, bool urgent, FoldPlan& 
 
 // What sequences share stays shared where their cells can be exchanged by position, and only there.
 bool ManagedContext::can_share(const Foldable& part) const {
-    const bool is_plain = llama_model_n_swa(model_) <= 0 && !llama_model_is_hybrid(model_);
-    return !part.is_shared || (is_plain && books_.shares_by_position(part.seq_id));
+    return !part.is_shared || (is_plain() && books_.shares_by_position(part.seq_id));
 }
 
 bool ManagedContext::can_fold(const Foldable& part) const {
@@ -109,21 +108,28 @@ void ManagedContext::refuse(llama_seq_id seq_id, const std::string& reason) {
     log_warning("sequence {} cannot be folded: {}", seq_id, reason);
 }
 
-Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget,
-                                            int threads) {
-    if (shift_is_due_)
-        return fail(ErrorCode::busy, "llama.cpp moves its cells at the next decode; try again behind it");
-    if (method->keep == Keep::fit && method->study.reads_text() && !books_.knows_all_tokens(seq_id)) {
-        log_info("sequence {}: its tokens are not known; studying by generation instead of {}", seq_id,
-                 method->name);
-        method = &methods::generation;
-    }
+// A method that studies the text cannot where its tokens are not known.
+CompactRequest ManagedContext::request_for(const Method* method, bool knows_tokens, const Budget& budget,
+                                           int threads) const {
+    const bool needs_tokens = method->keep == Keep::fit && method->study.reads_text();
     CompactRequest request;
-    request.method = method;
+    request.method = needs_tokens && !knows_tokens ? &methods::generation : method;
     request.budget = budget;
     request.context = params_;
     request.adapters = adapters_;
     request.threads = threads;
+    return request;
+}
+
+Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget,
+                                            int threads) {
+    if (shift_is_due_)
+        return fail(ErrorCode::busy, "llama.cpp moves its cells at the next decode; try again behind it");
+    CompactRequest request = request_for(method, books_.knows_all_tokens(seq_id), budget, threads);
+    if (request.method != method)
+        log_info("sequence {}: its tokens are not known; studying by {} instead of {}", seq_id,
+                 request.method->name, method->name);
+    method = request.method;
     KVFOLD_TRY(auto task, prepare_fold(ctx_, seq_id, std::move(request), books_));
     fold_is_void_ = false;
     running_job_ = next_job_++;

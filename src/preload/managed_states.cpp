@@ -19,7 +19,6 @@ namespace kvfold::preload {
 namespace {
 
 constexpr llama_state_seq_flags kWholeState = LLAMA_STATE_SEQ_FLAGS_NONE;
-constexpr size_t kMemoryHeaderBytes = 8; // in front of a state in memory
 
 // Where the file really is, and a name beside it that is no longer than its own.
 std::filesystem::path target_of(const char* path) {
@@ -54,11 +53,21 @@ size_t ManagedContext::get_state(const uint8_t* dst, llama_seq_id seq_id, llama_
     return written;
 }
 
-std::vector<uint8_t> ManagedContext::blob_of(llama_seq_id seq_id) {
+ManagedContext::Held ManagedContext::held_by(llama_seq_id seq_id) {
     if (!books_.holds(seq_id)) return {};
     std::vector<uint8_t> blob(real().llama_state_seq_get_size(ctx_, seq_id));
     blob.resize(real().llama_state_seq_get_data(ctx_, blob.data(), blob.size(), seq_id));
-    return blob;
+    return {std::move(blob), books_.tokens(seq_id)};
+}
+
+// tokens: of what was restored. A restore that failed has emptied the sequence: it holds again what it held.
+void ManagedContext::end_restore(llama_seq_id seq_id, bool is_restored, std::vector<llama_token> tokens,
+                                 Held before) {
+    if (!is_restored && !before.blob.empty()) {
+        real().llama_state_seq_set_data(ctx_, before.blob.data(), before.blob.size(), seq_id);
+        tokens = std::move(before.tokens);
+    }
+    relearn(seq_id, std::move(tokens));
 }
 
 size_t ManagedContext::room_for(llama_seq_id seq_id) const {
@@ -84,15 +93,9 @@ Result<SequenceState> ManagedContext::folded_to_fit(const SequenceState& state,
     // Half of the room stays for what is new, as at any other fold.
     const double ratio =
         std::max(policy_.ratio, 2.0 * static_cast<double>(whole.cells) / static_cast<double>(cells));
-    CompactRequest request;
-    request.method = policy_.method;
-    if (request.method->keep == Keep::fit && request.method->study.reads_text() && tokens.empty())
-        request.method = &methods::generation;
-    request.budget = whole_budget(whole, policy_, ratio);
+    CompactRequest request =
+        request_for(policy_.method, !tokens.empty(), whole_budget(whole, policy_, ratio), all_threads());
     request.tokens = tokens;
-    request.context = params_;
-    request.adapters = adapters_;
-    request.threads = all_threads();
     KVFOLD_TRY(CompactState compact, compact_state(model_, state, request));
     log_info("a state of {} cells is folded to {}: {} are free", whole.cells, compact.report.cells_after,
              cells);
@@ -104,17 +107,17 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
     const MutexLock lock(mutex_);
     const Inside inside;
     if (flags != kWholeState) return original(); // a window or a recurrent state: the cells stay
-    std::vector<uint8_t> before;
-    std::vector<llama_token> tokens, tokens_before;
+    Held before;
+    std::vector<llama_token> tokens;
     bool is_folded_in = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
-        before = blob_of(seq_id);
-        tokens_before = books_.tokens(seq_id);
+        before = held_by(seq_id);
         tokens = saved_.find(bytes);
         touch(seq_id, 0);
-        if (!policy_.automatic || bytes.size() <= kMemoryHeaderBytes) return;
-        const auto state = decode_sequence(bytes.subspan(kMemoryHeaderBytes), kMemoryHeaderBytes);
+        // A state of fewer bytes than its cells would take has room: it need not be read for their number.
+        if (!policy_.automatic || bytes.size() <= room_for(seq_id) * sizes_.cell_bytes) return;
+        const auto state = decode_blob(bytes);
         if (!state) return; // llama.cpp will say what is wrong with it
         const size_t cells = state->sections.front().cells.size();
         make_room_for(seq_id, cells);
@@ -124,11 +127,7 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
     });
     const size_t read = is_folded_in ? bytes.size() : original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        if (read == 0 && !before.empty()) { // llama.cpp emptied it
-            real().llama_state_seq_set_data(ctx_, before.data(), before.size(), seq_id);
-            tokens = tokens_before;
-        }
-        relearn(seq_id, std::move(tokens));
+        end_restore(seq_id, read > 0, std::move(tokens), std::move(before));
     });
     return read;
 }
@@ -154,8 +153,8 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     const MutexLock lock(mutex_);
     const Inside inside;
     if (words.data() == nullptr) return original(); // only asks how many there are
-    std::vector<uint8_t> before;
-    std::vector<llama_token> tokens, tokens_before;
+    Held before;
+    std::vector<llama_token> tokens;
     size_t folded_in = 0;
     bool is_damaged = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
@@ -164,8 +163,7 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
         is_damaged = !slot && slot.error().code == ErrorCode::corrupt;
         if (is_damaged) log_error("{}; the slot keeps what it holds", slot.error().message);
         if (!slot) return;
-        before = blob_of(seq_id);
-        tokens_before = books_.tokens(seq_id);
+        before = held_by(seq_id);
         touch(seq_id, 0);
         tokens = slot->text.tokens;
         const std::vector<int32_t> written = pack_tokens(slot->text);
@@ -183,11 +181,7 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     if (is_damaged) return 0;
     const size_t read = folded_in > 0 ? folded_in : original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        if (read == 0 && !before.empty()) {
-            real().llama_state_seq_set_data(ctx_, before.data(), before.size(), seq_id);
-            tokens = tokens_before;
-        }
-        relearn(seq_id, std::move(tokens));
+        end_restore(seq_id, read > 0, std::move(tokens), std::move(before));
     });
     return read;
 }

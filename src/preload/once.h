@@ -23,7 +23,6 @@ template <class Call> class Once {
             return answer_;
         }
     }
-    bool is_called() const { return is_called_; }
 
   private:
     struct Nothing {};

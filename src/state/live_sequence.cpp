@@ -58,12 +58,16 @@ size_t most_cells(const SequenceState& state) {
 Result<SequenceState> read_sequence(llama_context* ctx, llama_seq_id seq_id) {
     KVFOLD_CHECK(check_sequence_id(ctx, seq_id));
     KVFOLD_TRY(const std::vector<uint8_t> blob, get_blob(ctx, seq_id));
-    KVFOLD_TRY(SequenceState state,
-               decode_sequence(std::span(blob).subspan(kMemoryHeaderBytes), kMemoryHeaderBytes));
+    KVFOLD_TRY(SequenceState state, decode_blob(blob));
     if (most_cells(state) == 0)
         return fail(ErrorCode::invalid_argument, "sequence {} is empty: decode something into it first",
                     seq_id);
     return state;
+}
+
+Result<SequenceState> decode_blob(std::span<const uint8_t> blob) {
+    const std::span<const uint8_t> behind = blob.subspan(std::min(blob.size(), kMemoryHeaderBytes));
+    return decode_sequence(behind, kMemoryHeaderBytes);
 }
 
 Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceState& state) {

@@ -11,6 +11,9 @@ namespace kvfold {
 // Only reads: the context's next logits are the same as without the call.
 Result<SequenceState> read_sequence(llama_context* ctx, llama_seq_id seq_id);
 
+// The same of a state in memory, as llama_state_seq_get_data gives it. Fails as decode_sequence.
+Result<SequenceState> decode_blob(std::span<const uint8_t> blob);
+
 // Swap: afterwards the sequence holds `state` and nothing else, whatever streams the cache had that it comes
 // from. On failure the sequence holds what it held before (its old state is put back) and the error says why;
 // the code is `lost` when that failed too.
