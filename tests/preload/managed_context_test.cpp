@@ -67,13 +67,10 @@ class Managed : public ::testing::Test {
 
     Json sequence(size_t index = 0) { return managed_->state()["sequences"].at(index); }
 
-    void settle() { // no fold may run on
-        while (sequence()["folding"].get<bool>())
-            std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
+    void settle() { program_->settle(); }
 
     size_t real_cells(llama_seq_id seq_id = 0) {
-        const auto state = read_sequence(ctx_.get(), seq_id);
+        const auto state = program_->read(seq_id);
         EXPECT_TRUE(state) << state.error().message;
         return state ? state->sections.front().cells.size() : 0;
     }
@@ -92,8 +89,7 @@ TEST_F(Managed, APromptThreeTimesTheCellsGoesIn) {
     EXPECT_LE(real_cells(), kCells);
     EXPECT_EQ(sequence()["cells"], real_cells());
     EXPECT_GT(managed_->state()["totals"]["folds"], 1);
-    EXPECT_EQ(llama_memory_seq_pos_max(llama_get_memory(ctx_.get()), 0),
-              static_cast<llama_pos>(3 * kCells - 1));
+    EXPECT_EQ(program_->end(0), 3 * kCells);
 }
 
 TEST_F(Managed, WithoutAPolicyTheProgramHearsThatCellsRanOut) {
@@ -109,11 +105,11 @@ TEST_F(Managed, CellsThatCameDuringAFoldStayByteForByte) {
     const auto job = managed_->compact(0, *find_method("select"), 4);
     ASSERT_TRUE(job) << job.error().message;
     ASSERT_EQ(feed(300, 340), 0); // while it runs, or after
-    const auto before = read_sequence(ctx_.get(), 0);
+    const auto before = program_->read(0);
     settle();
     ASSERT_TRUE(managed_->job(*job)->done);
     ASSERT_TRUE(managed_->job(*job)->status);
-    const auto after = read_sequence(ctx_.get(), 0);
+    const auto after = program_->read(0);
     ASSERT_TRUE(before && after);
     const KvSection &a = before->sections.front(), &b = after->sections.front();
     std::vector<uint32_t> last_a, last_b;
@@ -293,8 +289,6 @@ TEST_F(Managed, InASplitCacheEachSequenceFoldsInItsOwnHalf) {
     for (llama_pos pos = 0; pos < 128; pos += 64)
         ASSERT_EQ(feed(pos, pos + 64, 0), 0);
     settle();
-    while (sequence(1)["folding"].get<bool>())
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
     EXPECT_EQ(real_cells(0), 128u); // never folded
     EXPECT_LE(real_cells(1), kCells / 2);
     EXPECT_EQ(sequence(1)["tokens"], 512);

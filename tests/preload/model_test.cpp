@@ -55,11 +55,9 @@ class Operations : public ::testing::TestWithParam<Shape> {
 
     size_t below(size_t count) { return random_() % count; }
     llama_pos pos_below(llama_pos count) { return static_cast<llama_pos>(below(static_cast<size_t>(count))); }
-    llama_pos end(llama_seq_id seq_id) {
-        return llama_memory_seq_pos_max(llama_get_memory(ctx_.get()), seq_id) + 1;
-    }
+    llama_pos end(llama_seq_id seq_id) { return program_->end(seq_id); }
     std::vector<int32_t> positions(llama_seq_id seq_id) {
-        const auto state = read_sequence(ctx_.get(), seq_id);
+        const auto state = program_->read(seq_id);
         return state ? sorted_positions(state->sections.front()) : std::vector<int32_t>();
     }
 
@@ -73,7 +71,7 @@ class Operations : public ::testing::TestWithParam<Shape> {
         const size_t stream = GetParam().unified ? 0 : static_cast<size_t>(which);
         const size_t cells = GetParam().unified ? kCells : llama_n_ctx_seq(ctx_.get());
         tell("decode {} at {} of {}", count, end(which), which);
-        const bool folds = is_folding(); // then there may be more room than a moment ago
+        const bool folds = program_->is_folding(); // then there may be more room than a moment ago
         const bool has_room = used(stream) + static_cast<size_t>(count) <= cells;
         const int code = program_->decode(batch);
         // What the books say is in use is in use: to the cell, since llama.cpp finds room for exactly the
@@ -145,15 +143,7 @@ class Operations : public ::testing::TestWithParam<Shape> {
         const auto job = program_->managed().compact(
             which, below(2) == 0 ? &methods::select : &methods::keep_last, 2 + static_cast<double>(below(3)));
         tell("fold {}: {}", which, job ? "begun" : job.error().message);
-        if (job && below(2) == 0) settle();
-    }
-    bool is_folding() {
-        const auto folds = [](const Json& sequence) { return sequence["folding"].get<bool>(); };
-        return std::ranges::any_of(program_->state()["sequences"], folds);
-    }
-    void settle() {
-        while (is_folding())
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        if (job && below(2) == 0) program_->settle();
     }
 
     void step() {
@@ -185,7 +175,7 @@ class Operations : public ::testing::TestWithParam<Shape> {
     }
 
     void expect_agreement() {
-        settle();
+        program_->settle();
         const Json state = program_->state();
         std::map<llama_seq_id, Json> known;
         for (const Json& sequence : state["sequences"])
@@ -225,7 +215,7 @@ TEST_P(Operations, LeaveTheBooksAsLlamaCppHasThem) {
         if (below(3) == 0) expect_agreement(); // else the next one comes amid a fold that runs
         if (HasFailure()) FAIL() << "operation " << i << "\n" << history();
     }
-    settle();
+    program_->settle();
 }
 
 INSTANTIATE_TEST_SUITE_P(

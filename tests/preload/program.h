@@ -2,8 +2,11 @@
 #pragma once
 
 #include "preload/managed_context.h"
+#include "state/live_sequence.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 namespace kvfold::preload {
 
@@ -36,6 +39,24 @@ class Program {
 
     ManagedContext& managed() { return managed_; }
     Json state() { return managed_.state(); }
+    bool is_folding() {
+        const auto folds = [](const Json& sequence) { return sequence["folding"].get<bool>(); };
+        return std::ranges::any_of(state()["sequences"], folds);
+    }
+    void settle() { // no fold runs on
+        while (is_folding())
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+
+    // What llama.cpp holds of a sequence. A fold that runs does not swap meanwhile.
+    Result<SequenceState> read(llama_seq_id seq_id) {
+        const auto original = [&] { return read_sequence(ctx_, seq_id); };
+        return managed_.undisturbed<Result<SequenceState>>(original);
+    }
+    llama_pos end(llama_seq_id seq_id) {
+        const auto original = [&] { return llama_memory_seq_pos_max(memory(), seq_id); };
+        return managed_.undisturbed<llama_pos>(original) + 1;
+    }
 
     int32_t decode(const Batch& batch) {
         PlainBatch given(ctx_, batch.get(), [&] { return llama_decode(ctx_, batch.get()); });
