@@ -223,6 +223,63 @@ std::string tasks_help() {
     return help;
 }
 
+// Which texts, and where they are read from. Returns the option of the slot file.
+CLI::Option* add_text_options(CLI::App& command, EvalOptions& options) {
+    command.add_option("--tasks", options.tasks, task_names() + "; default: continuation")
+        ->delimiter(',')
+        ->check(task_check())
+        ->option_text("NAME,...");
+    command.add_option("-f,--file", options.texts, "a text, source code too; may be given more than once")
+        ->option_text("TEXT");
+    CLI::Option* slot = add_full_slot_option(command, options.slot);
+    command
+        .add_option("-c,--ctx-size", options.model.context, "tokens to prefill and compact; default: 2048")
+        ->excludes(slot)
+        ->check(CLI::Range(16, 1 << 30))
+        ->option_text("N");
+    command.add_option("--offsets,--offset", options.offsets, "tokens of each text to skip; default: 0")
+        ->excludes(slot)
+        ->delimiter(',')
+        ->option_text("TOKENS,...");
+    return slot;
+}
+
+// options outlives what the command line calls.
+void add_measured_options(CLI::App& command, EvalOptions& options, CLI::Option* slot) {
+    command.add_option("--ratios", options.ratios, "cells before / cells after; default: 8")
+        ->delimiter(',')
+        ->check(limit_check(limits::ratio))
+        ->option_text("R,...");
+    command.add_option("--methods", options.methods, "default: keep_last,select,solver,refine")
+        ->delimiter(',')
+        ->check(method_check())
+        ->option_text("NAME,...");
+    add_budget_options(command, options.budget);
+    const auto [keys, values] = add_cache_type_options(command, options.model);
+    slot->excludes(keys)->excludes(values);
+    command
+        .add_option("--also", options.also,
+                    "caches of these types too, at the same bytes, for example q8_0,q4_0")
+        ->delimiter(',')
+        ->check(cache_type_check())
+        ->option_text("TYPE,...");
+    command.add_option("--seeds,--seed", options.seeds, "of the study and of made-up texts; default: 1")
+        ->delimiter(',')
+        ->option_text("N,...");
+    command.add_option("--rounds", options.rounds, "of the task chat, a sixth of -c each; default: 12")
+        ->check(CLI::Range(1, 1000))
+        ->option_text("N");
+    command
+        .add_option_function<std::string>(
+            "--hindsight",
+            [&options](const std::string& name) {
+                options.hindsight = std::ranges::find(kHindsights, name, &NamedHindsight::name);
+            },
+            "let methods study what is judged, or the 512 tokens that come later: a bound, not a result")
+        ->check(CLI::IsMember(hindsight_names()))
+        ->option_text(joined(hindsight_names(), "|"));
+}
+
 } // namespace
 
 void add_eval(CLI::App& app, Command& chosen) {
@@ -236,54 +293,7 @@ void add_eval(CLI::App& app, Command& chosen) {
         "the noise floor are always among the rows. With --also, caches of other types are compared with the\n"
         "same full cache, ratios counting bytes. Several texts, offsets or seeds give means and their spread.");
     add_model_options(*command, options->model);
-    command->add_option("--tasks", options->tasks, task_names() + "; default: continuation")
-        ->delimiter(',')
-        ->check(task_check())
-        ->option_text("NAME,...");
-    command->add_option("-f,--file", options->texts, "a text, source code too; may be given more than once")
-        ->option_text("TEXT");
-    CLI::Option* slot = add_full_slot_option(*command, options->slot);
-    command
-        ->add_option("-c,--ctx-size", options->model.context, "tokens to prefill and compact; default: 2048")
-        ->excludes(slot)
-        ->check(CLI::Range(16, 1 << 30))
-        ->option_text("N");
-    command->add_option("--offsets,--offset", options->offsets, "tokens of each text to skip; default: 0")
-        ->excludes(slot)
-        ->delimiter(',')
-        ->option_text("TOKENS,...");
-    command->add_option("--ratios", options->ratios, "cells before / cells after; default: 8")
-        ->delimiter(',')
-        ->check(limit_check(limits::ratio))
-        ->option_text("R,...");
-    command->add_option("--methods", options->methods, "default: keep_last,select,solver,refine")
-        ->delimiter(',')
-        ->check(method_check())
-        ->option_text("NAME,...");
-    add_budget_options(*command, options->budget);
-    const auto [keys, values] = add_cache_type_options(*command, options->model);
-    slot->excludes(keys)->excludes(values);
-    command
-        ->add_option("--also", options->also,
-                     "caches of these types too, at the same bytes, for example q8_0,q4_0")
-        ->delimiter(',')
-        ->check(cache_type_check())
-        ->option_text("TYPE,...");
-    command->add_option("--seeds,--seed", options->seeds, "of the study and of made-up texts; default: 1")
-        ->delimiter(',')
-        ->option_text("N,...");
-    command->add_option("--rounds", options->rounds, "of the task chat, a sixth of -c each; default: 12")
-        ->check(CLI::Range(1, 1000))
-        ->option_text("N");
-    command
-        ->add_option_function<std::string>(
-            "--hindsight",
-            [options](const std::string& name) {
-                options->hindsight = std::ranges::find(kHindsights, name, &NamedHindsight::name);
-            },
-            "let methods study what is judged, or the 512 tokens that come later: a bound, not a result")
-        ->check(CLI::IsMember(hindsight_names()))
-        ->option_text(joined(hindsight_names(), "|"));
+    add_measured_options(*command, *options, add_text_options(*command, *options));
     add_json_option(*command, options->json);
     command
         ->add_option("--html", options->html,

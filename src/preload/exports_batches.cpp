@@ -1,0 +1,163 @@
+// The wrappers of what goes into a decode and what comes out of it.
+#include "preload/exports.h"
+
+using namespace kvfold::preload;
+
+namespace {
+
+int32_t output_index(llama_context* ctx, int32_t index) {
+    note([&] {
+        if (const auto managed = Registry::get().find(ctx)) index = managed->output_index(index);
+    });
+    return index;
+}
+
+} // namespace
+
+// Batches. An extended one is noted for whichever context; a batch does not say whose it is.
+
+KVFOLD_EXPORT int32_t KVFOLD_WRAPPER(llama_encode)(llama_context* ctx, llama_batch batch) {
+    return on_managed(
+        ctx, [](ManagedContext& m, auto& original) { return m.undisturbed<int32_t>(original); },
+        [&] { return real().llama_encode(ctx, batch); });
+}
+
+KVFOLD_EXPORT int32_t KVFOLD_WRAPPER(llama_decode)(llama_context* ctx, llama_batch batch) {
+    return on_managed(
+        ctx,
+        [&](ManagedContext& m, auto& original) {
+            PlainBatch given(ctx, batch, original);
+            return m.decode(given);
+        },
+        [&] { return real().llama_decode(ctx, batch); });
+}
+
+KVFOLD_EXPORT int32_t KVFOLD_WRAPPER(llama_process)(llama_context* ctx, llama_process_type type,
+                                                    llama_batch_ext* batch) {
+    return on_managed(
+        ctx,
+        [&](ManagedContext& m, auto& original) {
+            if (type != LLAMA_PROCESS_TYPE_DECODE) return m.undisturbed<int32_t>(original);
+            ExtendedBatch given(ctx, Registry::get().batches().entries(batch), original);
+            return m.decode(given);
+        },
+        [&] { return real().llama_process(ctx, type, batch); });
+}
+
+KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_batch_ext_free)(llama_batch_ext* batch) {
+    note([&] { Registry::get().batches().free(batch); });
+    real().llama_batch_ext_free(batch);
+}
+
+KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_batch_ext_clear)(llama_batch_ext* batch) {
+    note([&] { Registry::get().batches().clear(batch); });
+    real().llama_batch_ext_clear(batch);
+}
+
+KVFOLD_EXPORT int32_t KVFOLD_WRAPPER(llama_batch_ext_add)(llama_batch_ext* batch, llama_seq_id seq_id) {
+    const int32_t index = real().llama_batch_ext_add(batch, seq_id);
+    note([&] { Registry::get().batches().add(batch, index, seq_id, LLAMA_TOKEN_NULL); });
+    return index;
+}
+
+KVFOLD_EXPORT int32_t KVFOLD_WRAPPER(llama_batch_ext_add_token)(llama_batch_ext* batch, llama_seq_id seq_id,
+                                                                llama_token id) {
+    const int32_t index = real().llama_batch_ext_add_token(batch, seq_id, id);
+    note([&] { Registry::get().batches().add(batch, index, seq_id, id); });
+    return index;
+}
+
+KVFOLD_EXPORT int32_t KVFOLD_WRAPPER(llama_batch_ext_add_embd)(llama_batch_ext* batch, llama_seq_id seq_id,
+                                                               llama_embd embd) {
+    const int32_t index = real().llama_batch_ext_add_embd(batch, seq_id, embd);
+    note([&] { Registry::get().batches().add(batch, index, seq_id, LLAMA_TOKEN_NULL); });
+    return index;
+}
+
+KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_batch_ext_add_seq)(llama_batch_ext* batch, int32_t index,
+                                                           llama_seq_id seq_id) {
+    const bool added = real().llama_batch_ext_add_seq(batch, index, seq_id);
+    if (added) note([&] { Registry::get().batches().add_sequence(batch, index, seq_id); });
+    return added;
+}
+
+KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_batch_ext_set_embd_token)(llama_batch_ext* batch, int32_t index,
+                                                                  llama_embd embd) {
+    const bool set = real().llama_batch_ext_set_embd_token(batch, index, embd);
+    if (set) note([&] { Registry::get().batches().set_embedding(batch, index); });
+    return set;
+}
+
+KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_batch_ext_set_embd_state)(llama_batch_ext* batch, int32_t index,
+                                                                  llama_embd embd) {
+    const bool set = real().llama_batch_ext_set_embd_state(batch, index, embd);
+    if (set) note([&] { Registry::get().batches().set_embedding(batch, index); });
+    return set;
+}
+
+KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_batch_ext_set_output_embd)(llama_batch_ext* batch, int32_t index,
+                                                                   bool value) {
+    const bool set = real().llama_batch_ext_set_output_embd(batch, index, value);
+    if (set) note([&] { Registry::get().batches().set_output(batch, index, value); });
+    return set;
+}
+
+KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_batch_ext_set_output_logits)(llama_batch_ext* batch, int32_t index,
+                                                                     bool value) {
+    const bool set = real().llama_batch_ext_set_output_logits(batch, index, value);
+    if (set) note([&] { Registry::get().batches().set_output(batch, index, value); });
+    return set;
+}
+
+KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_batch_ext_set_pos)(llama_batch_ext* batch, int32_t index,
+                                                           const llama_pos* pos) {
+    const bool set = real().llama_batch_ext_set_pos(batch, index, pos);
+    if (set) note([&] { Registry::get().batches().set_pos(batch, index, pos[0]); });
+    return set;
+}
+
+// Outputs, by their index in the program's batch: the last part of a batch that was decoded in parts has
+// them.
+
+KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_logits_ith)(llama_context* ctx, int32_t i) {
+    return real().llama_get_logits_ith(ctx, output_index(ctx, i));
+}
+
+KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_embeddings_ith)(llama_context* ctx, int32_t i) {
+    return real().llama_get_embeddings_ith(ctx, output_index(ctx, i));
+}
+
+KVFOLD_EXPORT llama_token KVFOLD_WRAPPER(llama_get_sampled_token_ith)(llama_context* ctx, int32_t i) {
+    return real().llama_get_sampled_token_ith(ctx, output_index(ctx, i));
+}
+
+KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_sampled_probs_ith)(llama_context* ctx, int32_t i) {
+    return real().llama_get_sampled_probs_ith(ctx, output_index(ctx, i));
+}
+
+KVFOLD_EXPORT uint32_t KVFOLD_WRAPPER(llama_get_sampled_probs_count_ith)(llama_context* ctx, int32_t i) {
+    return real().llama_get_sampled_probs_count_ith(ctx, output_index(ctx, i));
+}
+
+KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_sampled_logits_ith)(llama_context* ctx, int32_t i) {
+    return real().llama_get_sampled_logits_ith(ctx, output_index(ctx, i));
+}
+
+KVFOLD_EXPORT uint32_t KVFOLD_WRAPPER(llama_get_sampled_logits_count_ith)(llama_context* ctx, int32_t i) {
+    return real().llama_get_sampled_logits_count_ith(ctx, output_index(ctx, i));
+}
+
+KVFOLD_EXPORT llama_token* KVFOLD_WRAPPER(llama_get_sampled_candidates_ith)(llama_context* ctx, int32_t i) {
+    return real().llama_get_sampled_candidates_ith(ctx, output_index(ctx, i));
+}
+
+KVFOLD_EXPORT uint32_t KVFOLD_WRAPPER(llama_get_sampled_candidates_count_ith)(llama_context* ctx, int32_t i) {
+    return real().llama_get_sampled_candidates_count_ith(ctx, output_index(ctx, i));
+}
+
+KVFOLD_EXPORT llama_token KVFOLD_WRAPPER(llama_sampler_sample)(llama_sampler* sampler, llama_context* ctx,
+                                                               int32_t i) {
+    const int32_t index = output_index(ctx, i);
+    const Inside inside; // it asks for the logits by this index
+    return real().llama_sampler_sample(sampler, ctx, index);
+}
