@@ -113,8 +113,8 @@ def prefill_step_ms(server):
 def overhead(model, folder):
     """Decode speed of the stock server and of one that is only watched, in turn."""
     speeds = {"stock": [], "watched": []}
-    with LlamaServer(model, folder, context=2048) as stock, \
-            LlamaServer(model, tempfile.mkdtemp(dir=folder), context=2048, kvfold=()) as watched:
+    with LlamaServer(model, folder, context=2048, threads=2) as stock, \
+            LlamaServer(model, tempfile.mkdtemp(dir=folder), context=2048, threads=2, kvfold=()) as watched:
         for server in (stock, watched):
             server.complete("Once upon a time", 16)
         for turn in range(ROUNDS):
@@ -132,10 +132,10 @@ def measure():
     model = os.environ["KVFOLD_MODEL_SMOL"]
     report = {"context": CONTEXT, "virtual": VIRTUAL, "document_tokens": DOCUMENT_TOKENS}
     with tempfile.TemporaryDirectory() as folder:
-        with LlamaServer(model, folder, context=CONTEXT) as server:
+        with LlamaServer(model, folder, context=CONTEXT, threads=2) as server:
             report["stock"] = converse(server)
             report["prefill_512_ms"] = prefill_step_ms(server)
-        with LlamaServer(model, folder, context=CONTEXT, kvfold=OPTIONS) as server:
+        with LlamaServer(model, folder, context=CONTEXT, threads=2, kvfold=OPTIONS) as server:
             report["kvfold"] = converse(server)
             state = server.admin("/state")
             context = state["context"]
@@ -143,7 +143,7 @@ def measure():
                                     cells_used=state["totals"]["cells_used"],
                                     cache_mb=context["cells"] * context["cell_bytes"] / 1e6)
             report["stock"]["cache_mb"] = CONTEXT * context["cell_bytes"] / 1e6
-        with LlamaServer(model, folder, context=CONTEXT, kvfold=OPTIONS) as server:
+        with LlamaServer(model, folder, context=CONTEXT, threads=2, kvfold=OPTIONS) as server:
             report["streaming"] = pauses(server, prompt_tokens=1300)
             report["streaming"]["folds"] = server.admin("/state")["totals"]["folds"]
         report["overhead"] = overhead(model, folder)

@@ -27,8 +27,9 @@ def die_with_parent():
 class LlamaServer:
     """with LlamaServer(model, folder, "--swa-full") as server: server.restore("a.slot")"""
 
-    def __init__(self, model, folder, *flags, context=2048, threads=2, slots=1, kvfold=None):
-        """kvfold: options of `kvfold serve`, which then starts the server; None = the server alone."""
+    def __init__(self, model, folder, *flags, context=2048, threads=1, slots=1, kvfold=None):
+        """kvfold: options of `kvfold serve`, which then starts the server; None = the server alone.
+        threads: 1, so that tests that run beside one another do not wait for each other's processor."""
         program = pathlib.Path(needed("KVFOLD_LLAMA_PREFIX")) / "bin" / "llama-server"
         start = [str(program)] if kvfold is None else [needed("KVFOLD_BIN"), "serve", *map(str, kvfold), "--"]
         # Port 0: the system chooses, and the log tells. The prompt cache in RAM is off: it could answer for a

@@ -37,7 +37,7 @@ class InAServer(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr)
                 before, after = map(int, re.search(r"cells +(\d+) -> (\d+)", done.stdout).groups())
                 self.assertAlmostEqual(before / after, 4, delta=0.1)
-                with LlamaServer(path, self.folder, "--swa-full", threads=1) as server:
+                with LlamaServer(path, self.folder, "--swa-full") as server:
                     tokens = len(server.tokenize(DOCUMENT))
                     restored = server.restore("doc.slot")
                     self.assertEqual((restored["n_restored"], restored["n_read"]), (tokens, slot.stat().st_size))
@@ -53,7 +53,7 @@ class InAServer(unittest.TestCase):
         for model in (tiny_models.qwen2vl, tiny_models.gemma3n, tiny_models.gpt_oss, tiny_models.granite_hybrid,
                       tiny_models.qwen35):
             with self.subTest(model.__name__), \
-                 LlamaServer(self.written(model), self.folder, "--swa-full", threads=1,
+                 LlamaServer(self.written(model), self.folder, "--swa-full",
                              kvfold=("--admin", "127.0.0.1:0")) as server:
                 server.complete(DOCUMENT, 1)
                 answer = server.admin("/compact", {"id_slot": 0, "ratio": 4.0})

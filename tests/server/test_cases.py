@@ -17,7 +17,7 @@ class Cases(unittest.TestCase):
 
     def server(self, *flags, kvfold=FOLDING, **options):
         # One thread: tests that share processors do not wait for each other.
-        return LlamaServer(needed("KVFOLD_PLAIN_MODEL"), self.folder, *flags, kvfold=kvfold, threads=1, **options)
+        return LlamaServer(needed("KVFOLD_PLAIN_MODEL"), self.folder, *flags, kvfold=kvfold, **options)
 
     def totals(self, server):
         return server.admin("/state")["totals"]

@@ -23,7 +23,6 @@ AGREEMENT = 0.6
 
 
 def kvfold(*arguments):
-    # As many threads as the server: tests that share processors do not wait for each other.
     done = subprocess.run([needed("KVFOLD_BIN"), *map(str, arguments)], text=True, capture_output=True, timeout=300)
     if done.returncode != 0:
         raise RuntimeError(f"kvfold {arguments[0]} ended with code {done.returncode}: {done.stderr}")
@@ -57,7 +56,7 @@ class Restoring:
         cls.model = needed(cls.model_variable)
         cls.document = Document("manual")
         (cls.folder / "doc.txt").write_text(cls.document.text)
-        kvfold("compact", "-m", cls.model, "-t", 2, "-f", cls.folder / "doc.txt", "-r", 8, "-o", cls.folder / "doc.slot")
+        kvfold("compact", "-m", cls.model, "-t", 1, "-f", cls.folder / "doc.txt", "-r", 8, "-o", cls.folder / "doc.slot")
         cls.slot = SlotBytes((cls.folder / "doc.slot").read_bytes())
         (cls.folder / "damaged.slot").write_bytes(cls.slot.with_shuffled_rows())
         cls.server = cls.enterClassContext(LlamaServer(cls.model, cls.folder, *cls.server_flags))

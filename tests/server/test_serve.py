@@ -29,7 +29,7 @@ class ServeTest(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
 
     def server(self, *flags, kvfold=FOLDING, **options):
-        return LlamaServer(needed(self.model_variable), self.folder, *flags, kvfold=kvfold, threads=1, **options)
+        return LlamaServer(needed(self.model_variable), self.folder, *flags, kvfold=kvfold, **options)
 
     def folding_server(self, *flags, **options):
         return self.server(*flags, context=8 * CELLS, **options)

@@ -23,7 +23,7 @@ class Stock:
         self.path = str(pathlib.Path(needed("KVFOLD_TINY_MODELS")) / f"{self.model}.gguf")
 
     def server(self, **options):
-        return LlamaServer(self.path, self.folder, *self.flags, threads=1, **options)
+        return LlamaServer(self.path, self.folder, *self.flags, **options)
 
     def compacted(self, server, document):
         """The server reads and saves the document; its file is compacted."""
