@@ -47,7 +47,7 @@ Json policy_json(const Policy& policy, size_t cells) {
 
 Json state(Registry& registry) {
     const auto managed = registry.managed();
-    Json whole = managed ? managed->state() : Json::object();
+    Json whole = registry.state();
     whole["context"] = registry.describe();
     whole["policy"] =
         managed ? policy_json(managed->policy(), managed->cells_of_a_sequence()) : policy_json({}, 0);

@@ -139,7 +139,8 @@ KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_memory_seq_div)(llama_memory_t memory, l
 
 KVFOLD_EXPORT llama_pos KVFOLD_WRAPPER(llama_memory_seq_pos_min)(llama_memory_t memory, llama_seq_id seq_id) {
     return on_managed(
-        memory, [&](ManagedContext& m, auto& original) { return m.pos_min(seq_id, original); },
+        memory,
+        [&](ManagedContext& m, auto& original) { return Registry::get().pos_min(m, seq_id, original); },
         [&] { return real().llama_memory_seq_pos_min(memory, seq_id); });
 }
 

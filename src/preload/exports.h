@@ -10,8 +10,8 @@
 
 #define KVFOLD_EXPORT extern "C" __attribute__((visibility("default")))
 
-// macOS does not look a name up in preloaded libraries first: there the table in interpose.cpp says what stands
-// for what.
+// macOS does not look a name up in preloaded libraries first: there the table in interpose.cpp says what
+// stands for what.
 #ifdef KVFOLD_INTERPOSE
 #define KVFOLD_WRAPPER(name) wrapped_##name
 #else

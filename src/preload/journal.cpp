@@ -123,6 +123,12 @@ Json Journal::folds() const {
     return rows;
 }
 
-Json Journal::kept() const { return kept_; }
+Json Journal::state(size_t cells_used) const {
+    return {{"uptime_s", clock_.seconds()},
+            {"totals", totals(cells_used)},
+            {"history", history()},
+            {"folds", folds()},
+            {"kept", kept_}};
+}
 
 } // namespace kvfold::preload

@@ -32,13 +32,13 @@ class Journal {
     }
     void read_again() { ++rereads_; }
 
-    double uptime_s() const { return clock_.seconds(); }
+    // "uptime_s", "totals", "history", "folds", and "kept": of the newest fold, null when there was none.
+    Json state(size_t cells_used) const;
+
+  private:
     Json totals(size_t cells_used) const;
     Json history() const;
     Json folds() const;
-    Json kept() const; // of the newest fold: null when there was none
-
-  private:
     struct Sample {
         double at = 0, tok_s = 0;
         size_t tokens = 0, cells = 0;

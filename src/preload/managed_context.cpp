@@ -101,8 +101,8 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
             });
             return removed;
         }
-        log_warning("sequence {}: positions {} to {} are folded together and cannot be removed one by one",
-                    torn, p0, p1);
+        log_warning("{}: positions {} to {} are folded together and cannot be removed one by one", name(torn),
+                    p0, p1);
         return false;
     }
     note([&]() KVFOLD_REQUIRES(mutex_) {
@@ -153,17 +153,15 @@ bool ManagedContext::read_again(llama_seq_id seq_id, llama_pos end, Original<boo
     const std::vector<llama_token>& all = books_.tokens(seq_id);
     const std::vector<llama_token> tokens(all.begin(), all.begin() + end);
     if (std::ranges::find(tokens, LLAMA_TOKEN_NULL) != tokens.end()) {
-        log_warning("sequence {}: cut at {} inside its folded part, and its tokens are not known", seq_id,
-                    end);
+        log_warning("{}: cut at {} inside its folded part, and its tokens are not known", name(seq_id), end);
         return false;
     }
     if (!policy_.automatic && tokens.size() > n_ctx_seq_) {
-        log_warning(
-            "sequence {}: cut at {} inside its folded part; {} tokens do not fit in {} cells unfolded",
-            seq_id, end, tokens.size(), n_ctx_seq_);
+        log_warning("{}: cut at {} inside its folded part; {} tokens do not fit in {} cells unfolded",
+                    name(seq_id), end, tokens.size(), n_ctx_seq_);
         return false;
     }
-    log_info("sequence {}: cut at {} inside its folded part; reading {} tokens again", seq_id, end,
+    log_info("{}: cut at {} inside its folded part; reading {} tokens again", name(seq_id), end,
              tokens.size());
     journal_.read_again();
     touch(seq_id, 0);
@@ -285,12 +283,30 @@ llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> origi
     const Inside inside;
     llama_pos smallest = original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        const Books::Fold fold = books_.fold_of(seq_id);
-        if (smallest < 0 || fold.empty()) return;
-        const llama_pos window = params_.swa_full ? 0 : llama_model_n_swa(model_);
-        smallest = std::max(smallest, fold.end - 1 - window);
+        if (smallest >= 0) smallest = std::max(smallest, end_of_fold(seq_id));
     });
     return smallest;
+}
+
+llama_pos ManagedContext::end_of_fold(llama_seq_id seq_id) const {
+    const Books::Fold fold = books_.fold_of(seq_id);
+    if (fold.empty()) return -1;
+    const llama_pos window = params_.swa_full ? 0 : llama_model_n_swa(model_);
+    return fold.end - 1 - window;
+}
+
+std::vector<llama_token> ManagedContext::tokens(llama_seq_id seq_id) {
+    const MutexLock lock(mutex_);
+    return books_.tokens(seq_id);
+}
+
+llama_pos ManagedContext::first_cut(llama_seq_id seq_id, std::span<const llama_token> tokens) {
+    const MutexLock lock(mutex_);
+    const auto end = static_cast<size_t>(std::max(0, books_.fold_of(seq_id).end));
+    const std::vector<llama_token> own = books_.tokens(seq_id);
+    const bool is_same = own.size() >= end && tokens.size() >= end &&
+                         std::ranges::equal(std::span(own).first(end), tokens.first(end));
+    return is_same ? end_of_fold(seq_id) : -1;
 }
 
 // What the sequence holds now, from llama.cpp itself. tokens: one a position; any other number says nothing.
@@ -311,6 +327,11 @@ void ManagedContext::relearn_all() {
     const auto sequences = static_cast<llama_seq_id>(llama_n_seq_max(ctx_));
     for (llama_seq_id seq_id = 0; seq_id < sequences; ++seq_id)
         relearn(seq_id, {});
+}
+
+std::string ManagedContext::name(llama_seq_id seq_id) const {
+    return sizes_.number == 1 ? kvfold::format("sequence {}", seq_id)
+                              : kvfold::format("sequence {} of context {}", seq_id, sizes_.number);
 }
 
 Policy ManagedContext::policy() {
@@ -357,13 +378,19 @@ Json ManagedContext::state() {
                              {"tokens_known", books_.knows_all_tokens(seq_id)},
                              {"folding", folder_.task() && folder_.task()->seq_id == seq_id}});
     }
-    return {{"uptime_s", journal_.uptime_s()},
-            {"sequences", sequences},
-            {"used_cells", used},
-            {"totals", journal_.totals(books_.used())},
-            {"history", journal_.history()},
-            {"folds", journal_.folds()},
-            {"kept", journal_.kept()}};
+    Json state = journal_.state(books_.used());
+    state.update({{"sequences", sequences}, {"used_cells", used}});
+    return state;
+}
+
+Journal ManagedContext::journal() {
+    const MutexLock lock(mutex_);
+    return journal_;
+}
+
+void ManagedContext::go_on(Journal past) {
+    const MutexLock lock(mutex_);
+    journal_ = std::move(past);
 }
 
 } // namespace kvfold::preload

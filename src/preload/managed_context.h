@@ -33,6 +33,7 @@ struct ContextSizes {
     uint32_t virtual_factor = 1;
     uint32_t asked_batch = 0; // n_batch as the program asked for it
     size_t cell_bytes = 0;
+    size_t number = 1; // among the program's contexts, for the log
 };
 
 class ManagedContext {
@@ -73,6 +74,10 @@ class ManagedContext {
     // the folded region: the last folded position, less the window, for programs ask for that much before a
     // cut.
     llama_pos pos_min(llama_seq_id seq_id, Original<llama_pos> original);
+    std::vector<llama_token> tokens(llama_seq_id seq_id); // empty: not known
+    // The smallest position that leaves this sequence's fold whole, where it holds a fold of these tokens;
+    // else -1.
+    llama_pos first_cut(llama_seq_id seq_id, std::span<const llama_token> tokens);
     // The study asks with them too. A fold that runs asked with others and is void.
     int32_t set_loras(std::span<llama_adapter_lora* const> loras, std::span<const float> scales,
                       Original<int32_t> original);
@@ -101,6 +106,8 @@ class ManagedContext {
     // What the control channel asks for. Any thread may call.
     Json state();
     Json describe() const;
+    Journal journal();
+    void go_on(Journal past); // counts on from there
     Policy policy();
     Status set_policy(const Policy& policy); // fails where it can never work with these cells
     Result<uint64_t> compact(llama_seq_id seq_id, const Method* method, double ratio); // a job's number
@@ -109,6 +116,7 @@ class ManagedContext {
   private:
     // Runs beside the original: what it throws is logged, and the books are read anew from llama.cpp.
     template <class Note> void note(Note note) KVFOLD_REQUIRES(mutex_);
+    std::string name(llama_seq_id seq_id) const; // for the log
     llama_memory_t memory() const { return llama_get_memory(ctx_); }
     // Whether its cells can be exchanged by position: no sliding window and no recurrent state goes with
     // them.
@@ -120,6 +128,7 @@ class ManagedContext {
     void relearn_all() KVFOLD_REQUIRES(mutex_);
     void promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
     void keep_promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
+    llama_pos end_of_fold(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_); // less the window; -1: no fold
     bool drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1) KVFOLD_REQUIRES(mutex_);
     bool read_again(llama_seq_id seq_id, llama_pos end, Original<bool> original) KVFOLD_REQUIRES(mutex_);
 

@@ -105,7 +105,7 @@ const Method* ManagedContext::method_for(llama_seq_id seq_id) const {
 // Not tried again before the sequence has grown or changed.
 void ManagedContext::refuse(llama_seq_id seq_id, const std::string& reason) {
     refused_[seq_id] = books_.end(seq_id);
-    log_warning("sequence {} cannot be folded: {}", seq_id, reason);
+    log_warning("{} cannot be folded: {}", name(seq_id), reason);
 }
 
 // A method that studies the text cannot where its tokens are not known.
@@ -127,16 +127,16 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
         return fail(ErrorCode::busy, "llama.cpp moves its cells at the next decode; try again behind it");
     CompactRequest request = request_for(method, books_.knows_all_tokens(seq_id), budget, threads);
     if (request.method != method)
-        log_info("sequence {}: its tokens are not known; studying by {} instead of {}", seq_id,
-                 request.method->name, method->name);
+        log_info("{}: its tokens are not known; studying by {} instead of {}", seq_id, request.method->name,
+                 method->name);
     method = request.method;
     KVFOLD_TRY(auto task, prepare_fold(ctx_, seq_id, std::move(request), books_));
     fold_is_void_ = false;
     running_job_ = next_job_++;
     jobs_[running_job_].method = method->name;
     if (jobs_.size() > kMostJobs) jobs_.erase(jobs_.begin());
-    log_debug("sequence {}: folding {} cells up to position {} with {}", seq_id, task->region_size,
-              task->last, method->name);
+    log_debug("{}: folding {} cells up to position {} with {}", name(seq_id), task->region_size, task->last,
+              method->name);
     folder_.start(std::move(task));
     return running_job_;
 }
@@ -181,9 +181,9 @@ void ManagedContext::note_fold(const FoldTask& task, Status status, const Result
         job.report = compact->report;
         record.report = compact->report;
         job.report.heads = {};
-        log_info("sequence {}: {} cells became {} ({:.1f} s study, {:.1f} s solve, {:.0f} ms swap)",
-                 task.seq_id, job.report.cells_before, job.report.cells_after, job.report.study_s,
-                 job.report.solve_s, 1000 * job.report.swap_s);
+        log_info("{}: {} cells became {} ({:.1f} s study, {:.1f} s solve, {:.0f} ms swap)", name(task.seq_id),
+                 job.report.cells_before, job.report.cells_after, job.report.study_s, job.report.solve_s,
+                 1000 * job.report.swap_s);
         journal_.folded(std::move(record), task.region_size);
         return;
     }
@@ -194,7 +194,7 @@ void ManagedContext::note_fold(const FoldTask& task, Status status, const Result
     const auto failed = static_cast<size_t>(failures_[task.seq_id]);
     if (is_of_method(error.code) && failed < kSimpler.size()) {
         ++failures_[task.seq_id];
-        log_warning("sequence {}: {} failed ({}); {} is tried next", task.seq_id, job.method, error.message,
+        log_warning("{}: {} failed ({}); {} is tried next", task.seq_id, job.method, error.message,
                     method_for(task.seq_id)->name);
     } else {
         refuse(task.seq_id, error.message);

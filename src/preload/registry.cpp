@@ -61,6 +61,8 @@ void shrink(llama_context_params& params, uint32_t factor, uint32_t window) {
     params.n_ctx = cells * streams;
 }
 
+constexpr const char* kFreed = "the program has freed its context; a llama-server that sleeps does";
+
 } // namespace
 
 Registry& Registry::get() {
@@ -105,10 +107,9 @@ Registry::Verdict Registry::prepare(llama_model* model, llama_context_params& pa
         return Verdict::pass; // a probe of the memory it would take
     const auto pass = [&](std::string reason) {
         log_info("context passed through: {}", reason);
-        if (!managed_) reason_ = std::move(reason);
+        if (entries_.empty()) reason_ = std::move(reason);
         return Verdict::pass;
     };
-    if (managed_) return pass("kvfold manages the program's first context only");
     if (params.embeddings || params.ctx_type != LLAMA_CONTEXT_TYPE_DEFAULT)
         return pass("it is not for generation from a context");
     const auto map = [&] {
@@ -118,6 +119,7 @@ Registry::Verdict Registry::prepare(llama_model* model, llama_context_params& pa
     if (!map) return pass(map.error().message);
     sizes_.asked_batch = params.n_batch;
     sizes_.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
+    sizes_.number = entries_.size() + 1;
     sizes_.cell_bytes = bytes_of_cell(*map, params);
     if (settings_.virtual_factor > 1) {
         const auto factor = static_cast<uint32_t>(settings_.virtual_factor);
@@ -127,6 +129,7 @@ Registry::Verdict Registry::prepare(llama_model* model, llama_context_params& pa
     const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
     const Status fits = check_room(policy_, params.n_ctx / streams);
     if (fits || params.n_ctx == 0) return Verdict::manage;
+    if (!entries_.empty()) return pass(fits.error().message); // the program can do without its folds
     log_error("{}", fits.error().message);
     return Verdict::refuse;
 }
@@ -134,66 +137,114 @@ Registry::Verdict Registry::prepare(llama_model* model, llama_context_params& pa
 void Registry::manage(llama_context* ctx, llama_model* model, const llama_context_params& params) {
     const std::lock_guard lock(mutex_);
     const Inside inside;
-    managed_ = std::make_shared<ManagedContext>(ctx, model, params, sizes_, policy_);
-    memory_ = llama_get_memory(ctx);
+    const auto managed = std::make_shared<ManagedContext>(ctx, model, params, sizes_, policy_);
+    if (entries_.empty() && past_) managed->go_on(*std::exchange(past_, std::nullopt));
     reason_.clear();
     const auto trained = static_cast<uint32_t>(std::max(0, llama_model_n_ctx_train(model)));
-    if (settings_.virtual_factor > 1 && trained > 0 && managed_->told_n_ctx_seq() > trained)
+    if (settings_.virtual_factor > 1 && trained > 0 && managed->told_n_ctx_seq() > trained)
         log_warning(
             "the model was trained for {} tokens, and {} are told: llama-server takes no more than the former, "
             "so only {} of {} cells are saved; give -c {}",
-            trained, managed_->told_n_ctx_seq(), trained - std::min(trained, managed_->cells_of_a_sequence()),
+            trained, managed->told_n_ctx_seq(), trained - std::min(trained, managed->cells_of_a_sequence()),
             trained, trained);
     std::vector<char> name(256);
     llama_model_desc(model, name.data(), name.size());
-    model_name_ = name.data();
+    entries_.push_back({managed, llama_get_memory(ctx), name.data()});
     if (settings_.virtual_factor > 1)
         log_info("{} cells serve as {}: folded {:g}x with {} when more than {:g} % are in use",
-                 managed_->cells(), managed_->told_n_ctx(), policy_.ratio, policy_.method->name,
+                 managed->cells(), managed->told_n_ctx(), policy_.ratio, policy_.method->name,
                  100 * policy_.high_water);
     else if (policy_.automatic)
-        log_info("{} cells, folded {:g}x with {} when more than {:g} % are in use", managed_->cells(),
+        log_info("{} cells, folded {:g}x with {} when more than {:g} % are in use", managed->cells(),
                  policy_.ratio, policy_.method->name, 100 * policy_.high_water);
     else
-        log_info("{} cells, watched only", managed_->cells());
+        log_info("{} cells, watched only", managed->cells());
 }
 
 void Registry::release(llama_context* ctx) {
     std::shared_ptr<ManagedContext> gone;
+    bool was_oldest = false;
     {
         const std::lock_guard lock(mutex_);
-        if (!managed_ || managed_->context() != ctx) return;
-        policy_ = managed_->policy();
-        gone = std::move(managed_);
-        memory_ = nullptr;
+        const auto entry = std::ranges::find(entries_, ctx, &Entry::ctx);
+        if (entry == entries_.end()) return;
+        was_oldest = entry == entries_.begin();
+        gone = std::move(entry->context);
+        entries_.erase(entry);
     }
+    const Policy policy = gone->policy();
     gone->close(); // the control thread may hold it still
+    const std::lock_guard lock(mutex_);
+    if (!was_oldest) return;
+    policy_ = policy;
+    past_ = gone->journal();
+    if (entries_.empty()) reason_ = kFreed;
+}
+
+std::vector<Registry::Entry> Registry::entries() const {
+    const std::lock_guard lock(mutex_);
+    return entries_;
 }
 
 std::shared_ptr<ManagedContext> Registry::find(const llama_context* ctx) {
     if (Inside::now()) return nullptr;
     const std::lock_guard lock(mutex_);
-    return managed_ && managed_->context() == ctx ? managed_ : nullptr;
+    const auto entry = std::ranges::find(entries_, ctx, &Entry::ctx);
+    return entry == entries_.end() ? nullptr : entry->context;
 }
 
 std::shared_ptr<ManagedContext> Registry::find(llama_memory_t memory) {
     if (Inside::now()) return nullptr;
     const std::lock_guard lock(mutex_);
-    return managed_ && memory_ == memory ? managed_ : nullptr;
+    const auto entry = std::ranges::find(entries_, memory, &Entry::memory);
+    return entry == entries_.end() ? nullptr : entry->context;
 }
 
 std::shared_ptr<ManagedContext> Registry::managed() {
     const std::lock_guard lock(mutex_);
-    return managed_;
+    return entries_.empty() ? nullptr : entries_.front().context;
 }
 
+llama_pos Registry::pos_min(ManagedContext& asked, llama_seq_id seq_id, Original<llama_pos> original) {
+    llama_pos smallest = asked.pos_min(seq_id, original);
+    const std::vector<Entry> all = entries();
+    if (smallest < 0 || all.size() < 2) return smallest;
+    const std::vector<llama_token> tokens = asked.tokens(seq_id);
+    for (const Entry& entry : all) {
+        if (entry.context.get() != &asked)
+            smallest = std::max(smallest, entry.context->first_cut(seq_id, tokens));
+    }
+    return smallest;
+}
+
+// The locks of contexts are taken without this one's: a context holds its own while it decodes.
 Json Registry::describe() {
-    const std::lock_guard lock(mutex_);
-    if (!managed_ && reason_.empty()) return nullptr;
-    if (!managed_) return {{"managed", false}, {"reason", reason_}};
-    Json about = managed_->describe();
-    about.update({{"model", model_name_}, {"managed", true}, {"reason", ""}});
+    const std::vector<Entry> all = entries();
+    if (all.empty()) {
+        const std::lock_guard lock(mutex_);
+        if (reason_.empty()) return nullptr;
+        return {{"managed", false}, {"reason", reason_}};
+    }
+    Json about = all.front().context->describe();
+    about.update(
+        {{"model", all.front().model}, {"managed", true}, {"reason", ""}, {"others", Json::array()}});
+    for (size_t i = 1; i < all.size(); ++i) {
+        Json other = all[i].context->describe();
+        const Json totals = all[i].context->state()["totals"];
+        other.update(
+            {{"model", all[i].model}, {"used_cells", totals["cells_used"]}, {"folds", totals["folds"]}});
+        about["others"].push_back(std::move(other));
+    }
     return about;
+}
+
+Json Registry::state() {
+    if (const auto oldest = managed()) return oldest->state();
+    const std::lock_guard lock(mutex_);
+    if (!past_) return Json::object();
+    Json state = past_->state(/*cells_used=*/0);
+    state.update({{"sequences", Json::array()}, {"used_cells", Json::array()}});
+    return state;
 }
 
 } // namespace kvfold::preload

@@ -1,5 +1,5 @@
-// The contexts of the program, and which of them kvfold manages: one, the first that can be compacted.
-// Draft, embedding and probe contexts are passed through untouched.
+// The contexts of the program, and which of them kvfold manages: those that generate, a draft model's too.
+// Embedding and probe contexts are passed through untouched.
 #pragma once
 
 #include "launch/settings.h"
@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace kvfold::preload {
 
@@ -34,23 +35,38 @@ class Registry {
     // The context's manager; null when it is not managed or the thread is inside llama.cpp or kvfold.
     std::shared_ptr<ManagedContext> find(const llama_context* ctx);
     std::shared_ptr<ManagedContext> find(llama_memory_t memory);
-    std::shared_ptr<ManagedContext> managed(); // whichever there is; null: none
+    std::shared_ptr<ManagedContext> managed(); // the oldest, which the admin interface speaks of; null: none
 
-    Json describe(); // of the managed context, or why there is none; null before the first
+    // The smallest position that the program may cut at. A draft model reads what its target reads, and the
+    // program cuts both at once: a fold of either counts.
+    llama_pos pos_min(ManagedContext& asked, llama_seq_id seq_id, Original<llama_pos> original);
+
+    // Of the oldest managed context, or why there is none; null before the first. "others": of the rest.
+    Json describe();
+    // As ManagedContext::state. While the program has no context, that of the newest one, without sequences.
+    Json state();
     BatchLog& batches() { return batches_; }
 
   private:
+    struct Entry {
+        std::shared_ptr<ManagedContext> context;
+        llama_memory_t memory;
+        std::string model;
+        const llama_context* ctx() const { return context->context(); }
+    };
+
     Registry();
+    std::vector<Entry> entries() const;
 
     mutable std::mutex mutex_;
     launch::PreloadSettings settings_;
     Policy policy_;
     bool enabled_ = false;
     std::set<const llama_model*> without_weights_;
-    std::shared_ptr<ManagedContext> managed_;
-    llama_memory_t memory_ = nullptr; // of managed_
-    ContextSizes sizes_;              // of the context that is made next
-    std::string model_name_, reason_; // reason_: why the newest context is not managed
+    std::vector<Entry> entries_;  // oldest first
+    ContextSizes sizes_;          // of the context that is made next
+    std::string reason_;          // why the newest context is not managed
+    std::optional<Journal> past_; // of the oldest context that is gone: counters do not go backwards
     BatchLog batches_;
 };
 

@@ -183,6 +183,17 @@ TEST_F(Managed, ThePositionsThatCannotBeCutAreTold) {
     EXPECT_EQ(managed_->state()["totals"]["rereads"], 0);
 }
 
+TEST_F(Managed, AFoldOfTheSameTokensTellsWhereADraftOfThemCanBeCut) {
+    feed_all(600);
+    settle();
+    std::vector<llama_token> tokens(tokens_.begin(), tokens_.begin() + 700); // the draft may be ahead
+    EXPECT_EQ(managed_->first_cut(0, tokens), program_->pos_min(0));
+    EXPECT_EQ(managed_->first_cut(1, tokens), -1);
+    tokens[100] += 1;
+    EXPECT_EQ(managed_->first_cut(0, tokens), -1);
+    EXPECT_EQ(managed_->first_cut(0, {}), -1); // not known
+}
+
 TEST_F(Managed, ASavedStateBringsItsTokensBack) {
     feed_all(600);
     settle();

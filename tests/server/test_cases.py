@@ -1,6 +1,7 @@
 """What real programs do to a server, in `kvfold serve` and in the server alone, on a tiny model."""
 import pathlib
 import tempfile
+import time
 import unittest
 
 from command import needed
@@ -16,11 +17,18 @@ class Cases(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
 
     def server(self, *flags, kvfold=FOLDING, **options):
-        # One thread: tests that share processors do not wait for each other.
         return LlamaServer(needed("KVFOLD_PLAIN_MODEL"), self.folder, *flags, kvfold=kvfold, **options)
 
     def totals(self, server):
         return server.admin("/state")["totals"]
+
+    def wait_until(self, server, is_so):
+        """Until is_so(the state that the admin interface tells)."""
+        deadline = time.monotonic() + 20
+        while not is_so(state := server.admin("/state")):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        return state
 
     def four_answers(self, server, prompt, count):
         body = {"prompt": prompt, "n": 4, "max_tokens": count, "temperature": 0, "ignore_eos": True}
@@ -54,6 +62,35 @@ class Cases(unittest.TestCase):
                 if kvfold:
                     self.assertGreater(self.totals(server)["folds"], 2)
                     self.assertEqual(self.totals(server)["failures"], 0)
+
+    def test_a_draft_model_shrinks_and_folds_as_its_target(self):
+        model = needed("KVFOLD_PLAIN_MODEL")
+        with self.server("-md", model, "--spec-type", "draft-simple", "--spec-draft-n-max", "4") as server:
+            context = server.admin("/state")["context"]
+            (draft,) = context["others"]
+            self.assertEqual((draft["cells"], draft["virtual_cells"]), (context["cells"], context["virtual_cells"]))
+            chat = server.passage("manual", 0, 300)
+            timings = server.complete(chat, 900)["timings"]
+            self.assertEqual(timings["predicted_n"], 900)
+            self.assertGreater(timings["draft_n_accepted"], 100)
+            # A cut inside both folds: what stood before is read by both again.
+            other = server.passage("manual", 0, 250) + server.passage("prose", 0, 20)
+            timings = server.complete(other, 40)["timings"]
+            self.assertEqual((timings["cache_n"], timings["prompt_n"]), (0, 270))
+            self.assertGreater(server.admin("/state")["context"]["others"][0]["folds"], 2)
+            self.assertEqual(self.totals(server)["failures"], 0)
+            self.assertIn("sequence 0 of context 2: ", server.log())
+
+    def test_a_server_that_sleeps_is_healthy_and_counts_on(self):
+        with self.server("--sleep-idle-seconds", "1") as server:
+            server.complete(server.passage("manual", 0, 420))
+            self.wait_until(server, lambda state: state["totals"]["folds"] == 1)
+            asleep = self.wait_until(server, lambda state: not state["context"]["managed"])
+            self.assertEqual(asleep["totals"]["folds"], 1)
+            self.assertEqual(server.admin("/health")["status"], "ok")
+            server.complete(server.passage("prose", 0, 420))  # wakes it
+            self.assertTrue(server.admin("/state")["context"]["managed"])
+            self.wait_until(server, lambda state: state["totals"]["folds"] == 2)
 
     def test_title_requests_between_turns_find_the_chat_again(self):
         with self.server("--cache-ram", "512", "-kvu", slots=4, context=4096) as server:  # 1024 cells
