@@ -23,7 +23,7 @@ void stand_together(KvSection& compact, size_t untouched, int32_t end) {
 } // namespace
 
 SequenceState with_first_section(const SequenceState& snapshot, KvSection section) {
-    SequenceState state{{std::move(section)}, snapshot.recurrent};
+    SequenceState state{{std::move(section)}, snapshot.recurrent, snapshot.version};
     state.sections.insert(state.sections.end(), snapshot.sections.begin() + 1, snapshot.sections.end());
     return state;
 }

@@ -22,7 +22,7 @@ void put_tensor(std::vector<uint8_t>& out, const CacheTensor& tensor) {
     out.insert(out.end(), tensor.bytes.begin(), tensor.bytes.end());
 }
 
-void put_stream(std::vector<uint8_t>& out, const KvSection& section) {
+void put_stream(std::vector<uint8_t>& out, const KvSection& section, uint32_t version) {
     for (const CellMeta& cell : section.cells) {
         put(out, cell.pos);
         put<uint32_t>(out, 1);
@@ -32,6 +32,7 @@ void put_stream(std::vector<uint8_t>& out, const KvSection& section) {
     put<uint32_t>(out,
                   section.values.empty() ? section.values_transposed : section.values.front().transposed);
     put<uint32_t>(out, static_cast<uint32_t>(section.keys.size()));
+    if (version >= kVersionWithRotation) put(out, section.rotation);
     for (const CacheTensor& keys : section.keys)
         put_tensor(out, keys);
     for (const CacheTensor& values : section.values)
@@ -49,7 +50,7 @@ std::vector<uint8_t> encode_sequence(const SequenceState& state, uint32_t stream
         for (uint32_t stream = 0; stream < count; ++stream) {
             const bool used = stream == used_stream;
             put<uint32_t>(out, used ? static_cast<uint32_t>(section.cells.size()) : 0);
-            if (used && !section.cells.empty()) put_stream(out, section);
+            if (used && !section.cells.empty()) put_stream(out, section, state.version);
         }
     }
     out.insert(out.end(), state.recurrent.begin(), state.recurrent.end());

@@ -11,8 +11,8 @@ bool is_embedding(const CellMeta& cell) {
 }
 
 KvSection take_cells(const KvSection& section, std::span<const uint32_t> cells) {
-    KvSection taken{section.streams,          section.stream, section.has_extra, {}, {}, {},
-                    section.values_transposed};
+    KvSection taken{section.streams,           section.stream,  section.has_extra, {}, {}, {},
+                    section.values_transposed, section.rotation};
     for (const uint32_t cell : cells)
         taken.cells.push_back(section.cells[cell]);
     for (const CacheTensor& keys : section.keys)

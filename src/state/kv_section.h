@@ -20,6 +20,11 @@ struct CellMeta {
 // sections that have extra data, which M-RoPE models write.
 bool is_embedding(const CellMeta& cell);
 
+// How many dimensions of a key and of a value llama.cpp has rotated before it quantised them; 0 = none.
+struct Rotation {
+    uint32_t keys = 0, values = 0;
+};
+
 // One attention cache. A model has one; with interleaved sliding windows two: global first, window second.
 struct KvSection {
     uint32_t streams = 1;            // streams of the cache that wrote it
@@ -29,6 +34,7 @@ struct KvSection {
     std::vector<CacheTensor> keys;   // [layers] each [T, width]
     std::vector<CacheTensor> values; // [layers] each [T, width]
     bool values_transposed = false;  // the section's own flag, used only when it has cells but no layers
+    Rotation rotation;               // written since version 4 of the format
 };
 
 // The named cells in the order given, byte for byte, in every layer.

@@ -37,6 +37,7 @@ constexpr uint32_t kNoNumber = UINT32_MAX;
 struct Input {
     std::span<const uint8_t> bytes;
     size_t first_offset; // of bytes[0] in its file
+    uint32_t version;
     bool has_extra;
 };
 
@@ -208,7 +209,8 @@ Attempt<void> read_values(Cursor& in, KvSection& section, uint32_t layers) {
 }
 
 // Cells and layers of the one stream that is in use.
-Attempt<void> read_stream(Cursor& in, KvSection& section, uint32_t cells, bool has_extra) {
+Attempt<void> read_stream(Cursor& in, const Input& input, KvSection& section, uint32_t cells) {
+    const bool has_extra = input.has_extra;
     KVFOLD_CHECK(in.expect(cells, kCellBytes + (has_extra ? sizeof(CellMeta::extra) : 0), "cells"));
     section.has_extra = has_extra;
     section.cells.reserve(cells);
@@ -225,6 +227,9 @@ Attempt<void> read_stream(Cursor& in, KvSection& section, uint32_t cells, bool h
     section.values_transposed = transposed == 1;
     KVFOLD_TRY(const uint32_t layers, in.read<uint32_t>("the number of layers"));
     KVFOLD_CHECK(in.expect(layers, kRecordHeadBytes + cells, "layers"));
+    if (input.version >= kVersionWithRotation) {
+        KVFOLD_TRY(section.rotation, in.read<Rotation>("the rotation"));
+    }
     in.accept();
     section.keys.reserve(layers);
     section.values.reserve(layers);
@@ -236,7 +241,7 @@ Attempt<void> read_stream(Cursor& in, KvSection& section, uint32_t cells, bool h
     return read_values(in, section, layers);
 }
 
-Attempt<KvSection> read_kv_section(Cursor& in, bool has_extra) {
+Attempt<KvSection> read_kv_section(Cursor& in, const Input& input) {
     KvSection section;
     in.enter("header");
     Cursor start = in;
@@ -255,7 +260,7 @@ Attempt<KvSection> read_kv_section(Cursor& in, bool has_extra) {
                                  "has {}",
                                  section.stream, section.cells.size());
         section.stream = stream;
-        KVFOLD_CHECK(read_stream(in, section, cells, has_extra));
+        KVFOLD_CHECK(read_stream(in, input, section, cells));
     }
     return section;
 }
@@ -343,7 +348,7 @@ Attempt<void> read_sections(const Input& input, const Cursor& from, SequenceStat
     }
 
     Cursor attention = start;
-    auto section = read_kv_section(attention, input.has_extra);
+    auto section = read_kv_section(attention, input);
     if (!section)
         return tl::unexpected(further(std::move(section).error(), std::move(walked).error(),
                                       /*tell_both=*/index > 0, "as a recurrent section"));
@@ -353,21 +358,26 @@ Attempt<void> read_sections(const Input& input, const Cursor& from, SequenceStat
 
 } // namespace
 
-Result<SequenceState> decode_sequence(std::span<const uint8_t> bytes, size_t first_offset) {
-    const auto attempt = [&](bool has_extra, SequenceState& state) {
-        const Input input{bytes, first_offset, has_extra};
-        return read_sections(input, Cursor(input, 0, 0, 0), state);
-    };
-    SequenceState state;
-    auto plain = attempt(/*has_extra=*/false, state);
-    if (plain) return state;
-    state = {};
-    auto extra = attempt(/*has_extra=*/true, state);
-    if (extra) return state;
-    const bool tell_both = extra.error().offset > plain.error().offset;
-    return tl::unexpected(
-        further(std::move(plain).error(), std::move(extra).error(), tell_both, "with extra position data")
-            .error);
+Result<SequenceState> decode_sequence(std::span<const uint8_t> bytes, size_t first_offset,
+                                      std::optional<uint32_t> version) {
+    std::optional<Failure> failure;
+    for (const uint32_t tried : {kFirstVersion, kVersionWithRotation}) {
+        if (version && *version != tried) continue;
+        for (const bool has_extra : {false, true}) {
+            const Input input{bytes, first_offset, tried, has_extra};
+            SequenceState state{{}, {}, tried};
+            auto attempt = read_sections(input, Cursor(input, 0, 0, 0), state);
+            if (attempt) return state;
+            if (!failure) {
+                failure = std::move(attempt).error();
+                continue;
+            }
+            const bool tell_both = attempt.error().offset > failure->offset && tried == kFirstVersion;
+            failure = further(*std::move(failure), std::move(attempt).error(), tell_both,
+                              "with extra position data");
+        }
+    }
+    return tl::unexpected(std::move(failure->error));
 }
 
 } // namespace kvfold

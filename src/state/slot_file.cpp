@@ -31,9 +31,10 @@ Result<SlotFile> decode_slot(std::span<const uint8_t> bytes) {
     if (u32_at(bytes, 0) != LLAMA_STATE_SEQ_MAGIC)
         return fail(ErrorCode::corrupt, "slot header, offset 0: expected magic {:#010x}, got {:#010x}",
                     LLAMA_STATE_SEQ_MAGIC, u32_at(bytes, 0));
-    if (u32_at(bytes, 4) != LLAMA_STATE_SEQ_VERSION)
-        return fail(ErrorCode::unsupported, "slot header, offset 4: expected version {}, got {}",
-                    LLAMA_STATE_SEQ_VERSION, u32_at(bytes, 4));
+    const uint32_t version = u32_at(bytes, 4);
+    if (version != kFirstVersion && version != kVersionWithRotation)
+        return fail(ErrorCode::unsupported, "slot header, offset 4: expected version {} or {}, got {}",
+                    kFirstVersion, kVersionWithRotation, version);
     const size_t token_count = u32_at(bytes, 8);
     if (token_count > (bytes.size() - kHeaderBytes) / sizeof(int32_t))
         return fail(ErrorCode::corrupt, "slot header, offset 8: expected {} tokens, but only {} bytes follow",
@@ -45,13 +46,13 @@ Result<SlotFile> decode_slot(std::span<const uint8_t> bytes) {
     if (token_bytes > 0) std::memcpy(words.data(), bytes.data() + kHeaderBytes, token_bytes);
     KVFOLD_TRY(slot.text, unpack_tokens(words));
     const size_t state_offset = kHeaderBytes + token_bytes;
-    KVFOLD_TRY(slot.state, decode_sequence(bytes.subspan(state_offset), state_offset));
+    KVFOLD_TRY(slot.state, decode_sequence(bytes.subspan(state_offset), state_offset, version));
     return slot;
 }
 
 std::vector<uint8_t> encode_slot(const SlotFile& slot) {
     const std::vector<int32_t> words = pack_tokens(slot.text);
-    const uint32_t header[] = {LLAMA_STATE_SEQ_MAGIC, LLAMA_STATE_SEQ_VERSION,
+    const uint32_t header[] = {LLAMA_STATE_SEQ_MAGIC, slot.state.version,
                                static_cast<uint32_t>(words.size())};
     static_assert(sizeof(header) == kHeaderBytes);
     const std::vector<uint8_t> state = encode_sequence(slot.state);

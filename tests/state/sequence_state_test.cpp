@@ -33,16 +33,19 @@ TEST(SequenceState, TransposedValuesComeBackByteForByte) {
 }
 
 TEST(SequenceState, EveryCombinationOfSectionsStreamsAndExtraDataComesBackByteForByte) {
-    for (int mask = 0; mask < 32; ++mask) {
+    for (int mask = 0; mask < 64; ++mask) {
         SCOPED_TRACE(mask);
         const bool extra = mask & 1;
         const bool transposed = mask & 2;
+        const bool rotation = mask & 32;
         SyntheticState state;
         state.section({.streams = mask & 4 ? 3u : 1u,
                        .stream = mask & 4 ? 1u : 0u,
                        .extra = extra,
-                       .transposed = transposed});
-        if (mask & 8) state.section({.cells = 1, .extra = extra, .transposed = transposed});
+                       .transposed = transposed,
+                       .rotation = rotation});
+        if (mask & 8)
+            state.section({.cells = 1, .extra = extra, .transposed = transposed, .rotation = rotation});
         if (mask & 16) state.recurrent({});
         expect_round_trip(state);
     }

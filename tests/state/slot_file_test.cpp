@@ -15,14 +15,15 @@ struct RawSlot {
     size_t state_offset = 0;
 };
 
-RawSlot raw_slot(uint32_t tokens = 5) {
+RawSlot raw_slot(uint32_t tokens = 5, uint32_t version = 3) {
     SyntheticState header;
     header.put<uint32_t>("magic", 0x67677371);
-    header.put<uint32_t>("version", 3);
+    header.put<uint32_t>("version", version);
     header.put<uint32_t>("tokens", tokens);
     for (uint32_t i = 0; i < tokens; ++i)
         header.put<int32_t>("", static_cast<int32_t>(100 + i));
-    const SyntheticState state = SyntheticState().section({}).section({.cells = 1});
+    const SyntheticState state =
+        SyntheticState().section({.rotation = version == 4}).section({.cells = 1, .rotation = version == 4});
     RawSlot slot{header.bytes, header.bytes.size()};
     slot.bytes.insert(slot.bytes.end(), state.bytes.begin(), state.bytes.end());
     return slot;
@@ -53,6 +54,19 @@ TEST(SlotFile, ComesBackByteForByte) {
     }
 }
 
+TEST(SlotFile, TheNextVersionComesBackByteForByte) {
+    const RawSlot raw = raw_slot(5, 4);
+    const auto slot = decode_slot(raw.bytes);
+    ASSERT_TRUE(slot) << slot.error().message;
+    EXPECT_EQ(slot->state.sections[1].rotation.keys, 64u);
+    EXPECT_EQ(encode_slot(*slot), raw.bytes);
+}
+
+TEST(SlotFile, AFileOfOneVersionIsNotReadAsTheOther) {
+    EXPECT_FALSE(decode_slot(with_u32(raw_slot(5, 4).bytes, 4, 3)));
+    EXPECT_FALSE(decode_slot(with_u32(raw_slot(5, 3).bytes, 4, 4)));
+}
+
 TEST(SlotFile, FileCutAnywhereIsRefused) {
     const RawSlot raw = raw_slot();
     const size_t first_section = raw.state_offset + SyntheticState().section({}).bytes.size();
@@ -73,9 +87,9 @@ TEST(SlotFile, WholeSessionIsToldApart) {
 }
 
 TEST(SlotFile, OtherVersionsAreUnsupported) {
-    for (const uint32_t version : {0u, 2u, 4u, 0xffffffffu})
+    for (const uint32_t version : {0u, 2u, 5u, 0xffffffffu})
         expect_error(with_u32(raw_slot().bytes, 4, version), ErrorCode::unsupported,
-                     "slot header, offset 4: expected version 3");
+                     "slot header, offset 4: expected version 3 or 4");
 }
 
 TEST(SlotFile, MoreTokensThanBytesAreRefused) {

@@ -20,6 +20,7 @@ struct SectionSpec {
     uint32_t layers = 2;
     bool extra = false;
     bool transposed = false;
+    bool rotation = false; // as version 4 writes it
     ggml_type key_type = GGML_TYPE_F16;
     ggml_type value_type = GGML_TYPE_F16;
     uint32_t width = 32; // of layer 0; each further layer is 32 wider
@@ -110,6 +111,10 @@ class SyntheticState {
         }
         put<uint32_t>(id + "v_trans", spec.transposed ? 1 : 0);
         put<uint32_t>(id + "layers", spec.layers);
+        if (spec.rotation) {
+            put<uint32_t>(id + "rotated_keys", 64);
+            put<uint32_t>(id + "rotated_values", 0);
+        }
         for (uint32_t layer = 0; layer < spec.layers; ++layer)
             rows(id + "key" + std::to_string(layer), spec.key_type, spec.width + 32 * layer, spec.cells);
         for (uint32_t layer = 0; layer < spec.layers; ++layer) {
