@@ -9,6 +9,8 @@
 
 #include <cstdlib>
 #include <deque>
+#include <mutex>
+#include <thread>
 
 namespace kvfold::preload {
 namespace {
@@ -71,7 +73,8 @@ class Operations : public ::testing::TestWithParam<Shape> {
         const size_t stream = GetParam().unified ? 0 : static_cast<size_t>(which);
         const size_t cells = GetParam().unified ? kCells : llama_n_ctx_seq(ctx_.get());
         tell("decode {} at {} of {}", count, end(which), which);
-        const bool folds = program_->is_folding(); // then there may be more room than a moment ago
+        const bool folds =
+            admin_.joinable() || program_->is_folding(); // then there may be more room than a moment ago
         const bool has_room = used(stream) + static_cast<size_t>(count) <= cells;
         const int code = program_->decode(batch);
         // What the books say is in use is in use: to the cell, since llama.cpp finds room for exactly the
@@ -174,7 +177,27 @@ class Operations : public ::testing::TestWithParam<Shape> {
         }
     }
 
+    // Another thread asks what the admin interface may ask, folds included, until the end of the test.
+    void ask_beside() {
+        admin_ = std::jthread([this](const std::stop_token& stop) {
+            std::mt19937 random(3);
+            ManagedContext& managed = program_->managed();
+            while (!stop.stop_requested()) {
+                std::this_thread::sleep_for(std::chrono::microseconds(200));
+                const std::lock_guard lock(asking_);
+                const size_t what = random() % 8;
+                if (what == 0) static_cast<void>(managed.set_policy(managed.policy()));
+                if (what == 1) static_cast<void>(managed.job(random() % 50));
+                if (what == 2)
+                    static_cast<void>(managed.compact(static_cast<llama_seq_id>(random() % kSequences),
+                                                      &methods::select, 2));
+                if (what > 2) static_cast<void>(managed.state());
+            }
+        });
+    }
+
     void expect_agreement() {
+        const std::lock_guard lock(asking_); // no fold begins meanwhile
         program_->settle();
         const Json state = program_->state();
         std::map<llama_seq_id, Json> known;
@@ -207,6 +230,8 @@ class Operations : public ::testing::TestWithParam<Shape> {
     std::mt19937 random_{7};
     std::deque<std::string> told_;
     bool plain_ = true, moves_ = true;
+    std::mutex asking_;
+    std::jthread admin_; // last: it uses the rest
 };
 
 TEST_P(Operations, LeaveTheBooksAsLlamaCppHasThem) {
@@ -216,6 +241,15 @@ TEST_P(Operations, LeaveTheBooksAsLlamaCppHasThem) {
         if (HasFailure()) FAIL() << "operation " << i << "\n" << history();
     }
     program_->settle();
+}
+
+TEST_P(Operations, LeaveTheBooksRightWhileTheAdminInterfaceAsks) {
+    ask_beside();
+    for (size_t i = 0; i < operations(); ++i) {
+        step();
+        if (below(8) == 0) expect_agreement();
+        if (HasFailure()) FAIL() << "operation " << i << "\n" << history();
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(
