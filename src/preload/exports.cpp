@@ -4,7 +4,19 @@
 #include "preload/exports.h"
 #include "preload/control.h"
 
+#include <atomic>
+
 using namespace kvfold::preload;
+
+namespace {
+
+// From the first context on that kvfold takes or has a reason to leave alone.
+void connect_once(Registry& registry) {
+    static std::atomic<bool> connected = false;
+    if (!connected && !registry.describe().is_null() && !connected.exchange(true)) connect_control(registry);
+}
+
+} // namespace
 
 KVFOLD_EXPORT llama_model* KVFOLD_WRAPPER(llama_model_load_from_file)(const char* path,
                                                                       llama_model_params params) {
@@ -28,17 +40,15 @@ KVFOLD_EXPORT llama_context* KVFOLD_WRAPPER(llama_init_from_model)(llama_model* 
     auto verdict = Registry::Verdict::pass;
     note([&] { verdict = registry.prepare(model, changed); });
     if (verdict == Registry::Verdict::refuse) return nullptr;
-    if (verdict == Registry::Verdict::pass) return real().llama_init_from_model(model, params);
+    if (verdict == Registry::Verdict::pass) {
+        note([&] { connect_once(registry); });
+        return real().llama_init_from_model(model, params);
+    }
     llama_context* ctx = real().llama_init_from_model(model, changed);
     if (ctx == nullptr) return nullptr;
     note([&] {
         registry.manage(ctx, model, changed);
-        static const bool served = [&] {
-            const auto fd = registry.control_fd();
-            if (fd) serve_control(registry, *fd);
-            return fd.has_value();
-        }();
-        static_cast<void>(served);
+        connect_once(registry);
     });
     if (registry.find(ctx)) return ctx;
     real().llama_free(ctx); // smaller than the program asked for, and nobody would fold it
