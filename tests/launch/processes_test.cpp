@@ -175,12 +175,13 @@ TEST_F(ProcessesTest, OneThatIsSlowDoesNotKeepTheOthers) {
     auto waiting = std::async(std::launch::async, [&] {
         return processes->ask({{"op", "state"}, {"process", 7}});
     });
+    const Json request = slow->next_request();
     EXPECT_EQ(ask({{"op", "state"}, {"process", 9}}).at("by"), "two");
     EXPECT_EQ(waiting.wait_for(milliseconds(0)), std::future_status::timeout);
     const Json list = ask({{"op", "processes"}}).at("processes");
     EXPECT_EQ(list.at(0).at("model"), "");
     EXPECT_EQ(list.at(1).at("model"), "two");
-    slow->write(answer_as("one", slow->next_request()));
+    slow->write(answer_as("one", request));
     EXPECT_EQ(waiting.get()->at("by"), "one");
 }
 
