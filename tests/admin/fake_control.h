@@ -42,7 +42,9 @@ class FakeControl : public Control {
 
     FakeControl() {
         on("state", [](const Json&) { return some_state(); });
-        on("states", [](const Json&) { return Json{{"processes", Json::array({some_process(some_state())})}}; });
+        on("states", [](const Json&) {
+            return Json{{"processes", Json::array({some_process(some_state())})}};
+        });
     }
 
     void on(const std::string& op, Answer answer) {

@@ -117,8 +117,8 @@ TEST(Metrics, AProcessThatDoesNotAnswerIsDownAndHidesNoOther) {
 TEST(Metrics, LabelsAreEscaped) {
     Json process = some_process(some_state());
     process["model"] = "a\"b\\c\nd{e}";
-    EXPECT_TRUE(
-        lines_of(metrics_text(Json::array({process}))).contains(R"(kvfold_up{process="123",model="a\"b\\c\nd{e}"} 1)"));
+    EXPECT_TRUE(lines_of(metrics_text(Json::array({process})))
+                    .contains(R"(kvfold_up{process="123",model="a\"b\\c\nd{e}"} 1)"));
 }
 
 } // namespace
