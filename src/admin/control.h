@@ -5,8 +5,8 @@
 //   {"op":"job","job":7}                                  -> {"done":false}, or done with "result" or "error"
 //   {"op":"policy","ratio":4.0, ...}                      -> {"policy":{...}}
 //   {"op":"processes"}                                    ->
-//   {"processes":[{"pid":123,"program":"..","model":"..",
-//                                                             "cells":1,"virtual_cells":1,"managed":true},
+//   {"processes":[{"pid":123,"program":"..","file":"..",
+//                                                             "model":"..","cells":1,"virtual_cells":1,"managed":true},
 //                                                             ...]}
 //   {"op":"states"}                                       -> the same, with the "state" of each that answers
 // All but the last two take "process":123; without it, as Processes in src/launch/ says.

@@ -70,14 +70,13 @@ function turnTo(process) {
 
 // The options are made anew only where they changed: an open list would close.
 function showProcesses(processes) {
-  const names = processes.map((p) => `${p.model || p.program} \u00b7 ${p.pid}`), select = by('process');
+  const names = processes.map((p) => `${p.file || p.model || p.program} \u00b7 ${p.pid}`), select = by('process');
   if (names.join('\n') !== [...select.options].map((o) => o.textContent).join('\n')) {
     select.replaceChildren();
     processes.forEach((p, i) => { make(select, 'option', '', names[i]).value = p.pid; });
   }
   if (Number(select.value) !== chosen) select.value = chosen;
   show('process', processes.length > 1);
-  show('model', processes.length < 2);
 }
 
 by('process').addEventListener('change', () => {

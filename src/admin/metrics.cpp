@@ -65,11 +65,14 @@ std::string escaped(std::string_view value) {
     return text;
 }
 
-// process="123",model=".."
+// process="123",file="..",model=".."
 std::string labels_of(const Json& process) {
-    const Json& model = member(process, "model");
-    return kvfold::format("process=\"{:.0f}\",model=\"{}\"", number(process, "pid"),
-                          model.is_string() ? escaped(model.get_ref<const std::string&>()) : std::string());
+    const auto text = [&](std::string_view field) {
+        const Json& value = member(process, field);
+        return value.is_string() ? escaped(value.get_ref<const std::string&>()) : std::string();
+    };
+    return kvfold::format("process=\"{:.0f}\",file=\"{}\",model=\"{}\"", number(process, "pid"), text("file"),
+                          text("model"));
 }
 
 struct Process {

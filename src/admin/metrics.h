@@ -7,8 +7,8 @@
 
 namespace kvfold::admin {
 
-// processes: [{"pid":123,"model":"..","state":{..}}, ..]. One without a state did not answer: it is down, and
-// nothing else is said of it.
+// processes: [{"pid":123,"file":"..","model":"..","state":{..}}, ..]. One without a state did not answer: it
+// is down, and nothing else is said of it.
 std::string metrics_text(const Json& processes);
 
 } // namespace kvfold::admin

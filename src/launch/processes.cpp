@@ -44,7 +44,7 @@ bool changes_something(const std::string& op) { return op != "state" && op != "m
 
 // What the list of processes says of a context, by the names that the state has for it.
 Json summary_of(const Json& state) {
-    Json summary = {{"model", ""}, {"cells", 0}, {"virtual_cells", 0}, {"managed", false}};
+    Json summary = {{"file", ""}, {"model", ""}, {"cells", 0}, {"virtual_cells", 0}, {"managed", false}};
     const auto context = state.find("context");
     if (context == state.end() || !context->is_object()) return summary;
     for (auto& [name, value] : summary.items()) {
@@ -69,8 +69,9 @@ struct Processes::Process {
     }
     std::string name() {
         const Json known = facts();
-        const auto model = known["model"].get<std::string>();
-        return kvfold::format("{} ({})", pid, printable(model.empty() ? program : model));
+        const auto &file = known["file"], &model = known["model"];
+        const Json& shown = file != "" ? file : model != "" ? model : known["program"];
+        return kvfold::format("{} ({})", pid, printable(shown.get_ref<const std::string&>()));
     }
     // {"pid":7,"program":"..",..} as it is known, and whole with the "state" where it answers in time.
     Json tell(milliseconds wait, bool whole) {

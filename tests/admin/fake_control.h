@@ -31,7 +31,8 @@ inline Json some_state() {
 
 // One entry of "states"; null: it does not answer.
 inline Json some_process(const Json& state, int pid = 123) {
-    Json process = {{"pid", pid}, {"program", "llama-server"}, {"model", "llama 135M Q4_1"}};
+    Json process = {
+        {"pid", pid}, {"program", "llama-server"}, {"file", "tiny"}, {"model", "llama 135M Q4_1"}};
     if (!state.is_null()) process["state"] = state;
     return process;
 }

@@ -243,7 +243,10 @@ Result<Json> SimulatedProcesses::ask(const Json& request) {
         Json list = Json::array();
         for (const auto& [number, cache] : caches_) {
             KVFOLD_TRY(const Json state, cache->ask({{"op", "state"}}));
-            Json entry = {{"pid", number}, {"program", "llama-server"}, {"model", cache->model()}};
+            Json entry = {{"pid", number},
+                          {"program", "llama-server"},
+                          {"file", cache->file()},
+                          {"model", cache->model()}};
             if (request.at("op") == "states") entry["state"] = state;
             list.push_back(entry);
         }

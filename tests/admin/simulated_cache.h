@@ -23,6 +23,7 @@ class SimulatedCache : public Control {
   public:
     explicit SimulatedCache(Scene scene, std::string model = "llama 135M Q4_1", int head_start_s = 240);
     const std::string& model() const { return model_; }
+    std::string file() const { return model_.substr(0, model_.find(' ')) + "-q4"; }
     Result<Json> ask(const Json& request) override;
 
   private:

@@ -19,7 +19,12 @@ constexpr milliseconds kShort{100};
 constexpr milliseconds kLong{20000}; // never reached in a test that passes
 
 Json state_of(const std::string& model) {
-    return {{"context", {{"model", model}, {"cells", 512}, {"virtual_cells", 2048}, {"managed", true}}}};
+    return {{"context",
+             {{"file", model},
+              {"model", "llama 1B"},
+              {"cells", 512},
+              {"virtual_cells", 2048},
+              {"managed", true}}}};
 }
 
 // Says who was asked what; of its state, its model.
@@ -98,8 +103,8 @@ TEST_F(ProcessesTest, TheOnlyOneIsAskedWithoutItsName) {
 TEST_F(ProcessesTest, TheListNamesEachWithItsModel) {
     const auto one = process(7, "one"), two = process(9, "two");
     EXPECT_EQ(ask({{"op", "processes"}}), Json::parse(R"({"processes":[
-        {"pid":7,"program":"llama-server","model":"one","cells":512,"virtual_cells":2048,"managed":true},
-        {"pid":9,"program":"llama-server","model":"two","cells":512,"virtual_cells":2048,"managed":true}]})"));
+        {"pid":7,"program":"llama-server","file":"one","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true},
+        {"pid":9,"program":"llama-server","file":"two","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true}]})"));
     const Json states = ask({{"op", "states"}}).at("processes");
     EXPECT_EQ(states.at(1).at("pid"), 9);
     EXPECT_EQ(states.at(1).at("state").at("by"), "two");
@@ -113,7 +118,7 @@ TEST_F(ProcessesTest, OddAnswersAreListedWithoutWhatIsOdd) {
                "\n";
     });
     EXPECT_EQ(ask({{"op", "processes"}}), Json::parse(R"({"processes":[
-        {"pid":7,"program":"llama-server","model":"","cells":0,"virtual_cells":0,"managed":false}]})"));
+        {"pid":7,"program":"llama-server","file":"","model":"","cells":0,"virtual_cells":0,"managed":false}]})"));
 }
 
 TEST_F(ProcessesTest, RequestsReachTheOneThatTheyName) {
@@ -179,8 +184,8 @@ TEST_F(ProcessesTest, OneThatIsSlowDoesNotKeepTheOthers) {
     EXPECT_EQ(ask({{"op", "state"}, {"process", 9}}).at("by"), "two");
     EXPECT_EQ(waiting.wait_for(milliseconds(0)), std::future_status::timeout);
     const Json list = ask({{"op", "processes"}}).at("processes");
-    EXPECT_EQ(list.at(0).at("model"), "");
-    EXPECT_EQ(list.at(1).at("model"), "two");
+    EXPECT_EQ(list.at(0).at("file"), "");
+    EXPECT_EQ(list.at(1).at("file"), "two");
     slow->write(answer_as("one", request));
     EXPECT_EQ(waiting.get()->at("by"), "one");
 }
@@ -192,12 +197,12 @@ TEST_F(ProcessesTest, OneThatIsSlowIsListedAsItWasKnown) {
     slow->serve([&](const Json& request) { return mute ? std::string() : answer_as("one", request); });
     const auto two = process(9, "two");
     Json list = ask({{"op", "processes"}}).at("processes");
-    for (int tries = 0; list.at(0).at("model") != "one" && tries < 100; ++tries) // a slow machine
+    for (int tries = 0; list.at(0).at("file") != "one" && tries < 100; ++tries) // a slow machine
         list = ask({{"op", "processes"}}).at("processes");
     mute = true;
-    EXPECT_EQ(ask({{"op", "processes"}}).at("processes").at(0).at("model"), "one");
+    EXPECT_EQ(ask({{"op", "processes"}}).at("processes").at(0).at("file"), "one");
     const Json states = ask({{"op", "states"}}).at("processes");
-    EXPECT_EQ(states.at(0).at("model"), "one");
+    EXPECT_EQ(states.at(0).at("file"), "one");
     EXPECT_FALSE(states.at(0).contains("state"));
 }
 
