@@ -171,6 +171,12 @@ class Dashboard(unittest.TestCase):
         self.picture(page, "second-of-several")
         self.assertEqual(page.complaints(), [])
 
+    def test_the_chooser_fits_a_narrow_page(self):
+        page = self.page("several", width=400)
+        self.assertFalse(page.value("document.getElementById('process').hidden"))
+        self.assertLessEqual(page.value("document.documentElement.scrollWidth"), 400)
+        self.picture(page, "several-400")
+
     def test_what_is_asked_for_reaches_the_chosen_process(self):
         page = self.page("several")
         self.choose(page, 4002)
