@@ -274,6 +274,25 @@ TEST(UnixSocket, NoEndGoesToOtherPrograms) {
     EXPECT_FALSE((*socket)->accept()); // does not wait
 }
 
+// The folder keeps other users out; where it did not, the socket would.
+TEST(UnixSocket, AnotherUserIsNotLetIn) {
+    if (geteuid() != 0) GTEST_SKIP() << "only root can be another user";
+    const auto listening = ControlSocket::open();
+    ASSERT_TRUE(listening) << listening.error().message;
+    const std::filesystem::path path = (*listening)->path();
+    ASSERT_EQ(chmod(path.parent_path().c_str(), 0755), 0);
+    ASSERT_EQ(chmod(path.c_str(), 0777), 0);
+    const auto connect_as = [&](uid_t user) {
+        ASSERT_EQ(seteuid(user), 0);
+        const auto theirs = connect_to(path);
+        ASSERT_EQ(seteuid(0), 0);
+        ASSERT_TRUE(theirs) << theirs.error().message;
+        EXPECT_EQ((*listening)->accept().has_value(), user == 0);
+    };
+    connect_as(65534);
+    connect_as(0);
+}
+
 TEST(UnixSocket, PathsThatNoSocketCanHaveAreRefused) {
     for (const std::string& path : {std::string(), "/" + std::string(kLongestSocketPath, 'x')}) {
         EXPECT_EQ(listen_at(path).error().code, ErrorCode::invalid_argument);
