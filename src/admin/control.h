@@ -1,9 +1,15 @@
-// What the process that holds the cache can be asked. The questions and answers are JSON objects:
+// What the processes that hold caches can be asked. The questions and answers are JSON objects:
 //   {"op":"state"}                                        -> the state that GET /state answers
 //   {"op":"methods"}                                      -> {"methods":[{"name":"..","advice":".."}, ...]}
-//   {"op":"compact","id_slot":0,"method":"..","ratio":4.0} -> {"job":7}
+//   {"op":"compact","id_slot":0,"method":"..","ratio":4.0} -> {"job":7,"process":123}
 //   {"op":"job","job":7}                                  -> {"done":false}, or done with "result" or "error"
 //   {"op":"policy","ratio":4.0, ...}                      -> {"policy":{...}}
+//   {"op":"processes"}                                    ->
+//   {"processes":[{"pid":123,"program":"..","file":"..",
+//                                                             "model":"..","cells":1,"virtual_cells":1,"managed":true},
+//                                                             ...]}
+//   {"op":"states"}                                       -> the same, with the "state" of each that answers
+// All but the last two take "process":123; without it, as Processes in src/launch/ says.
 // Any of them may answer {"error":{"code":404,"message":"..."}}, code being an HTTP status.
 #pragma once
 

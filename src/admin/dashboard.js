@@ -19,24 +19,72 @@ async function answerOf(response) {
   return answer;
 }
 
+// The newest poll alone goes on: what an older one asked may be of another process.
+let polls = 0;
+
 async function poll() {
+  const mine = ++polls;
   try {
-    const response = await request('state');
+    const response = await request('processes');
+    if (mine !== polls) return;
     if (response.status === 401) {
       askForToken();
       return; // until there is one
     }
-    const answer = await answerOf(response);
-    if (!methods) methods = (await answerOf(await request('methods'))).methods;
+    choose((await answerOf(response)).processes);
+    const answer = chosen === null ? null : await answerOf(await request('state?process=' + chosen));
+    if (chosen !== null && !methods) methods = (await answerOf(await request('methods?process=' + chosen))).methods;
+    if (mine !== polls) return;
     state = answer;
     answeredAt = Date.now();
     connected();
     showState();
   } catch (error) {
+    if (mine !== polls) return;
     disconnected(error instanceof TypeError ? 'The admin server does not answer' : error.message);
   }
-  setTimeout(poll, PERIOD_MS);
+  setTimeout(() => { if (mine === polls) poll(); }, PERIOD_MS);
 }
+
+// --- which process: kept in the address, so that a reload and a bookmark show the same one ---
+
+let chosen = null; // its number; null: there is none
+
+function wanted() { return Number(new URLSearchParams(location.hash.slice(1)).get('process')); }
+
+// The one that is wanted if it is there, else the first.
+function choose(processes) {
+  const one = processes.find((p) => p.pid === wanted()) || processes[0];
+  turnTo(one ? one.pid : null);
+  showProcesses(processes);
+}
+
+function turnTo(process) {
+  if (process === chosen) return;
+  chosen = process;
+  state = null;
+  drawnKept = '';
+  for (const row of rows.values()) row.remove();
+  rows.clear();
+}
+
+// The options are made anew only where they changed: an open list would close.
+function showProcesses(processes) {
+  const names = processes.map((p) => `${p.file || p.model || p.program} \u00b7 ${p.pid}`), select = by('process');
+  if (names.join('\n') !== [...select.options].map((o) => o.textContent).join('\n')) {
+    select.replaceChildren();
+    processes.forEach((p, i) => { make(select, 'option', '', names[i]).value = p.pid; });
+  }
+  if (Number(select.value) !== chosen) select.value = chosen;
+  show('process', processes.length > 1);
+}
+
+by('process').addEventListener('change', () => {
+  history.replaceState(null, '', '#process=' + by('process').value);
+  turnTo(Number(by('process').value));
+  poll();
+});
+addEventListener('hashchange', () => poll());
 
 function connected() {
   document.body.classList.remove('stale');
@@ -80,12 +128,12 @@ by('login').addEventListener('submit', (event) => {
 // --- the state ---
 
 function showState() {
-  const context = state.context;
-  by('uptime').textContent = 'up ' + clock(state.uptime_s);
+  const context = state && state.context;
+  by('uptime').textContent = state ? 'up ' + clock(state.uptime_s) : '';
   by('model').textContent = context ? context.model : '';
   document.title = context ? 'kvfold \u00b7 ' + context.model : 'kvfold';
   show('nothing', !context);
-  show('all', context !== null);
+  show('all', !!context);
   notice(context && !context.managed ? 'This cache is passed through as it is: ' + context.reason : '', false);
   if (!context) return;
   showTiles(context);
@@ -183,7 +231,7 @@ async function compact(row, id, method, ratio) {
   row.querySelector('button').disabled = true;
   say('compacting \u2026', 'busy');
   try {
-    const response = await request('compact', {method: 'POST', body: JSON.stringify({id_slot: id, method, ratio})});
+    const response = await request('compact', {method: 'POST', body: JSON.stringify({id_slot: id, method, ratio, process: chosen})});
     const answer = await answerOf(response);
     say(`${grouped(answer.original_tokens)} ${ARROW} ${grouped(answer.compacted_tokens)}, ${fixed(answer.compression_ratio, 1)}${TIMES} in ${fixed(answer.compaction_time_ms / 1000, 1)} s`, '');
   } catch (error) {

@@ -50,7 +50,8 @@ Reply compact(Control& control, const Json& request, const Peer& peer, StopSigna
     if (started.status != 200) return started;
     if (!started.body.contains("job")) return error_reply(kNotUnderstood, "the server's answer has no job");
 
-    const Json question = {{"op", "job"}, {"job", started.body["job"]}};
+    Json question = {{"op", "job"}, {"job", started.body["job"]}};
+    if (started.body.contains("process")) question["process"] = started.body["process"];
     while (true) {
         const Reply answer = reply_of(control.ask(question));
         if (answer.status != 200) return answer;

@@ -3,6 +3,7 @@
 #include "base/format.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace kvfold::admin {
 namespace {
@@ -47,36 +48,80 @@ double number(const Json& object, std::string_view field) {
 
 const Json& member(const Json& object, std::string_view field) {
     static const Json none;
+    if (!object.is_object()) return none;
     const auto found = object.find(field);
     return found == object.end() ? none : *found;
 }
+
+std::string escaped(std::string_view value) {
+    std::string text;
+    for (const char c : value) {
+        if (c == '\\' || c == '"') text += '\\';
+        if (c == '\n')
+            text += "\\n";
+        else
+            text += c;
+    }
+    return text;
+}
+
+// process="123",file="..",model=".."
+std::string labels_of(const Json& process) {
+    const auto text = [&](std::string_view field) {
+        const Json& value = member(process, field);
+        return value.is_string() ? escaped(value.get_ref<const std::string&>()) : std::string();
+    };
+    return kvfold::format("process=\"{:.0f}\",file=\"{}\",model=\"{}\"", number(process, "pid"), text("file"),
+                          text("model"));
+}
+
+struct Process {
+    std::string labels;
+    const Json& state;
+};
 
 void describe(std::string& text, std::string_view metric, std::string_view type, std::string_view help) {
     text += kvfold::format("# HELP {0} {2}\n# TYPE {0} {1}\n", metric, type, help);
 }
 
+void write_cells(std::string& text, const Process& process) {
+    const Json& context = member(process.state, "context");
+    const double used = number(member(process.state, "totals"), "cells_used");
+    const auto line = [&](std::string_view kind, double cells) {
+        text += kvfold::format("kvfold_cells{{{},state=\"{}\"}} {}\n", process.labels, kind, cells);
+    };
+    line("used", used);
+    line("free", std::max(number(context, "cells") - used, 0.0));
+    line("virtual", number(context, "virtual_cells"));
+}
+
 } // namespace
 
-std::string metrics_text(const Json& state) {
+std::string metrics_text(const Json& processes) {
     std::string text;
-    const Json& context = member(state, "context");
-    const Json& totals = member(state, "totals");
-    const double used = number(totals, "cells_used");
-    describe(text, "kvfold_cells", "gauge", "Cells of the cache; virtual: what the programs believe it has.");
-    text += kvfold::format("kvfold_cells{{state=\"used\"}} {}\n", used);
-    text +=
-        kvfold::format("kvfold_cells{{state=\"free\"}} {}\n", std::max(number(context, "cells") - used, 0.0));
-    text += kvfold::format("kvfold_cells{{state=\"virtual\"}} {}\n", number(context, "virtual_cells"));
-
+    std::vector<Process> answering;
+    describe(text, "kvfold_up", "gauge", "1 when the process answered in time.");
+    for (const Json& process : processes) {
+        const Json& state = member(process, "state");
+        const std::string labels = labels_of(process);
+        text += kvfold::format("kvfold_up{{{}}} {}\n", labels, state.is_object() ? 1 : 0);
+        if (state.is_object()) answering.push_back({labels, state});
+    }
+    describe(text, "kvfold_cells", "gauge", "Cells of the cache; virtual: what the program believes it has.");
+    for (const Process& process : answering)
+        write_cells(text, process);
     for (const Total& total : kTotals) {
         describe(text, total.metric, total.type, total.help);
-        text += kvfold::format("{} {}\n", total.metric, number(totals, total.field));
+        for (const auto& [labels, state] : answering)
+            text += kvfold::format("{}{{{}}} {}\n", total.metric, labels,
+                                   number(member(state, "totals"), total.field));
     }
     for (const PerSequence& each : kPerSequence) {
         describe(text, each.metric, "gauge", each.help);
-        for (const Json& sequence : member(state, "sequences"))
-            text += kvfold::format("{}{{id=\"{:.0f}\"}} {}\n", each.metric, number(sequence, "id"),
-                                   number(sequence, each.field));
+        for (const auto& [labels, state] : answering)
+            for (const Json& sequence : member(state, "sequences"))
+                text += kvfold::format("{}{{{},id=\"{:.0f}\"}} {}\n", each.metric, labels,
+                                       number(sequence, "id"), number(sequence, each.field));
     }
     return text;
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <span>
 
 namespace kvfold::admin {
@@ -28,6 +29,7 @@ bool is_count(const Json& value) {
     if (value.is_number_unsigned()) return value.get<uint64_t>() <= static_cast<uint64_t>(kLargestCount);
     return value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() <= kLargestCount;
 }
+bool is_process(const Json& value) { return is_count(value) && value.get<int64_t>() > 0; }
 bool is_method(const Json& value) {
     if (!value.is_string()) return false;
     const auto& name = value.get_ref<const std::string&>();
@@ -37,14 +39,16 @@ bool is_switch(const Json& value) { return value.is_boolean(); }
 
 constexpr Field kRatio = limited(limits::ratio);
 constexpr Field kMethod = {"method", "the name of a method", is_method};
+constexpr Field kProcess = {"process", "the number of a process, as GET /processes lists them", is_process};
 constexpr std::array kCompactFields = {
-    Field{"id_slot", "a whole number of at least 0", is_count, /*required=*/true}, kMethod, kRatio};
+    Field{"id_slot", "a whole number of at least 0", is_count, /*required=*/true}, kMethod, kRatio, kProcess};
 constexpr std::array kPolicyFields = {kRatio,
                                       kMethod,
                                       limited(limits::high_water),
                                       limited(limits::keep_first),
                                       limited(limits::keep_last),
-                                      Field{"automatic", "true or false", is_switch}};
+                                      Field{"automatic", "true or false", is_switch},
+                                      kProcess};
 
 std::string names(std::span<const Field> fields) { return joined(fields, ", ", &Field::name); }
 
@@ -78,10 +82,19 @@ Result<Json> compact_request(std::string_view body) {
 
 Result<Json> policy_request(std::string_view body) {
     KVFOLD_TRY(Json request, checked(body, kPolicyFields));
-    if (request.empty())
+    if (request.size() == request.count(kProcess.name))
         return fail(ErrorCode::invalid_argument, "nothing to change; give any of {}", names(kPolicyFields));
     request["op"] = "policy";
     return request;
+}
+
+Result<int> process_of(std::string_view text) {
+    int number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error != std::errc() || end != text.data() + text.size() || number < 1)
+        return fail(ErrorCode::invalid_argument, "{} is '{}'; give {}", kProcess.name, printable(text),
+                    kProcess.wanted);
+    return number;
 }
 
 } // namespace kvfold::admin

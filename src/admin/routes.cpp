@@ -34,6 +34,7 @@ Reply part_of(const Reply& state, std::initializer_list<const char*> fields) {
 const Routes::Route Routes::kRoutes[] = {
     {"GET", "/", true, &Routes::page},
     {"GET", "/health", true, &Routes::health},
+    {"GET", "/processes", false, &Routes::processes},
     {"GET", "/state", false, &Routes::state},
     {"GET", "/sequences", false, &Routes::sequences},
     {"GET", "/metrics", false, &Routes::metrics},
@@ -90,29 +91,51 @@ void Routes::page(const Request&, Response& response) {
 }
 
 void Routes::health(const Request&, Response& response) {
-    const Reply state = ask_state();
-    if (state.status != 200) return send(response, {503, {{"status", "no answer"}}});
-    const bool ready = state.body.contains("context") && !state.body["context"].is_null();
-    send(response, {ready ? 200 : 503, {{"status", ready ? "ok" : "no context"}}});
+    const Reply states = reply_of(control_.ask({{"op", "states"}}));
+    bool answered = false, ready = false;
+    if (states.status == 200)
+        for (const Json& process : states.body.at("processes")) {
+            if (!process.contains("state")) continue;
+            const Json& state = process["state"];
+            answered = true;
+            ready = ready || (state.contains("context") && !state["context"].is_null());
+        }
+    const char* const status = ready ? "ok" : answered ? "no context" : "no answer";
+    send(response, {ready ? 200 : 503, {{"status", status}}});
 }
 
-void Routes::state(const Request&, Response& response) { send(response, ask_state()); }
-
-void Routes::sequences(const Request&, Response& response) {
-    send(response, part_of(ask_state(), {"sequences", "context"}));
+Reply Routes::ask(const Request& request, const char* op) {
+    Json question = {{"op", op}};
+    if (request.has_param("process")) {
+        const Result<int> process = process_of(request.get_param_value("process"));
+        if (!process) return error_reply(400, process.error().message);
+        question["process"] = *process;
+    }
+    return reply_of(control_.ask(question));
 }
 
-void Routes::policy(const Request&, Response& response) { send(response, part_of(ask_state(), {"policy"})); }
+void Routes::processes(const Request&, Response& response) {
+    send(response, reply_of(control_.ask({{"op", "processes"}})));
+}
+
+void Routes::state(const Request& request, Response& response) { send(response, ask(request, "state")); }
+
+void Routes::sequences(const Request& request, Response& response) {
+    send(response, part_of(ask(request, "state"), {"sequences", "context"}));
+}
+
+void Routes::policy(const Request& request, Response& response) {
+    send(response, part_of(ask(request, "state"), {"policy"}));
+}
 
 void Routes::metrics(const Request&, Response& response) {
-    const Reply state = ask_state();
-    if (state.status != 200) return send(response, state);
-    response.set_content(metrics_text(state.body), "text/plain; version=0.0.4; charset=utf-8");
+    const Reply states = reply_of(control_.ask({{"op", "states"}}));
+    if (states.status != 200) return send(response, states);
+    response.set_content(metrics_text(states.body.at("processes")),
+                         "text/plain; version=0.0.4; charset=utf-8");
 }
 
-void Routes::methods(const Request&, Response& response) {
-    send(response, reply_of(control_.ask({{"op", "methods"}})));
-}
+void Routes::methods(const Request& request, Response& response) { send(response, ask(request, "methods")); }
 
 void Routes::set_policy(const Request& request, Response& response) {
     const Result<Json> wanted = policy_request(request.body);

@@ -31,6 +31,7 @@ class Routes {
     void dispatch(const Request& request, Response& response);
     void page(const Request& request, Response& response);
     void health(const Request& request, Response& response);
+    void processes(const Request& request, Response& response);
     void state(const Request& request, Response& response);
     void sequences(const Request& request, Response& response);
     void metrics(const Request& request, Response& response);
@@ -39,7 +40,7 @@ class Routes {
     void set_policy(const Request& request, Response& response);
     void compact_slot(const Request& request, Response& response);
 
-    Reply ask_state() { return reply_of(control_.ask({{"op", "state"}})); }
+    Reply ask(const Request& request, const char* op); // of the process that the request names
 
     Guard guard_;
     Control& control_;

@@ -5,12 +5,13 @@
 #include "cli/options.h"
 #include "launch/activity.h"
 #include "launch/child.h"
-#include "launch/control_channel.h"
 #include "launch/find_program.h"
 #include "launch/loads_llama.h"
+#include "launch/processes.h"
 
 #include <cstring>
 #include <memory>
+#include <optional>
 
 namespace kvfold::cli {
 
@@ -19,6 +20,7 @@ namespace {
 struct RunOptions {
     launch::PreloadSettings settings;
     std::string admin, token_file;
+    bool children = false; // the program itself need not load llama.cpp
 };
 
 // Nothing is started when one of these is wrong.
@@ -53,24 +55,22 @@ void say_inactive(const std::string& program) {
 
 // REQUIRES: the program may run. Its exit code.
 Result<int> run_to_the_end(launch::ProgramPlan plan, const RunOptions& options) {
-    launch::ForwardedSignals signals;                // before the server's threads
-    std::unique_ptr<launch::ControlChannel> channel; // outlives the server
+    launch::ForwardedSignals signals;             // before the server's threads
+    std::unique_ptr<launch::Processes> processes; // outlives the server
     std::unique_ptr<admin::AdminServer> server;
-    FileDescriptor theirs;
     if (!options.admin.empty()) {
         KVFOLD_TRY(const admin::AdminOptions admin, admin_options(options));
-        KVFOLD_TRY(launch::ControlSockets sockets, launch::open_control_sockets());
-        channel = std::make_unique<launch::ControlChannel>(std::move(sockets.ours));
-        theirs = std::move(sockets.theirs);
-        plan.settings.control_fd = theirs.get();
-        KVFOLD_TRY(server, admin::AdminServer::start(admin, *channel));
+        KVFOLD_TRY(processes, launch::Processes::listen());
+        plan.settings.control = processes->path();
+        KVFOLD_TRY(server, admin::AdminServer::start(admin, *processes));
         say_where(admin, server->port());
     }
     // A Ctrl-C in the instant between this and the start reaches nobody: press it again.
     if (signals.asked_to_end()) return fail(ErrorCode::cancelled, "interrupted");
     KVFOLD_TRY(const pid_t program, launch::start_program(plan));
-    theirs.reset(); // so that the channel closes when the program ends
-    const launch::ActivityWatch watch(program, plan.library, [&] { say_inactive(plan.words.front()); });
+    std::optional<launch::ActivityWatch> watch;
+    if (!options.children) // of children it cannot be known which are to have the library
+        watch.emplace(program, plan.library, [&] { say_inactive(plan.words.front()); });
     KVFOLD_TRY(const launch::ProgramEnd end, launch::wait_for_program(program, signals));
     say_crash(plan.words.front(), end.signal);
     return end.code;
@@ -79,7 +79,7 @@ Result<int> run_to_the_end(launch::ProgramPlan plan, const RunOptions& options) 
 // words: argv of the program.
 Status start(const std::filesystem::path& program, std::vector<std::string> words, const RunOptions& options,
              int& exit_code) {
-    KVFOLD_CHECK(launch::check_loads_llama(program));
+    if (!options.children) KVFOLD_CHECK(launch::check_loads_llama(program));
     KVFOLD_TRY(const std::filesystem::path library, launch::find_preload_library());
     KVFOLD_TRY(exit_code, run_to_the_end({program, std::move(words), library, options.settings}, options));
     return {};
@@ -160,6 +160,8 @@ void add_run(CLI::App& app, Command& chosen, ProgramRun& run) {
     CLI::App* command = app.add_subcommand("run", "Run a program that uses llama.cpp, compacting its cache");
     command->footer(kvfold::format("kvfold run [OPTIONS] -- PROGRAM [ARGUMENTS...]\n{}", kFooter));
     add_run_options(*command, *options);
+    command->add_flag("--children", options->children,
+                      "PROGRAM need not load llama.cpp: those that it starts are compacted");
     command->callback([options, &chosen, &run] {
         if (run.words.empty()) throw CLI::RequiredError("-- PROGRAM");
         chosen = [options, &run] { return run_program(*options, run); };

@@ -4,7 +4,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -13,12 +12,6 @@ extern char** environ;
 namespace kvfold::launch {
 
 namespace {
-
-#ifdef __APPLE__ // untested; the system drops it for its own programs
-constexpr std::string_view kPreload = "DYLD_INSERT_LIBRARIES=";
-#else
-constexpr std::string_view kPreload = "LD_PRELOAD=";
-#endif
 
 std::vector<char*> pointers(const std::vector<std::string>& words) {
     std::vector<char*> list;
@@ -29,14 +22,10 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
 }
 
 struct SpawnOptions {
-    posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
 
-    explicit SpawnOptions(int inherited) {
-        posix_spawn_file_actions_init(&actions);
+    SpawnOptions() {
         posix_spawnattr_init(&attributes);
-        // A descriptor onto itself: stays open over exec in the program alone.
-        if (inherited >= 0) posix_spawn_file_actions_adddup2(&actions, inherited, inherited);
         // The handlers of kvfold (SIGINT, SIGTERM, ..) go with exec; what it ignores would not. A signal that
         // was ignored before kvfold started, such as SIGHUP under nohup, stays ignored.
         sigset_t ours, none;
@@ -48,10 +37,7 @@ struct SpawnOptions {
         posix_spawnattr_setsigmask(&attributes, &none);
         posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
     }
-    ~SpawnOptions() {
-        posix_spawn_file_actions_destroy(&actions);
-        posix_spawnattr_destroy(&attributes);
-    }
+    ~SpawnOptions() { posix_spawnattr_destroy(&attributes); }
     SpawnOptions(const SpawnOptions&) = delete;
     SpawnOptions& operator=(const SpawnOptions&) = delete;
 };
@@ -66,15 +52,16 @@ Result<std::vector<std::string>> program_environment(const ProgramPlan& plan) {
                     library);
     const std::string settings = kvfold::format("{}=", kSettingsVariable);
     std::vector<std::string> environment;
-    std::string preload(kPreload);
+    const std::string libraries = kvfold::format("{}=", kLibrariesVariable);
+    std::string preload = libraries;
     for (char** entry = environ; *entry; ++entry) {
         const std::string_view variable = *entry;
-        if (variable.starts_with(kPreload))
+        if (variable.starts_with(libraries))
             preload = variable;
         else if (!variable.starts_with(settings))
             environment.emplace_back(variable);
     }
-    if (preload != kPreload) preload += ':';
+    if (preload != libraries) preload += ':';
     environment.push_back(preload + library);
     environment.push_back(settings + to_json(plan.settings));
     return environment;
@@ -82,9 +69,9 @@ Result<std::vector<std::string>> program_environment(const ProgramPlan& plan) {
 
 Result<pid_t> start_program(const ProgramPlan& plan) {
     KVFOLD_TRY(const std::vector<std::string> environment, program_environment(plan));
-    const SpawnOptions options(plan.settings.control_fd.value_or(-1));
+    const SpawnOptions options;
     pid_t pid = -1;
-    const int refused = posix_spawn(&pid, plan.program.c_str(), &options.actions, &options.attributes,
+    const int refused = posix_spawn(&pid, plan.program.c_str(), nullptr, &options.attributes,
                                     pointers(plan.words).data(), pointers(environment).data());
     if (refused)
         return fail(ErrorCode::io, "{}: cannot be started: {}", plan.program.string(),

@@ -1,7 +1,6 @@
 // Starts a program with the preload library in it and tells how it ended.
 #pragma once
 
-#include "base/file_descriptor.h"
 #include "launch/forwarded_signals.h"
 #include "launch/settings.h"
 
@@ -14,7 +13,7 @@ struct ProgramPlan {
     std::filesystem::path program;  // as find_program found it
     std::vector<std::string> words; // argv, the program's name included; not empty
     std::filesystem::path library;  // goes behind what LD_PRELOAD holds already
-    PreloadSettings settings;       // control_fd is inherited as it is
+    PreloadSettings settings;
 };
 
 struct ProgramEnd {

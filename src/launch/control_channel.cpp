@@ -1,10 +1,10 @@
 #include "launch/control_channel.h"
 
+#include "base/unix_socket.h"
+
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <poll.h>
-#include <sys/socket.h>
 
 namespace kvfold::launch {
 
@@ -13,15 +13,10 @@ using std::chrono::steady_clock;
 
 namespace {
 
-#ifdef MSG_NOSIGNAL
-constexpr int kFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
-#else // macOS, untested: SO_NOSIGPIPE is set instead
-constexpr int kFlags = MSG_DONTWAIT;
-#endif
+constexpr int kFlags = MSG_DONTWAIT | kNoSignal;
 
 tl::unexpected<Error> no_answer() {
-    return fail(ErrorCode::llama,
-                "the program does not answer; it may be busy, or kvfold is not active in it");
+    return fail(ErrorCode::llama, "the program does not answer; it may be busy");
 }
 
 tl::unexpected<Error> closed() {
@@ -47,20 +42,6 @@ Result<Json> parse_answer(const std::string& text) {
 bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK; }
 
 } // namespace
-
-Result<ControlSockets> open_control_sockets() {
-    int ends[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0)
-        return fail(ErrorCode::io, "no control channel: {}", std::strerror(errno));
-    for (const int end : ends) { // not SOCK_CLOEXEC, which macOS lacks; no other thread starts programs
-        fcntl(end, F_SETFD, FD_CLOEXEC);
-#ifdef SO_NOSIGPIPE
-        const int yes = 1;
-        setsockopt(end, SOL_SOCKET, SO_NOSIGPIPE, &yes, sizeof(yes));
-#endif
-    }
-    return ControlSockets{FileDescriptor(ends[0]), FileDescriptor(ends[1])};
-}
 
 Status ControlChannel::wait_for(short events, Deadline deadline) const {
     for (;;) {
@@ -112,10 +93,17 @@ Result<std::string> ControlChannel::receive_line(Deadline deadline) {
     }
 }
 
-Result<Json> ControlChannel::ask(const Json& request) {
+bool ControlChannel::has_ended() {
+    const std::lock_guard lock(mutex_); // nobody begins to ask meanwhile
+    if (busy_) return false;
+    pollfd wanted = {socket_.get(), 0, 0}; // the ends come unasked
+    return socket_.get() < 0 || (poll(&wanted, 1, 0) > 0 && wanted.revents != 0);
+}
+
+Result<Json> ControlChannel::ask(const Json& request, std::chrono::milliseconds patience) {
     if (!request.is_object())
         return fail(ErrorCode::invalid_argument, "a control request must be a JSON object");
-    const Deadline deadline = steady_clock::now() + patience_;
+    const Deadline deadline = steady_clock::now() + patience;
     std::unique_lock lock(mutex_);
     if (!free_.wait_until(lock, deadline, [this] { return !busy_; })) return no_answer();
     busy_ = true;

@@ -3,6 +3,7 @@
 
 #include "admin/control.h"
 #include "base/file_descriptor.h"
+#include "base/result.h"
 
 #include <chrono>
 #include <condition_variable>
@@ -11,12 +12,6 @@
 namespace kvfold::launch {
 
 inline constexpr size_t kLongestLine = size_t{16} << 20;
-
-struct ControlSockets {
-    FileDescriptor ours, theirs; // both close on exec; start_program passes `theirs` on
-};
-
-Result<ControlSockets> open_control_sockets();
 
 // Each request carries an "id" and its answer carries it back, so that an answer that came too late is not
 // taken for the next request's. Threads may ask at once; they take turns.
@@ -29,7 +24,11 @@ class ControlChannel : public admin::Control {
 
     // REQUIRES: an object without "id". The answer comes without it. Fails with `llama` when there is no
     // answer in time (waiting for one's turn included), with `io` when the program has ended.
-    Result<admin::Json> ask(const admin::Json& request) override;
+    Result<admin::Json> ask(const admin::Json& request) override { return ask(request, patience_); }
+    Result<admin::Json> ask(const admin::Json& request, std::chrono::milliseconds patience);
+
+    // The program has closed the channel or broken it. False while somebody asks, who will see.
+    bool has_ended();
 
   private:
     using Deadline = std::chrono::steady_clock::time_point;

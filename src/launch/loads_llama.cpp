@@ -43,7 +43,8 @@ template <class T> bool read_at(std::istream& file, uint64_t offset, T& out) {
 tl::unexpected<Error> without_llama(const std::string& program, std::string_view why = "") {
     return fail(
         ErrorCode::unsupported,
-        "{}{} does not load llama.cpp as a shared library ({}): kvfold can only work inside programs that do",
+        "{}{} does not load llama.cpp as a shared library ({}): kvfold can only work inside programs that do; "
+        "for one that starts such programs there is kvfold run --children",
         program, why, kLibrary);
 }
 
@@ -73,7 +74,8 @@ Result<std::string> loader_of(const std::string& program) {
     if (!file) return fail(ErrorCode::io, "{}: cannot be read: {}", program, std::strerror(errno));
     file.read(reinterpret_cast<char*>(&header), sizeof(header));
     if (std::memcmp(header.e_ident, "#!", 2) == 0)
-        return fail(ErrorCode::unsupported, "{}: is a script; give the program itself that it starts",
+        return fail(ErrorCode::unsupported,
+                    "{}: is a script; give the program itself that it starts, or use kvfold run --children",
                     program);
     if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
         return fail(ErrorCode::unsupported, "{}: is not an ELF program", program);

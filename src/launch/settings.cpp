@@ -3,11 +3,11 @@
 #include "base/format.h"
 #include "base/limits.h"
 #include "base/printable.h"
+#include "base/unix_socket.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <limits>
 
 namespace kvfold::launch {
 
@@ -21,8 +21,7 @@ tl::unexpected<Error> wrong(std::string_view field, const Json& value, std::stri
 }
 
 // Compared as doubles: every int is one, and a JSON number that does not fit an int is out of range as it is.
-template <class Number>
-Status read_whole(const Json& value, std::string_view field, int least, int most, Number& out) {
+Status read_whole(const Json& value, std::string_view field, int least, int most, int& out) {
     const bool fits =
         value.is_number_integer() && value.get<double>() >= least && value.get<double>() <= most;
     if (!fits) return wrong(field, value, kvfold::format("a whole number from {} to {}", least, most));
@@ -53,8 +52,17 @@ Status read_log(const Json& value, std::string& out) {
     return {};
 }
 
+Status read_control(const Json& value, std::optional<std::string>& out) {
+    const bool fits = value.is_string() && value.get_ref<const std::string&>().starts_with('/') &&
+                      value.get_ref<const std::string&>().size() <= kLongestSocketPath;
+    if (!fits)
+        return wrong("control", value,
+                     kvfold::format("an absolute path of at most {} bytes", kLongestSocketPath));
+    out = value.get<std::string>();
+    return {};
+}
+
 Status read_field(const std::string& name, const Json& value, PreloadSettings& out) {
-    constexpr int most = std::numeric_limits<int>::max();
     if (name == "virtual") return read_whole(value, name, 1, kLargestVirtual, out.virtual_factor);
     if (name == "ratio") return read_limited(limits::ratio, value, out.ratio);
     if (name == "method") return read_method(value, out.method);
@@ -62,7 +70,7 @@ Status read_field(const std::string& name, const Json& value, PreloadSettings& o
     if (name == "keep_first") return read_limited(limits::keep_first, value, out.keep_first);
     if (name == "keep_last") return read_limited(limits::keep_last, value, out.keep_last);
     if (name == "log") return read_log(value, out.log);
-    if (name == "control_fd") return read_whole(value, name, 0, most, out.control_fd);
+    if (name == "control") return read_control(value, out.control);
     return fail(ErrorCode::invalid_argument,
                 "{}: there is no field \"{}\"; kvfold and its preload library must be of the same version",
                 kSettingsVariable, printable(name));
@@ -81,7 +89,7 @@ std::string to_json(const PreloadSettings& settings) {
     put(object, "high_water", settings.high_water);
     put(object, "keep_first", settings.keep_first);
     put(object, "keep_last", settings.keep_last);
-    put(object, "control_fd", settings.control_fd);
+    put(object, "control", settings.control);
     return object.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

@@ -12,6 +12,13 @@ namespace kvfold::launch {
 
 inline constexpr const char* kSettingsVariable = "KVFOLD_PRELOAD";
 
+// What names the libraries to load first. Entries are parted by colons; Linux takes blanks too.
+#ifdef __APPLE__ // untested; the system drops it for its own programs
+inline constexpr const char* kLibrariesVariable = "DYLD_INSERT_LIBRARIES";
+#else
+inline constexpr const char* kLibrariesVariable = "LD_PRELOAD";
+#endif
+
 // From silent to talkative; the place of a name is the number of preload::LogLevel.
 inline constexpr std::array<std::string_view, 5> kLogLevels = {"off", "error", "warn", "info", "debug"};
 
@@ -24,8 +31,8 @@ struct PreloadSettings {
     std::optional<std::string> method; // a name of find_method; not checked here, which knows no methods
     std::optional<double> high_water;
     std::optional<int> keep_first, keep_last;
-    std::string log = "info";      // one of kLogLevels
-    std::optional<int> control_fd; // the program's end of the control channel; >= 0
+    std::string log = "info";           // one of kLogLevels
+    std::optional<std::string> control; // the socket that every process of the program connects to
 
     bool operator==(const PreloadSettings&) const = default;
 };

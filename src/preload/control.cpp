@@ -1,18 +1,16 @@
 #include "preload/control.h"
 
-#include "base/file_descriptor.h"
 #include "base/limits.h"
+#include "base/unix_socket.h"
 #include "fit/figures_json.h"
 #include "preload/log.h"
+#include "preload/model_files.h"
 #include "preload/real.h"
 
 #include <cerrno>
 #include <cmath>
 #include <csignal>
-#include <fcntl.h>
-#include <sys/socket.h>
 #include <thread>
-#include <unistd.h>
 
 namespace kvfold::preload {
 
@@ -49,6 +47,7 @@ Json state(Registry& registry) {
     const auto managed = registry.managed();
     Json whole = registry.state();
     whole["context"] = registry.describe();
+    if (whole["context"].is_object()) whole["context"]["file"] = ModelFiles::get().shown();
     whole["policy"] =
         managed ? policy_json(managed->policy(), managed->cells_of_a_sequence()) : policy_json({}, 0);
     return whole;
@@ -107,12 +106,6 @@ Json methods() {
     return {{"methods", list}};
 }
 
-#ifdef MSG_NOSIGNAL
-constexpr int kNoSignal = MSG_NOSIGNAL;
-#else // macOS, untested: kvfold serve sets SO_NOSIGPIPE on both ends
-constexpr int kNoSignal = 0;
-#endif
-
 bool write_line(int fd, std::string line) {
     line += '\n';
     for (size_t sent = 0; sent < line.size();) {
@@ -146,6 +139,18 @@ void serve(Registry& registry, const FileDescriptor& channel) {
                 return;
         }
     }
+}
+
+constexpr size_t kLongestName = 256; // of a program; kvfold serve takes short lines only
+
+std::string hello() {
+#ifdef __APPLE__ // untested
+    const std::string_view program = getprogname();
+#else
+    const std::string_view program = program_invocation_short_name;
+#endif
+    const Json hello = {{"pid", ::getpid()}, {"program", program.substr(0, kLongestName)}};
+    return hello.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 } // namespace
@@ -182,9 +187,16 @@ Json answer(Registry& registry, const Json& request) {
     }
 }
 
-void serve_control(Registry& registry, int fd) {
-    ::fcntl(fd, F_SETFD, FD_CLOEXEC); // programs that this one starts are on their own
-    std::thread([&registry, channel = FileDescriptor(fd)] {
+void connect_control(Registry& registry) {
+    if (!registry.control()) return;
+    Result<FileDescriptor> socket = connect_to(*registry.control());
+    if (!socket) return log_warning("the dashboard does not show this process: {}", socket.error().message);
+    if (!write_line(socket->get(), hello())) return; // whoever listened has gone
+    serve_control(registry, *std::move(socket));
+}
+
+void serve_control(Registry& registry, FileDescriptor socket) {
+    std::thread([&registry, channel = std::move(socket)] {
         sigset_t all; // signals are the program's business
         sigfillset(&all);
         pthread_sigmask(SIG_BLOCK, &all, nullptr);

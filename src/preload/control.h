@@ -1,6 +1,7 @@
 // The control channel: one JSON object a line, from whoever started the program (kvfold serve), and one back.
 #pragma once
 
+#include "base/file_descriptor.h"
 #include "preload/registry.h"
 
 namespace kvfold::preload {
@@ -12,7 +13,11 @@ Json answer(Registry& registry, const Json& request);
 // The policy with the fields that the request names. Fails with invalid_argument.
 Result<Policy> changed(Policy policy, const Json& request);
 
-// Serves the channel in a thread of its own until the other side closes it, and closes `fd` then.
-void serve_control(Registry& registry, int fd);
+// Connects to the socket that the settings name, says which process this is and serves the channel. Without a
+// connection folding goes on, with a line in the log.
+void connect_control(Registry& registry);
+
+// Serves the channel in a thread of its own until the other side closes it, and closes the socket then.
+void serve_control(Registry& registry, FileDescriptor socket);
 
 } // namespace kvfold::preload

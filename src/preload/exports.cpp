@@ -3,20 +3,42 @@
 // contexts, memory and states; exports_batches.cpp has those of batches and outputs.
 #include "preload/exports.h"
 #include "preload/control.h"
+#include "preload/model_files.h"
+
+#include <atomic>
 
 using namespace kvfold::preload;
+
+namespace {
+
+// The first context that kvfold takes or has a reason to leave alone brings the dashboard, and its model
+// names the process. A probe of memory is none of them.
+void introduce(Registry& registry, const llama_model* model) {
+    if (registry.describe().is_null()) return;
+    ModelFiles::get().show(model);
+    static std::atomic<bool> connected = false;
+    if (!connected.exchange(true)) connect_control(registry);
+}
+
+} // namespace
 
 KVFOLD_EXPORT llama_model* KVFOLD_WRAPPER(llama_model_load_from_file)(const char* path,
                                                                       llama_model_params params) {
     llama_model* model = real().llama_model_load_from_file(path, params);
-    note([&] { Registry::get().note_model(model, params); });
+    note([&] {
+        Registry::get().note_model(model, params);
+        ModelFiles::get().note(model, path);
+    });
     return model;
 }
 
 KVFOLD_EXPORT llama_model* KVFOLD_WRAPPER(llama_model_load_from_splits)(const char** paths, size_t count,
                                                                         llama_model_params params) {
     llama_model* model = real().llama_model_load_from_splits(paths, count, params);
-    note([&] { Registry::get().note_model(model, params); });
+    note([&] {
+        Registry::get().note_model(model, params);
+        if (count > 0) ModelFiles::get().note(model, paths[0]);
+    });
     return model;
 }
 
@@ -24,21 +46,20 @@ KVFOLD_EXPORT llama_context* KVFOLD_WRAPPER(llama_init_from_model)(llama_model* 
                                                                    llama_context_params params) {
     if (Inside::now() || model == nullptr) return real().llama_init_from_model(model, params);
     Registry& registry = Registry::get();
+    const bool alone = registry.managed() == nullptr;
     llama_context_params changed = params;
     auto verdict = Registry::Verdict::pass;
     note([&] { verdict = registry.prepare(model, changed); });
     if (verdict == Registry::Verdict::refuse) return nullptr;
-    if (verdict == Registry::Verdict::pass) return real().llama_init_from_model(model, params);
+    if (verdict == Registry::Verdict::pass) {
+        if (alone) note([&] { introduce(registry, model); });
+        return real().llama_init_from_model(model, params);
+    }
     llama_context* ctx = real().llama_init_from_model(model, changed);
     if (ctx == nullptr) return nullptr;
     note([&] {
         registry.manage(ctx, model, changed);
-        static const bool served = [&] {
-            const auto fd = registry.control_fd();
-            if (fd) serve_control(registry, *fd);
-            return fd.has_value();
-        }();
-        static_cast<void>(served);
+        if (alone) introduce(registry, model);
     });
     if (registry.find(ctx)) return ctx;
     real().llama_free(ctx); // smaller than the program asked for, and nobody would fold it

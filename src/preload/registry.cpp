@@ -1,6 +1,7 @@
 #include "preload/registry.h"
 
 #include "model/probe.h"
+#include "preload/environment.h"
 #include "preload/log.h"
 #include "preload/real.h"
 
@@ -19,6 +20,7 @@ Result<std::optional<launch::PreloadSettings>> take_settings() {
     if (text == nullptr) return std::nullopt;
     const std::string json = text;
     ::unsetenv(launch::kSettingsVariable);
+    leave_environment();
     KVFOLD_TRY(const launch::PreloadSettings settings, launch::from_json(json));
     return settings;
 }

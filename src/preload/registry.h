@@ -21,7 +21,7 @@ class Registry {
     // False, with a line in the log, when the settings are wrong or this is another llama.cpp than the one
     // kvfold was built for: then everything is passed through.
     bool enabled() const { return enabled_; }
-    std::optional<int> control_fd() const { return settings_.control_fd; }
+    const std::optional<std::string>& control() const { return settings_.control; } // a socket
 
     void note_model(llama_model* model, const llama_model_params& params);
 

@@ -21,19 +21,72 @@ TEST_F(AdminTest, SequencesComeWithTheContextAndNothingElse) {
     EXPECT_EQ(answer["context"], some_state()["context"]);
 }
 
-TEST_F(AdminTest, HealthFollowsTheContext) {
+TEST_F(AdminTest, HealthFollowsTheContexts) {
     start();
     EXPECT_EQ(get("/health"), Json::parse(R"({"status":"ok"})"));
-    Json state = some_state();
-    state["context"] = nullptr;
-    control.on("state", state);
+    Json without = some_state();
+    without["context"] = nullptr;
+    const auto states = [&](const std::vector<Json>& all) {
+        Json list = Json::array();
+        for (const Json& state : all)
+            list.push_back(some_process(state));
+        control.on("states", Json{{"processes", list}});
+    };
+    states({without});
     EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no context"})"));
-    control.on("state", [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "it has ended"); });
+    states({nullptr});
     EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no answer"})"));
+    states({nullptr, without});
+    EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no context"})"));
+    states({nullptr, without, some_state()}); // one that is ready is enough
+    EXPECT_EQ(get("/health"), Json::parse(R"({"status":"ok"})"));
+    control.on("states", [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "it has ended"); });
+    EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no answer"})"));
+}
+
+TEST_F(AdminTest, ProcessesAreListed) {
+    const Json list = Json::parse(R"({"processes":[{"pid":123,"program":"llama-server","model":"a"}]})");
+    control.on("processes", list);
+    start();
+    EXPECT_EQ(get("/processes"), list);
+}
+
+TEST_F(AdminTest, QuestionsReachTheProcessThatTheyName) {
+    control.on("methods", Json::parse(R"({"methods":[]})"));
+    start();
+    for (const std::string path : {"/state", "/sequences", "/policy", "/methods"})
+        for (const std::string query : {"", "?process=123"}) {
+            get(path + query);
+            const std::string op = path == "/methods" ? "methods" : "state";
+            Json question = {{"op", op}};
+            if (!query.empty()) question["process"] = 123;
+            EXPECT_EQ(control.asked(op).back(), question) << path << query;
+        }
+}
+
+TEST_F(AdminTest, WhatIsNoProcessIsRefused) {
+    start();
+    for (const std::string path : {"/state", "/sequences", "/policy", "/methods"})
+        for (const std::string wrong :
+             {"", "0", "-1", "x", "1x", "%201", "+1", "1.0", "2147483648", "1%0a"}) {
+            const std::string message = error_of(client().Get(path + "?process=" + wrong), 400);
+            EXPECT_TRUE(contains(message, "give the number of a process")) << wrong << ": " << message;
+            EXPECT_FALSE(contains(message, "\n"));
+        }
+    EXPECT_TRUE(control.asked("state").empty());
+}
+
+TEST_F(AdminTest, AProcessThatIsNotThereIs404) {
+    control.on("state", Json::parse(R"({"error":{"code":404,"message":"no process 7"}})"));
+    start();
+    for (const char* path : {"/state?process=7", "/sequences?process=7", "/policy?process=7"})
+        EXPECT_EQ(error_of(client().Get(path), 404), "no process 7") << path;
 }
 
 TEST_F(AdminTest, AnAnswerThatDoesNotComeIs503WithTheReason) {
     control.on("state",
+               [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "the server has ended"); });
+    control.on("states",
                [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "the server has ended"); });
     start();
     for (const char* path : {"/state", "/sequences", "/policy", "/metrics"})
@@ -60,6 +113,8 @@ TEST_F(AdminTest, PolicyIsReadAndChanged) {
     Json request = all;
     request["op"] = "policy";
     EXPECT_EQ(control.asked("policy")[0], request);
+    json_of(post("/policy", R"({"ratio":4,"process":123})"), 200);
+    EXPECT_EQ(control.asked("policy")[1], Json::parse(R"({"op":"policy","ratio":4,"process":123})"));
 }
 
 TEST_F(AdminTest, TheMethodsAreThoseOfWhoDoesTheWork) {
@@ -81,6 +136,11 @@ TEST_F(AdminTest, PolicyFieldsAreChecked) {
     start();
     const std::vector<std::pair<const char*, const char*>> wrong = {
         {R"({})", "nothing to change"},
+        {R"({"process":1})", "nothing to change"},
+        {R"({"ratio":4,"process":0})", "process must be the number of a process"},
+        {R"({"ratio":4,"process":-1})", "process must be"},
+        {R"({"ratio":4,"process":"1"})", "process must be"},
+        {R"({"ratio":4,"process":2147483648})", "process must be"},
         {R"([])", "not a JSON object"},
         {R"({"ratio":)", "not JSON"},
         {R"({"ratio":0.9})", "ratio is 0.9; give"},
@@ -153,7 +213,7 @@ TEST_F(AdminTest, BodiesHaveALimit) {
 
 TEST_F(AdminTest, TheTokenIsNeededEverywhereButOnThePageAndHealth) {
     start({.token = "secret"});
-    for (const char* path : {"/state", "/sequences", "/metrics", "/policy", "/nothing"}) {
+    for (const char* path : {"/state", "/processes", "/sequences", "/metrics", "/policy", "/nothing"}) {
         const auto refused = client().Get(path);
         EXPECT_TRUE(contains(error_of(refused, 401), "token")) << path;
         EXPECT_EQ(refused->get_header_value("WWW-Authenticate"), "Bearer");

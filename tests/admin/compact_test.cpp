@@ -44,6 +44,18 @@ TEST_F(CompactTest, TheRequestIsPassedOnAndTheResultAwaited) {
               Json::parse(R"({"op":"compact","id_slot":3,"method":"self_study","ratio":4.0})"));
 }
 
+TEST_F(CompactTest, TheJobIsAskedOfTheProcessThatHasIt) {
+    control.on("compact", Json{{"job", 7}, {"process", 9}});
+    control.on("job", Json{{"done", true}, {"result", kResult}});
+    start();
+    for (const char* body : {R"({"id_slot":3,"process":9})", R"({"id_slot":3})"}) {
+        EXPECT_EQ(json_of(post("/compact", body), 200), kResult);
+        EXPECT_EQ(control.asked("job").back(), Json({{"op", "job"}, {"job", 7}, {"process", 9}}));
+    }
+    EXPECT_EQ(control.asked("compact")[0], Json::parse(R"({"op":"compact","id_slot":3,"process":9})"));
+    EXPECT_EQ(control.asked("compact")[1], Json::parse(R"({"op":"compact","id_slot":3})"));
+}
+
 TEST_F(CompactTest, MethodAndRatioMayBeLeftOut) {
     control.on("job", Json{{"done", true}, {"result", kResult}});
     start();
@@ -70,7 +82,13 @@ TEST_F(CompactTest, FieldsAreChecked) {
         {R"({"id_slot":0,"ratio":null})", "ratio is null; give"},
         {R"({"id_slot":0,"ratio":1e999})", "not JSON"},
         {R"({"id_slot":0,"method":1})", "method must be"},
-        {R"({"id_slot":0,"methods":"refine"})", "no field 'methods'; there are id_slot, method, ratio"},
+        {R"({"id_slot":0,"methods":"refine"})",
+         "no field 'methods'; there are id_slot, method, ratio, process"},
+        {R"({"id_slot":0,"process":0})", "process must be the number of a process"},
+        {R"({"id_slot":0,"process":1.5})", "process must be"},
+        {R"({"id_slot":0,"process":null})", "process must be"},
+        {R"({"id_slot":0,"process":-9223372036854775808})", "process must be"},
+        {R"({"id_slot":0,"process":18446744073709551615})", "process must be"},
         {R"({"id_slot":0,"op":"policy"})", "no field 'op'"},
         {R"({"a\nb\u001b":0})", "no field 'a\\x0ab\\x1b'"},
     };

@@ -29,12 +29,23 @@ inline Json some_state() {
         "history": [], "folds": [], "kept": null})");
 }
 
+// One entry of "states"; null: it does not answer.
+inline Json some_process(const Json& state, int pid = 123) {
+    Json process = {
+        {"pid", pid}, {"program", "llama-server"}, {"file", "tiny"}, {"model", "llama 135M Q4_1"}};
+    if (!state.is_null()) process["state"] = state;
+    return process;
+}
+
 class FakeControl : public Control {
   public:
     using Answer = std::function<Result<Json>(const Json&)>;
 
     FakeControl() {
         on("state", [](const Json&) { return some_state(); });
+        on("states", [](const Json&) {
+            return Json{{"processes", Json::array({some_process(some_state())})}};
+        });
     }
 
     void on(const std::string& op, Answer answer) {

@@ -23,35 +23,41 @@ TEST_F(AdminTest, MetricsAreThereWithTheirTypes) {
     EXPECT_EQ(answer->status, 200);
     EXPECT_EQ(answer->get_header_value("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
     const auto lines = lines_of(answer->body);
-    for (const char* line : {
-             "# TYPE kvfold_cells gauge",
-             "kvfold_cells{state=\"used\"} 950",
-             "kvfold_cells{state=\"free\"} 1098",
-             "kvfold_cells{state=\"virtual\"} 8192",
-             "# TYPE kvfold_folds_total counter",
-             "kvfold_folds_total 3",
-             "kvfold_fold_failures_total 1",
-             "kvfold_study_seconds_total 1.5",
-             "kvfold_solve_seconds_total 2.25",
-             "kvfold_swap_seconds_total 0.05",
-             "kvfold_waits_total 5",
-             "kvfold_wait_seconds_total 0.8",
-             "# TYPE kvfold_longest_pause_seconds gauge",
-             "kvfold_longest_pause_seconds 0.5",
-             "kvfold_tokens_decoded_total 9000",
-             "kvfold_rereads_total 2",
-             "kvfold_sequence_tokens{id=\"0\"} 3000",
-             "kvfold_sequence_tokens{id=\"2\"} 50",
-             "kvfold_sequence_cells{id=\"0\"} 900",
-             "kvfold_sequence_cells{id=\"2\"} 50",
-             "kvfold_sequence_tokens_known{id=\"0\"} 1",
-             "kvfold_sequence_tokens_known{id=\"2\"} 0",
-         })
+    for (
+        const char* line : {
+            "# TYPE kvfold_up gauge",
+            "kvfold_up{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 1",
+            "# TYPE kvfold_cells gauge",
+            "kvfold_cells{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",state=\"used\"} 950",
+            "kvfold_cells{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",state=\"free\"} 1098",
+            "kvfold_cells{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",state=\"virtual\"} 8192",
+            "# TYPE kvfold_folds_total counter",
+            "kvfold_folds_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 3",
+            "kvfold_fold_failures_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 1",
+            "kvfold_study_seconds_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 1.5",
+            "kvfold_solve_seconds_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 2.25",
+            "kvfold_swap_seconds_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 0.05",
+            "kvfold_waits_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 5",
+            "kvfold_wait_seconds_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 0.8",
+            "# TYPE kvfold_longest_pause_seconds gauge",
+            "kvfold_longest_pause_seconds{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 0.5",
+            "kvfold_tokens_decoded_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 9000",
+            "kvfold_rereads_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 2",
+            "kvfold_sequence_tokens{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",id=\"0\"} 3000",
+            "kvfold_sequence_tokens{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",id=\"2\"} 50",
+            "kvfold_sequence_cells{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",id=\"0\"} 900",
+            "kvfold_sequence_cells{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",id=\"2\"} 50",
+            "kvfold_sequence_tokens_known{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",id=\"0\"} 1",
+            "kvfold_sequence_tokens_known{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",id=\"2\"} 0",
+        })
         EXPECT_TRUE(lines.contains(line)) << line << "\n" << answer->body;
 }
 
 TEST(Metrics, EverySampleFollowsItsHelpAndType) {
-    std::istringstream stream(metrics_text(some_state()));
+    const Json processes = {some_process(some_state(), 1), some_process(some_state(), 2),
+                            some_process(nullptr, 3)};
+    std::istringstream stream(metrics_text(processes));
+    std::set<std::string> described;
     std::string helped, typed;
     int samples = 0;
     for (std::string line; std::getline(stream, line);) {
@@ -60,6 +66,7 @@ TEST(Metrics, EverySampleFollowsItsHelpAndType) {
         words >> first >> second >> third;
         if (first == "#" && second == "HELP") {
             helped = third;
+            EXPECT_TRUE(described.insert(third).second) << third; // once, whatever the number of processes
         } else if (first == "#" && second == "TYPE") {
             typed = third;
         } else {
@@ -69,27 +76,54 @@ TEST(Metrics, EverySampleFollowsItsHelpAndType) {
             ++samples;
         }
     }
-    EXPECT_EQ(samples, 3 + 10 + 3 * 2);
+    EXPECT_EQ(samples, 3 + 2 * (3 + 10 + 3 * 2));
 }
+
+// The text of one process whose model has no name.
+std::string text_of(const Json& state) { return metrics_text({{{"pid", 7}, {"state", state}}}); }
 
 TEST(Metrics, LargeCountsKeepTheirDigits) {
     Json state = some_state();
     state["totals"]["tokens_decoded"] = 123456789012;
-    EXPECT_TRUE(lines_of(metrics_text(state)).contains("kvfold_tokens_decoded_total 123456789012"));
+    EXPECT_TRUE(
+        lines_of(text_of(state))
+            .contains("kvfold_tokens_decoded_total{process=\"7\",file=\"\",model=\"\"} 123456789012"));
 }
 
 TEST(Metrics, WithoutAContextEverythingIsZero) {
-    const auto lines = lines_of(metrics_text(Json::parse(R"({"context":null,"sequences":[],"totals":{}})")));
-    EXPECT_TRUE(lines.contains("kvfold_cells{state=\"free\"} 0"));
-    EXPECT_TRUE(lines.contains("kvfold_folds_total 0"));
+    const auto lines = lines_of(text_of(Json::parse(R"({"context":null,"sequences":[],"totals":{}})")));
+    EXPECT_TRUE(lines.contains("kvfold_cells{process=\"7\",file=\"\",model=\"\",state=\"free\"} 0"));
+    EXPECT_TRUE(lines.contains("kvfold_folds_total{process=\"7\",file=\"\",model=\"\"} 0"));
     for (const std::string& line : lines)
         EXPECT_FALSE(line.starts_with("kvfold_sequence_")) << line;
 }
 
 TEST(Metrics, FieldsThatAreMissingOrOddAreNoReasonToFail) {
-    EXPECT_TRUE(lines_of(metrics_text(Json::object())).contains("kvfold_waits_total 0"));
-    EXPECT_TRUE(lines_of(metrics_text(Json::parse(R"({"totals":{"waits":"many"},"sequences":[1]})")))
-                    .contains("kvfold_sequence_cells{id=\"0\"} 0"));
+    EXPECT_TRUE(lines_of(text_of(Json::object()))
+                    .contains("kvfold_waits_total{process=\"7\",file=\"\",model=\"\"} 0"));
+    EXPECT_TRUE(lines_of(text_of(Json::parse(R"({"totals":{"waits":"many"},"sequences":[1],"context":[]})")))
+                    .contains("kvfold_sequence_cells{process=\"7\",file=\"\",model=\"\",id=\"0\"} 0"));
+    EXPECT_TRUE(lines_of(metrics_text(Json::parse(R"([5,{"model":5,"state":{}}])")))
+                    .contains("kvfold_up{process=\"0\",file=\"\",model=\"\"} 1"));
+}
+
+TEST(Metrics, AProcessThatDoesNotAnswerIsDownAndHidesNoOther) {
+    Json other = some_state();
+    other["totals"]["folds"] = 9;
+    const auto lines = lines_of(metrics_text({some_process(nullptr, 1), some_process(other, 2)}));
+    EXPECT_TRUE(lines.contains("kvfold_up{process=\"1\",file=\"tiny\",model=\"llama 135M Q4_1\"} 0"));
+    EXPECT_TRUE(lines.contains("kvfold_up{process=\"2\",file=\"tiny\",model=\"llama 135M Q4_1\"} 1"));
+    EXPECT_TRUE(
+        lines.contains("kvfold_folds_total{process=\"2\",file=\"tiny\",model=\"llama 135M Q4_1\"} 9"));
+    EXPECT_FALSE(
+        lines.contains("kvfold_folds_total{process=\"1\",file=\"tiny\",model=\"llama 135M Q4_1\"} 0"));
+}
+
+TEST(Metrics, LabelsAreEscaped) {
+    Json process = some_process(some_state());
+    process["model"] = "a\"b\\c\nd{e}";
+    EXPECT_TRUE(lines_of(metrics_text(Json::array({process})))
+                    .contains(R"(kvfold_up{process="123",file="tiny",model="a\"b\\c\nd{e}"} 1)"));
 }
 
 } // namespace

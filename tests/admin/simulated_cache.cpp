@@ -8,7 +8,6 @@ namespace {
 
 constexpr int kCells = 2048, kVirtualCells = 8192, kCellBytes = 23040;
 constexpr int kLayers = 30, kBins = 64;
-constexpr int kHeadStart_s = 240;
 constexpr size_t kMostFolds = 50, kMostSamples = 600;
 
 // Some number from 0 to 1 that always is the same for the same a and b.
@@ -41,14 +40,15 @@ Json error(int code, const std::string& message) {
 
 } // namespace
 
-SimulatedCache::SimulatedCache(Scene scene) : scene_(scene) {
+SimulatedCache::SimulatedCache(Scene scene, std::string model, int head_start_s)
+    : scene_(scene), model_(std::move(model)), head_start_s_(head_start_s) {
     policy_ = {{"ratio", 8.0},    {"method", "refine"}, {"high_water", 0.75},
                {"keep_first", 4}, {"keep_last", 256},   {"automatic", true}};
     totals_ = {
         {"folds", 0}, {"failures", 0}, {"study_s", 0.0}, {"solve_s", 0.0},         {"swap_s", 0.0},
         {"waits", 0}, {"wait_s", 0.0}, {"rereads", 0},   {"longest_pause_s", 0.0}, {"tokens_decoded", 0}};
     if (scene_ == Scene::lively || scene_ == Scene::passed_through)
-        for (int i = 0; i < kHeadStart_s; ++i)
+        for (int i = 0; i < head_start_s_; ++i)
             second();
 }
 
@@ -62,7 +62,7 @@ int SimulatedCache::cells_used() const {
 void SimulatedCache::catch_up() {
     if (scene_ != Scene::lively) return;
     const auto passed = std::chrono::steady_clock::now() - started_;
-    const int due = kHeadStart_s + static_cast<int>(std::chrono::duration<double>(passed).count());
+    const int due = head_start_s_ + static_cast<int>(std::chrono::duration<double>(passed).count());
     while (now_ < due)
         second();
 }
@@ -158,7 +158,7 @@ Json SimulatedCache::state() const {
                   {"kept", kept_},     {"sequences", Json::array()}};
     state["totals"]["cells_used"] = cells_used();
     if (scene_ != Scene::no_model)
-        state["context"] = {{"model", "llama 135M Q4_1"},
+        state["context"] = {{"model", model_},
                             {"cells", kCells},
                             {"virtual_cells", kVirtualCells},
                             {"cell_bytes", kCellBytes},
@@ -225,6 +225,39 @@ Result<Json> SimulatedCache::ask(const Json& request) {
     for (const auto& [name, value] : request.items())
         if (policy_.contains(name)) policy_[name] = value;
     return Json{{"policy", policy_}};
+}
+
+void SimulatedProcesses::add(Scene scene, const std::string& model, int head_start_s) {
+    const std::lock_guard lock(mutex_);
+    caches_[++last_] = std::make_shared<SimulatedCache>(scene, model, head_start_s);
+}
+
+void SimulatedProcesses::end(int process) {
+    const std::lock_guard lock(mutex_);
+    caches_.erase(process);
+}
+
+Result<Json> SimulatedProcesses::ask(const Json& request) {
+    const std::lock_guard lock(mutex_);
+    if (request.at("op") == "processes" || request.at("op") == "states") {
+        Json list = Json::array();
+        for (const auto& [number, cache] : caches_) {
+            KVFOLD_TRY(const Json state, cache->ask({{"op", "state"}}));
+            Json entry = {{"pid", number},
+                          {"program", "llama-server"},
+                          {"file", cache->file()},
+                          {"model", cache->model()}};
+            if (request.at("op") == "states") entry["state"] = state;
+            list.push_back(entry);
+        }
+        return Json{{"processes", list}};
+    }
+    if (caches_.empty()) return fail(ErrorCode::llama, "no process has loaded llama.cpp yet");
+    const int number = request.value("process", caches_.begin()->first);
+    if (!caches_.contains(number)) return error(404, "no process " + std::to_string(number));
+    KVFOLD_TRY(Json answer, caches_[number]->ask(request));
+    if (answer.contains("job")) answer["process"] = number;
+    return answer;
 }
 
 } // namespace kvfold::admin::testing

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <map>
+#include <memory>
 #include <mutex>
 
 namespace kvfold::admin::testing {
@@ -20,7 +21,9 @@ enum class Scene {
 
 class SimulatedCache : public Control {
   public:
-    explicit SimulatedCache(Scene scene);
+    explicit SimulatedCache(Scene scene, std::string model = "llama 135M Q4_1", int head_start_s = 240);
+    const std::string& model() const { return model_; }
+    std::string file() const { return model_.substr(0, model_.find(' ')) + "-q4"; }
     Result<Json> ask(const Json& request) override;
 
   private:
@@ -42,6 +45,8 @@ class SimulatedCache : public Control {
     Json job(const Json& request);
 
     Scene scene_;
+    std::string model_;
+    int head_start_s_;
     std::mutex mutex_;
     std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
     int now_ = 0; // seconds simulated
@@ -49,6 +54,21 @@ class SimulatedCache : public Control {
     Json policy_, history_ = Json::array(), folds_ = Json::array(), kept_;
     Json totals_;
     std::map<int, Json> jobs_;
+};
+
+// The processes of a router, numbered from kFirstProcess on. Each has a cache and its own scene.
+class SimulatedProcesses : public Control {
+  public:
+    static constexpr int kFirstProcess = 4001;
+
+    void add(Scene scene, const std::string& model, int head_start_s);
+    void end(int process);
+    Result<Json> ask(const Json& request) override;
+
+  private:
+    std::mutex mutex_;
+    std::map<int, std::shared_ptr<SimulatedCache>> caches_;
+    int last_ = kFirstProcess - 1;
 };
 
 } // namespace kvfold::admin::testing

@@ -31,6 +31,11 @@ class Dashboard(unittest.TestCase):
         self.last_demo = process
         return f"http://127.0.0.1:{int(process.stdout.readline())}/"
 
+    def tell(self, line):
+        """The demo: a number ends that process, "load" starts one more."""
+        self.last_demo.stdin.write(line + "\n")
+        self.last_demo.stdin.flush()
+
     def page(self, scene, ready=LOADED, **options):
         page = Page(self.browser, **options)
         page.open(self.demo(scene))
@@ -133,6 +138,80 @@ class Dashboard(unittest.TestCase):
         self.assertFalse(page.value(LOADED))
         self.picture(page, "no-model")
         self.assertEqual(page.complaints(), [])
+
+    def choose(self, page, process):
+        page.value(f"var chooser = document.getElementById('process'); chooser.value = '{process}';"
+                   "chooser.dispatchEvent(new Event('change'))")
+
+    def shows(self, page, model, process):
+        page.wait_for(f"document.title === 'kvfold \u00b7 {model}' && document.getElementById('process').value === '{process}'")
+
+    def test_one_process_needs_no_chooser(self):
+        page = self.page("lively")
+        self.assertTrue(page.value("document.getElementById('process').hidden"))
+        self.assertIn("llama 135M Q4_1", self.text(page, "header"))
+
+    def test_among_several_processes_one_is_chosen_and_stays_so(self):
+        page = self.page("several")
+        self.assertFalse(page.value("document.getElementById('process').hidden"))
+        names = page.value("[...document.getElementById('process').options].map(o => o.textContent)")
+        self.assertEqual(names, ["llama-q4 \u00b7 4001", "gemma3-q4 \u00b7 4002"])
+        self.shows(page, "llama 135M Q4_1", 4001)
+        folds = self.count(page, "#folds tbody tr")
+        page.value("document.querySelector('.sequence input').value = '6.5'")
+        self.picture(page, "several")
+        self.choose(page, 4002)
+        self.shows(page, "gemma3 270M Q8_0", 4002)
+        self.assertIn("gemma3 270M Q8_0", self.text(page, "header"))
+        self.assertLess(self.count(page, "#folds tbody tr"), folds)
+        self.assertNotEqual(page.value("document.querySelector('.sequence input').value"), "6.5")
+        page.call("Page.reload")
+        page.wait_for(f"document.readyState === 'complete' && !!document.getElementById('all') && ({LOADED})")
+        self.shows(page, "gemma3 270M Q8_0", 4002)
+        self.picture(page, "second-of-several")
+        self.assertEqual(page.complaints(), [])
+
+    def test_the_chooser_fits_a_narrow_page(self):
+        page = self.page("several", width=400)
+        self.assertFalse(page.value("document.getElementById('process').hidden"))
+        self.assertLessEqual(page.value("document.documentElement.scrollWidth"), 400)
+        self.picture(page, "several-400")
+
+    def test_what_is_asked_for_reaches_the_chosen_process(self):
+        page = self.page("several")
+        self.choose(page, 4002)
+        self.shows(page, "gemma3 270M Q8_0", 4002)
+        folds = lambda process: page.value(f"fetch('state?process={process}').then(r => r.json()).then(s => s.folds.length)")
+        before = folds(4001), folds(4002)
+        page.value("document.querySelector('.sequence select').value = 'select';"
+                   "document.querySelector('.sequence button').click()")
+        page.wait_for("document.querySelector('.sequence output').textContent.includes('in 1.3 s')")
+        self.assertEqual(folds(4001), before[0])
+        self.assertGreater(folds(4002), before[1])
+
+    def test_a_process_that_ends_makes_way_for_the_first(self):
+        page = self.page("several")
+        self.choose(page, 4002)
+        self.shows(page, "gemma3 270M Q8_0", 4002)
+        self.tell("4002")
+        self.shows(page, "llama 135M Q4_1", 4001)
+        page.wait_for("document.getElementById('process').hidden")
+        self.tell("load")
+        page.wait_for("!document.getElementById('process').hidden")
+        self.shows(page, "llama 135M Q4_1", 4001)
+        self.tell("4001")
+        page.wait_for("document.title === 'kvfold \u00b7 qwen3 0.6B Q4_K'")
+
+    def test_a_router_without_a_model_is_no_fault(self):
+        page = self.page("unloaded", ready="!document.getElementById('nothing').hidden")
+        self.assertEqual(self.text(page, "#link"), "live")
+        self.tell("load")
+        page.wait_for(LOADED)
+        self.tell("4001")
+        page.wait_for(f"!({LOADED})")
+        self.assertIn("No model loaded yet", self.text(page))
+        self.assertEqual(self.text(page, "#uptime"), "")
+        self.assertTrue(page.value("document.getElementById('notice').hidden"))
 
     def test_passed_through_says_why_and_markup_stays_text(self):
         page = self.page("passed_through")

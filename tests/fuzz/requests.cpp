@@ -3,7 +3,8 @@
 #include "admin/job.h"
 #include "admin/metrics.h"
 #include "base/format.h"
-#include "launch/control_channel.h"
+#include "base/unix_socket.h"
+#include "launch/processes.h"
 
 #include <algorithm>
 #include <cmath>
@@ -29,6 +30,7 @@ bool is_usable(const std::string& name, const Json& value) {
     };
     constexpr double kMostCells = std::numeric_limits<int32_t>::max();
     if (name == "id_slot" || name == "keep_first") return value.is_number_integer() && lies_in(0, kMostCells);
+    if (name == "process") return value.is_number_integer() && lies_in(1, kMostCells);
     if (name == "keep_last") return value.is_number_integer() && lies_in(-1, kMostCells);
     if (name == "ratio") return lies_in(1, std::numeric_limits<double>::max());
     if (name == "high_water") return lies_in(0, 1);
@@ -90,26 +92,52 @@ std::string wrong_with_requests(std::span<const uint8_t> bytes, const Parsers& p
 }
 
 std::string wrong_with_answer(std::span<const uint8_t> bytes) {
-    launch::ControlSockets sockets = launch::open_control_sockets().value();
-    const ssize_t sent = ::send(sockets.theirs.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) return "there is no socket pair";
+    const FileDescriptor theirs(ends[1]);
+    launch::ControlChannel channel{FileDescriptor(ends[0])};
+    const ssize_t sent = ::send(theirs.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
     if (sent != static_cast<ssize_t>(bytes.size())) return ""; // longer than a socket holds
-    ::shutdown(sockets.theirs.get(), SHUT_WR);
-    launch::ControlChannel channel(std::move(sockets.ours));
+    ::shutdown(theirs.get(), SHUT_WR);
     const Result<Json> answer = channel.ask({{"op", "state"}});
     if (!answer) return is_one_line(answer) ? "" : "an error of the channel is not one line";
     if (!answer->is_object() || answer->contains("id")) return "an answer is no object without an id";
     try { // as the server does: a field of another type throws
         const admin::Reply reply = admin::reply_of(answer);
         (void)reply.body.dump(-1, ' ', false, Json::error_handler_t::replace);
-        (void)admin::metrics_text(*answer);
+        (void)admin::metrics_text(Json::array({{{"pid", 7}, {"state", *answer}}}));
     } catch (const Json::exception&) {
     }
     return "";
 }
 
+// The bytes are the first that a process says.
+std::string wrong_with_hello(std::span<const uint8_t> bytes) {
+    static const auto listening = launch::Processes::listen();
+    if (!listening) return listening.error().message;
+    launch::Processes& processes = **listening;
+    Result<FileDescriptor> theirs = connect_to(processes.path());
+    if (!theirs) return "a process cannot connect";
+    const ssize_t sent = ::send(theirs->get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (sent != static_cast<ssize_t>(bytes.size())) return "";
+    ::shutdown(theirs->get(), SHUT_WR); // so that nobody waits for its answers
+    const Result<Json> list = processes.ask({{"op", "processes"}});
+    if (!list) return "the processes are not listed";
+    (void)admin::metrics_text(list->at("processes"));
+    for (const Json& process : list->at("processes"))
+        if (!is_usable("process", process.at("pid")))
+            return "a process has a number that cannot be asked for";
+    const Result<Json> refusal = processes.ask({{"op", "state"}, {"process", 0}});
+    if (!refusal) return is_one_line(refusal) ? "" : "an error of the processes is not one line";
+    const auto message = refusal->at("error").at("message").get<std::string>();
+    return message.find_first_of("\r\n") == std::string::npos ? "" : "a refusal is not one line";
+}
+
 std::string wrong_with_request_bytes(std::span<const uint8_t> bytes) {
     const std::string wrong = wrong_with_requests(bytes, Parsers());
-    return wrong.empty() ? wrong_with_answer(bytes) : wrong;
+    if (!wrong.empty()) return wrong;
+    const std::string with_answer = wrong_with_answer(bytes);
+    return with_answer.empty() ? wrong_with_hello(bytes) : with_answer;
 }
 
 } // namespace kvfold::testing

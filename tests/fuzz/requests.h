@@ -1,5 +1,5 @@
 // What must hold of any bytes that come as a request to the admin server, as settings of the preload library,
-// as an address, as a token file or as the answer of a program on the control channel.
+// as an address, as a token file or as what a process says on the control channel.
 #pragma once
 
 #include "admin/options.h"
@@ -31,7 +31,10 @@ std::string wrong_with_requests(std::span<const uint8_t> bytes, const Parsers& p
 // An answer is an object without the id, and can be told on.
 std::string wrong_with_answer(std::span<const uint8_t> bytes);
 
-// The two above with kvfold's own parsers.
+// A process that is listed has a number that can be asked for, and what is said of it is one line.
+std::string wrong_with_hello(std::span<const uint8_t> bytes);
+
+// The three above with kvfold's own parsers.
 std::string wrong_with_request_bytes(std::span<const uint8_t> bytes);
 
 } // namespace kvfold::testing

@@ -1,10 +1,10 @@
 #include "base/format.h"
 #include "launch/control_channel.h"
+#include "launch/peer.h"
 
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <fcntl.h>
 #include <functional>
 #include <sys/socket.h>
 #include <thread>
@@ -12,71 +12,26 @@
 namespace kvfold::launch {
 namespace {
 
-using admin::Json;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kShort{50};
 constexpr milliseconds kLong{20000}; // never reached in a test that passes
 
-// The program's end, driven by the test.
-class Peer {
-  public:
-    explicit Peer(FileDescriptor socket) : socket_(std::move(socket)) {}
-    ~Peer() { hang_up(); }
-
-    // Answers each request until kvfold closes; what `answer` returns is sent as it is.
-    void serve(std::function<std::string(const Json&)> answer) {
-        thread_ = std::thread([this, answer = std::move(answer)] {
-            for (std::string line; !(line = read_line()).empty();)
-                write(answer(Json::parse(line)));
-        });
-    }
-    Json next_request() { return Json::parse(read_line()); }
-    void write(const std::string& text) {
-        for (size_t done = 0; done < text.size();) {
-            const ssize_t sent = ::send(socket_.get(), text.data() + done, text.size() - done, MSG_NOSIGNAL);
-            if (sent <= 0) return;
-            done += static_cast<size_t>(sent);
-        }
-    }
-    void hang_up() {
-        if (socket_.get() >= 0) shutdown(socket_.get(), SHUT_RDWR); // wakes the thread
-        if (thread_.joinable()) thread_.join();
-        socket_.reset();
-    }
-
-  private:
-    std::string read_line() { // empty: closed
-        char block[65536];
-        size_t end;
-        while ((end = received_.find('\n')) == std::string::npos) {
-            const ssize_t got = ::recv(socket_.get(), block, sizeof(block), 0);
-            if (got <= 0) return {};
-            received_.append(block, static_cast<size_t>(got));
-        }
-        const std::string line = received_.substr(0, end);
-        received_.erase(0, end + 1);
-        return line;
-    }
-
-    std::string received_;
-    FileDescriptor socket_;
-    std::thread thread_;
-};
-
 struct Pair {
-    explicit Pair(milliseconds patience) : Pair(open_control_sockets().value(), patience) {}
+    explicit Pair(milliseconds patience) : Pair(connected(), patience) {}
     ControlChannel channel;
     Peer peer;
 
   private:
-    Pair(ControlSockets sockets, milliseconds patience)
-        : channel(std::move(sockets.ours), patience), peer(std::move(sockets.theirs)) {}
+    using Ends = std::pair<FileDescriptor, FileDescriptor>;
+    static Ends connected() {
+        int ends[2] = {-1, -1};
+        EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+        return {FileDescriptor(ends[0]), FileDescriptor(ends[1])};
+    }
+    Pair(Ends ends, milliseconds patience)
+        : channel(std::move(ends.first), patience), peer(std::move(ends.second)) {}
 };
-
-std::string echo(const Json& request) {
-    return Json{{"id", request["id"]}, {"op", request["op"]}}.dump() + "\n";
-}
 
 TEST(ControlChannel, AnAnswerComesWithoutItsId) {
     Pair pair(kLong);
@@ -209,10 +164,12 @@ TEST(ControlChannel, LinesAreLimited) {
     EXPECT_EQ(pair.channel.ask({{"op", "state"}}).error().code, ErrorCode::io);
 }
 
-TEST(ControlChannel, NeitherEndGoesToOtherPrograms) {
-    const ControlSockets sockets = open_control_sockets().value();
-    EXPECT_TRUE(fcntl(sockets.ours.get(), F_GETFD) & FD_CLOEXEC);
-    EXPECT_TRUE(fcntl(sockets.theirs.get(), F_GETFD) & FD_CLOEXEC);
+TEST(ControlChannel, AnEndIsSeenWithoutAsking) {
+    Pair pair(kLong);
+    pair.peer.write("{\"late\":1}\n"); // an answer that nobody waits for does not hide it
+    EXPECT_FALSE(pair.channel.has_ended());
+    pair.peer.hang_up();
+    EXPECT_TRUE(pair.channel.has_ended());
 }
 
 } // namespace

@@ -1,5 +1,7 @@
 #include "launch/settings.h"
 
+#include "base/unix_socket.h"
+
 #include <gtest/gtest.h>
 
 namespace kvfold::launch {
@@ -14,7 +16,7 @@ TEST(Settings, AllGivenFieldsComeBack) {
     all.keep_first = 4;
     all.keep_last = 0;
     all.log = "debug";
-    all.control_fd = 5;
+    all.control = "/tmp/kvfold-x/control";
     EXPECT_EQ(from_json(to_json(all)), all);
 }
 
@@ -28,7 +30,7 @@ TEST(Settings, FieldsThatWereNotGivenStayAway) {
 TEST(Settings, TheDocumentedObjectIsUnderstood) {
     const auto read =
         from_json(R"({"virtual":4,"ratio":8.0,"method":"refine","high_water":0.75,"keep_first":4,)"
-                  R"("keep_last":256,"log":"warn","control_fd":5})");
+                  R"("keep_last":256,"log":"warn","control":"/tmp/a/control"})");
     ASSERT_TRUE(read) << read.error().message;
     EXPECT_EQ(read->virtual_factor, 4);
     EXPECT_EQ(read->ratio, 8.0);
@@ -37,13 +39,13 @@ TEST(Settings, TheDocumentedObjectIsUnderstood) {
     EXPECT_EQ(read->keep_first, 4);
     EXPECT_EQ(read->keep_last, 256);
     EXPECT_EQ(read->log, "warn");
-    EXPECT_EQ(read->control_fd, 5);
+    EXPECT_EQ(read->control, "/tmp/a/control");
 }
 
 TEST(Settings, EveryEdgeOfARangeIsAccepted) {
     for (const char* text :
          {R"({"virtual":1})", R"({"virtual":1024})", R"({"ratio":1})", R"({"high_water":0.001})",
-          R"({"high_water":0.999})", R"({"keep_first":1})", R"({"keep_last":-1})", R"({"control_fd":0})",
+          R"({"high_water":0.999})", R"({"keep_first":1})", R"({"keep_last":-1})", R"({"control":"/"})",
           R"({"log":"off"})", R"({"log":"error"})", R"({"log":"info"})"})
         EXPECT_TRUE(from_json(text)) << text;
 }
@@ -65,22 +67,32 @@ TEST_P(WrongSettings, AreAnErrorThatNamesTheField) {
 
 INSTANTIATE_TEST_SUITE_P(
     Each, WrongSettings,
-    testing::Values(
-        Wrong{"", "JSON"}, Wrong{"[]", "JSON"}, Wrong{"7", "JSON"}, Wrong{R"({"ratio":8)", "JSON"},
-        Wrong{R"({"ratio":8} x)", "JSON"}, Wrong{R"({"ratoi":8})", "ratoi"},
-        Wrong{R"({"virtual":0})", "virtual"}, Wrong{R"({"virtual":1025})", "virtual"},
-        Wrong{R"({"virtual":2.0})", "virtual"}, Wrong{R"({"virtual":18446744073709551615})", "virtual"},
-        Wrong{R"({"virtual":"4"})", "virtual"}, Wrong{R"({"virtual":null})", "virtual"},
-        Wrong{R"({"ratio":0.99})", "ratio"}, Wrong{R"({"ratio":"8"})", "ratio"},
-        Wrong{R"({"ratio":true})", "ratio"}, Wrong{R"({"ratio":1e999})", "JSON"},
-        Wrong{R"({"method":7})", "method"}, Wrong{R"({"method":""})", "method"},
-        Wrong{R"({"high_water":0})", "high_water"}, Wrong{R"({"high_water":1})", "high_water"},
-        Wrong{R"({"high_water":-0.5})", "high_water"}, Wrong{R"({"high_water":[]})", "high_water"},
-        Wrong{R"({"keep_first":0})", "keep_first"}, Wrong{R"({"keep_first":1.5})", "keep_first"},
-        Wrong{R"({"keep_first":2147483648})", "keep_first"}, Wrong{R"({"keep_last":-2})", "keep_last"},
-        Wrong{R"({"keep_last":false})", "keep_last"}, Wrong{R"({"log":"loud"})", "log"},
-        Wrong{R"({"log":3})", "log"}, Wrong{R"({"control_fd":-1})", "control_fd"},
-        Wrong{R"({"control_fd":{}})", "control_fd"}, Wrong{R"({"a\nb":1})", "\"a\\x0ab\""}));
+    testing::Values(Wrong{"", "JSON"}, Wrong{"[]", "JSON"}, Wrong{"7", "JSON"},
+                    Wrong{R"({"ratio":8)", "JSON"}, Wrong{R"({"ratio":8} x)", "JSON"},
+                    Wrong{R"({"ratoi":8})", "ratoi"}, Wrong{R"({"virtual":0})", "virtual"},
+                    Wrong{R"({"virtual":1025})", "virtual"}, Wrong{R"({"virtual":2.0})", "virtual"},
+                    Wrong{R"({"virtual":18446744073709551615})", "virtual"},
+                    Wrong{R"({"virtual":"4"})", "virtual"}, Wrong{R"({"virtual":null})", "virtual"},
+                    Wrong{R"({"ratio":0.99})", "ratio"}, Wrong{R"({"ratio":"8"})", "ratio"},
+                    Wrong{R"({"ratio":true})", "ratio"}, Wrong{R"({"ratio":1e999})", "JSON"},
+                    Wrong{R"({"method":7})", "method"}, Wrong{R"({"method":""})", "method"},
+                    Wrong{R"({"high_water":0})", "high_water"}, Wrong{R"({"high_water":1})", "high_water"},
+                    Wrong{R"({"high_water":-0.5})", "high_water"},
+                    Wrong{R"({"high_water":[]})", "high_water"}, Wrong{R"({"keep_first":0})", "keep_first"},
+                    Wrong{R"({"keep_first":1.5})", "keep_first"},
+                    Wrong{R"({"keep_first":2147483648})", "keep_first"},
+                    Wrong{R"({"keep_last":-2})", "keep_last"}, Wrong{R"({"keep_last":false})", "keep_last"},
+                    Wrong{R"({"log":"loud"})", "log"}, Wrong{R"({"log":3})", "log"},
+                    Wrong{R"({"control":5})", "control"}, Wrong{R"({"control":"control"})", "control"},
+                    Wrong{R"({"control_fd":5})", "control_fd"}, Wrong{R"({"a\nb":1})", "\"a\\x0ab\""}));
+
+TEST(WrongSettings, ASocketsPathHasALimit) {
+    const auto with_path = [](size_t bytes) {
+        return from_json("{\"control\":\"/" + std::string(bytes - 1, 'x') + "\"}");
+    };
+    EXPECT_TRUE(with_path(kLongestSocketPath));
+    EXPECT_FALSE(with_path(kLongestSocketPath + 1));
+}
 
 TEST(WrongSettings, NestedDeepAreAnError) {
     constexpr size_t kDepth = 500000; // writing it out would take more stack than there is

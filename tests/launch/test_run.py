@@ -1,10 +1,12 @@
 """What a program gets to see when kvfold runs it, and which programs kvfold refuses."""
 import json
 import os
+import pathlib
 import shutil
 import signal
 import socket
 import subprocess
+import time
 import urllib.request
 
 from command import needed
@@ -77,12 +79,17 @@ class Environment(GuestTest):
     def test_the_program_inherits_no_descriptor_of_kvfolds(self):
         self.assertEqual(self.descriptors(), {0, 1, 2})
 
-    def test_with_the_dashboard_it_inherits_the_control_channel_alone(self):
-        options = ["--admin", "127.0.0.1:0"]
-        done = self.run_guest("descriptors", options=options)
-        sockets = [line for line in done.stdout.decode().splitlines() if "socket:" in line]
-        self.assertEqual(len(self.descriptors(options)), 4)
-        self.assertEqual(len(sockets), 1, done.stdout)
+        self.assertEqual(self.descriptors(["--admin", "127.0.0.1:0"]), {0, 1, 2})
+
+    def test_with_the_dashboard_it_hears_of_a_socket_that_is_gone_afterwards(self):
+        for folder, longest in ((self.folder, None), (self.folder / ("long" * 30), "/tmp")):
+            folder.mkdir(exist_ok=True)
+            with self.subTest(folder=folder):
+                variables, _ = self.variables("--admin", "127.0.0.1:0", env=self.environment(TMPDIR=str(folder)))
+                control = pathlib.Path(json.loads(variables["KVFOLD_PRELOAD"])["control"])
+                self.assertEqual(str(control.parent.parent), longest or str(folder))
+                self.assertLessEqual(len(str(control)), 100)
+                self.assertFalse(control.parent.exists())
 
     def descriptors(self, options=()):
         done = self.run_guest("descriptors", options=options, stdin=subprocess.DEVNULL)
@@ -121,6 +128,7 @@ class Refused(GuestTest):
         words = ("does not load llama.cpp as a shared library (libllama.so)", "only work inside programs that do")
         self.refuse(self.guests / "stranger", *words)
         self.refuse(self.guests / "static", "linked statically", *words)
+        self.refuse(self.guests / "stranger", "kvfold run --children")
 
     def test_a_program_that_loads_llama_through_a_library_is_run(self):
         done = self.run_file(self.guests / "indirect")
@@ -135,7 +143,7 @@ class Refused(GuestTest):
         empty.write_text("")
         for path in (script, text, empty):
             path.chmod(0o755)
-        self.refuse(script, "is a script", "give the program itself")
+        self.refuse(script, "is a script", "give the program itself", "kvfold run --children")
         self.refuse(text, "not an ELF program")
         self.refuse(empty, "not an ELF program")
 
@@ -206,13 +214,59 @@ class Serve(GuestTest):
         self.assertIn(b"KVFOLD_LLAMA_PREFIX", done.stderr)
 
 
+class Children(GuestTest):
+    """--children: the program is a launcher, and what it starts is compacted."""
+
+    def test_programs_that_do_not_load_llama_are_run_and_so_are_their_children(self):
+        script = self.folder / "script"
+        script.write_text(f"#!/bin/sh\n'{self.guests}/guest' environment\nexit 3\n")
+        script.chmod(0o755)
+        done = self.run_file(script, options=["--children", "--virtual", "4"])
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertTrue(done.stdout.endswith("\npreloaded\n"), done.stdout)
+        self.assertIn('KVFOLD_PRELOAD={"log":"info","virtual":4}\n', done.stdout)
+        for guest in ("static", "stranger"):
+            with self.subTest(guest):
+                done = self.run_file(self.guests / guest, options=["--children"])
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_nothing_is_said_of_a_launcher_that_drops_the_library(self):
+        done = self.run_guest("input", options=["--children"], env=self.environment(), stdin=subprocess.DEVNULL)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+    def test_the_server_has_no_such_option(self):
+        self.assert_fails(self.run_command("serve", "--children", "--", "-m", "model"), 2, "--children")
+
+
 class Dashboard(GuestTest):
+    def test_every_child_that_connects_is_listed(self):
+        guest = f"'{self.guests}/guest'"
+        process = subprocess.Popen([needed("KVFOLD_BIN"), "run", "--children", "--admin", "127.0.0.1:0", "--", "sh", "-c",
+                                    f"{guest} control & {guest} control & wait"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, env=self.environment())
+        self.addCleanup(self.end, process)
+        address = process.stderr.readline().split()[-1]
+        self.assertEqual([process.stdout.readline(), process.stdout.readline()], ["ready\n", "ready\n"])
+        ask = lambda path: json.load(urllib.request.urlopen(address + path, timeout=PATIENCE_S))
+        first, second = (one["pid"] for one in ask("processes")["processes"])
+        for pid in (first, second):
+            self.assertEqual(ask(f"sequences?process={pid}")["sequences"], [{"n": 7}])
+        os.kill(first, signal.SIGKILL)
+        end = time.monotonic() + PATIENCE_S
+        while [one["pid"] for one in ask("processes")["processes"]] != [second]:
+            self.assertLess(time.monotonic(), end)
+        self.assertEqual(ask("sequences")["sequences"], [{"n": 7}])
+        os.kill(second, signal.SIGKILL)
+        self.assertEqual(process.wait(PATIENCE_S), 0)
+
     def test_the_dashboard_asks_the_program(self):
         process = self.start_guest("control", options=["--admin", "127.0.0.1:0"])
         said = process.stderr.readline()
         self.assertRegex(said, r"\Akvfold: dashboard at http://127\.0\.0\.1:\d+/\n\Z")
-        with urllib.request.urlopen(said.split()[-1] + "sequences", timeout=PATIENCE_S) as answer:
-            self.assertEqual(json.load(answer)["sequences"], [{"n": 7}])
+        ask = lambda path: json.load(urllib.request.urlopen(said.split()[-1] + path, timeout=PATIENCE_S))
+        self.assertEqual(ask("sequences")["sequences"], [{"n": 7}])
+        listed = ask("processes")["processes"]
+        self.assertEqual([(one["pid"], one["program"]) for one in listed], [(self.child_of(process.pid), "guest")])
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(PATIENCE_S), 128 + signal.SIGTERM)
 

@@ -46,7 +46,7 @@ bool is_let_go(int ours) {
 TEST(Control, TheSocketIsClosedWhenTheOtherSideIsGone) {
     int ends[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-    serve_control(Registry::get(), ends[1]);
+    serve_control(Registry::get(), FileDescriptor(ends[1]));
     ::shutdown(ends[0], SHUT_WR);
     EXPECT_TRUE(is_let_go(ends[0]));
     ::close(ends[0]);
@@ -56,7 +56,7 @@ TEST(Control, TheSocketIsClosedWhenNobodyReadsTheAnswer) {
     int ends[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     ::shutdown(ends[0], SHUT_RD); // answers get EPIPE, requests still go through
-    serve_control(Registry::get(), ends[1]);
+    serve_control(Registry::get(), FileDescriptor(ends[1]));
     const std::string request = "{\"op\":\"methods\"}\n";
     ASSERT_EQ(::send(ends[0], request.data(), request.size(), 0), static_cast<ssize_t>(request.size()));
     EXPECT_TRUE(is_let_go(ends[0]));

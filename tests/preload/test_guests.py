@@ -69,6 +69,38 @@ class Guests(CommandTest):
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
         self.assertIn("became", done.stderr)
 
+    def test_tools_that_a_program_starts_inherit_nothing(self):
+        out, log = self.run_guest("guest", "--virtual", 4, then=("tool", 0))
+        self.assertEqual(out, "2048 2048 2048\nlibraries= settings= set=\n")
+        self.assertIn("512 cells serve as 2048", log)
+
+    def test_what_else_is_preloaded_stays(self):
+        other = str(GUESTS / "libother.so")
+        done = self.run_command("run", "--virtual", 4, "--", str(GUESTS / "guest"), self.plain, "tool", "0",
+                                env={**os.environ, "LD_PRELOAD": f"{other} {other}"})
+        self.assertEqual(done.stdout.splitlines()[1:], [f"libraries={other} {other} settings= set=yes"], done.stderr)
+
+    def test_a_child_of_a_program_that_only_starts_others_is_managed(self):
+        out, log = self.run_guest("guest", "--virtual", 4, then=("router", 0))
+        self.assertEqual(out, "2048 2048 2048\nlibraries= settings= set=\n")
+        self.assertIn("512 cells serve as 2048", log)
+
+    def test_a_child_of_a_script_is_managed(self):
+        script = self.folder / "script"
+        script.write_text(f"#!/bin/sh\n'{GUESTS}/guest' '{self.plain}' tool 0\n'{GUESTS}/guest' '{self.plain}'\n")
+        script.chmod(0o755)
+        done = self.run_command("run", "--children", "--virtual", "4", "--", str(script))
+        self.assertEqual(done.stdout, "2048 2048 2048\nlibraries= settings= set=\n2048 2048 2048\n", done.stderr)
+        self.assertEqual(done.stderr.count("512 cells serve as 2048"), 2)
+
+    def test_without_a_dashboard_to_connect_to_it_folds_all_the_same(self):
+        settings = '{"virtual": 4, "method": "select", "control": "%s"}' % (self.folder / "nobody")
+        environment = {**os.environ, "LD_PRELOAD": LIBRARY, "KVFOLD_PRELOAD": settings}
+        done = subprocess.run([GUESTS / "guest", self.plain, "text", "1500"], env=environment, text=True, capture_output=True)
+        self.assertEqual((done.returncode, done.stdout), (0, "2048 2048 2048\n0 1\n"), done.stderr)
+        self.assertEqual(done.stderr.count("the dashboard does not show this process"), 1, done.stderr)
+        self.assertIn("became", done.stderr)
+
     def test_in_another_llama_cpp_nothing_is_touched(self):
         out, log = self.run_guest("other-version", "--virtual", 4)
         self.assertEqual(out, "2048 2048 2048\n")

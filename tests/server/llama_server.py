@@ -28,13 +28,15 @@ class LlamaServer:
     """with LlamaServer(model, folder, "--swa-full") as server: server.restore("a.slot")"""
 
     def __init__(self, model, folder, *flags, context=2048, threads=1, slots=1, kvfold=None):
-        """kvfold: options of `kvfold serve`, which then starts the server; None = the server alone.
+        """model: a file, or a folder of them for the server's router mode.
+        kvfold: options of `kvfold serve`, which then starts the server; None = the server alone.
         threads: 1, so that tests that run beside one another do not wait for each other's processor."""
         program = pathlib.Path(needed("KVFOLD_LLAMA_PREFIX")) / "bin" / "llama-server"
         start = [str(program)] if kvfold is None else [needed("KVFOLD_BIN"), "serve", *map(str, kvfold), "--"]
         # Port 0: the system chooses, and the log tells. The prompt cache in RAM is off: it could answer for a
         # prompt that the slot file should have answered for.
-        self.argv = [*start, "-m", model, "--host", "127.0.0.1", "--port", "0", "-np", str(slots), "-c", str(context),
+        models = ["--models-dir" if pathlib.Path(model).is_dir() else "-m", str(model)]
+        self.argv = [*start, *models, "--host", "127.0.0.1", "--port", "0", "-np", str(slots), "-c", str(context),
                      "-t", str(threads), "--slot-save-path", str(folder), "--cache-ram", "0", "--offline", *flags]
         self.log_path = pathlib.Path(folder) / "llama-server.log"
         self.process = None
@@ -93,8 +95,10 @@ class LlamaServer:
 
     def admin(self, path, body=None):
         """Of a server started with --admin 127.0.0.1:0."""
-        base = re.search(r"kvfold: dashboard at (http://[^/\s]+)", self.log())[1]
-        return self.ask(path, body, base)
+        return self.ask(path, body, self.admin_base())
+
+    def admin_base(self):
+        return re.search(r"kvfold: dashboard at (http://[^/\s]+)", self.log())[1]
 
     def save(self, filename):
         return self.ask("/slots/0?action=save", {"filename": filename})

@@ -186,6 +186,9 @@ class AdminOfARealServer(ServeTest):
         with self.server("--embeddings", kvfold=FOLDING) as server:
             self.assertTrue(server.ask("/embedding", {"content": "one two three"}))
             self.assertIn("passed through", " ".join(server.kvfold_log()))
+            listed = server.admin("/processes")["processes"]
+            self.assertEqual([(one["managed"], one["file"]) for one in listed], [(False, "mha")])
+            self.assertIn("not for generation", server.admin("/state")["context"]["reason"])
 
 
 class ServeWindow(LongerThanTheCells, ServeTest):

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 int llama_stands_here(void);
@@ -73,12 +75,15 @@ static int outlive_parent(void) {
     return 0;
 }
 
-// The program's end of the control channel: the same state whatever the question.
+// As a process that kvfold manages: the same state whatever the question.
 static int answer_control(void) {
     const char* settings = getenv("KVFOLD_PRELOAD");
-    const char* field = settings ? strstr(settings, "\"control_fd\":") : NULL;
-    if (!field) return 3;
-    const int fd = atoi(field + strlen("\"control_fd\":"));
+    const char* field = settings ? strstr(settings, "\"control\":\"") : NULL;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (!field || sscanf(field, "\"control\":\"%100[^\"]", address.sun_path) != 1) return 3;
+    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (connect(fd, (struct sockaddr*)&address, sizeof(address)) != 0) return 4;
+    dprintf(fd, "{\"pid\":%d,\"program\":\"guest\"}\n", (int)getpid());
     FILE* in = fdopen(fd, "r");
     char line[4096];
     puts("ready");

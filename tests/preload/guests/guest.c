@@ -1,9 +1,12 @@
-/* A small llama.cpp program: makes a context, then a second one, and says how large both believe to be. Then
- * it decodes: guest MODEL                says no more guest MODEL text N         N tokens in one batch, the
- * last with an output guest MODEL outputs N      the same, all with outputs guest MODEL image N        the
- * same, each token seeing all others, as images do guest MODEL poll N         the same, and then asks for the
- * newest position again and again for two seconds Built twice: OTHER_VERSION makes it answer for llama.cpp's
- * version with one that kvfold does not know. */
+// A small llama.cpp program: makes a context, then a second one, and says how large both believe to be. What
+// it does then is told by two more words:
+//   text N     decodes N tokens in one batch, the last with an output
+//   outputs N  the same, all with outputs
+//   image N    the same, each token seeing all others, as images do
+//   poll N     as text, and then asks for the newest position again and again for some seconds
+//   tool 0     starts a program that says what it inherits
+//   router 0   makes no context itself and calls nothing of llama.cpp: starts a guest that does
+// Built twice: OTHER_VERSION makes it answer for llama.cpp's version with one that kvfold does not know.
 #include <llama.h>
 
 #include <stdio.h>
@@ -43,8 +46,15 @@ static long polls_that_erred(struct llama_context* ctx, llama_pos newest) {
     return wrong;
 }
 
+static int start_guest(const char* program, const char* model) {
+    char command[4096];
+    snprintf(command, sizeof(command), "'%s' '%s' tool 0", program, model);
+    return system(command) == 0 ? 0 : 1;
+}
+
 int main(int argc, char** argv) {
     if (argc < 2) return 2;
+    if (argc > 3 && strcmp(argv[2], "router") == 0) return start_guest(argv[0], argv[1]);
     llama_log_set(quiet, NULL);
     ggml_backend_load_all();
     struct llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
@@ -56,7 +66,11 @@ int main(int argc, char** argv) {
     struct llama_context* second = llama_init_from_model(model, params);
     if (!first || !second) return 1;
     printf("%u %u %u\n", llama_n_ctx(first), llama_n_ctx(second), llama_n_batch(first));
-    if (argc > 3) {
+    fflush(stdout);
+    if (argc > 3 && strcmp(argv[2], "tool") == 0) {
+        if (system("echo \"libraries=$LD_PRELOAD settings=$KVFOLD_PRELOAD set=${LD_PRELOAD+yes}\"") != 0)
+            return 1;
+    } else if (argc > 3) {
         const char* mode = argv[2];
         const int32_t count = atoi(argv[3]);
         llama_set_causal_attn(first, strcmp(mode, "image") != 0);

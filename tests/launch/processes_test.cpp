@@ -1,0 +1,304 @@
+#include "launch/processes.h"
+
+#include "base/unix_socket.h"
+#include "launch/peer.h"
+
+#include <gtest/gtest.h>
+
+#include <fcntl.h>
+#include <filesystem>
+#include <future>
+#include <sys/stat.h>
+
+namespace kvfold::launch {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kShort{100};
+constexpr milliseconds kLong{20000}; // never reached in a test that passes
+
+Json state_of(const std::string& model) {
+    return {{"context",
+             {{"file", model},
+              {"model", "llama 1B"},
+              {"cells", 512},
+              {"virtual_cells", 2048},
+              {"managed", true}}}};
+}
+
+// Says who was asked what; of its state, its model.
+std::string answer_as(const std::string& name, const Json& request) {
+    Json answer = request["op"] == "state" ? state_of(name) : Json{{"asked", request}};
+    if (request["op"] == "compact") answer = {{"job", 7}};
+    answer["id"] = request["id"];
+    answer["by"] = name;
+    return answer.dump() + "\n";
+}
+
+class ProcessesTest : public testing::Test {
+  protected:
+    void SetUp() override { listen(kLong); }
+
+    void listen(milliseconds patience) {
+        auto listening = Processes::listen(patience);
+        ASSERT_TRUE(listening) << listening.error().message;
+        processes = *std::move(listening);
+    }
+
+    // Connected, and has said nothing yet.
+    std::unique_ptr<Peer> stranger() const {
+        auto socket = connect_to(processes->path());
+        EXPECT_TRUE(socket) << socket.error().message;
+        return std::make_unique<Peer>(*std::move(socket));
+    }
+    std::unique_ptr<Peer> silent(int pid) const {
+        auto peer = stranger();
+        peer->write(Json{{"pid", pid}, {"program", "llama-server"}}.dump() + "\n");
+        return peer;
+    }
+    std::unique_ptr<Peer> process(int pid, const std::string& name) const {
+        auto peer = silent(pid);
+        peer->serve([name](const Json& request) { return answer_as(name, request); });
+        return peer;
+    }
+
+    Json ask(const Json& request) const {
+        const auto answer = processes->ask(request);
+        EXPECT_TRUE(answer) << answer.error().message;
+        return answer.value_or(Json::object());
+    }
+    std::string refusal(const Json& request, int code) const {
+        const Json answer = ask(request);
+        EXPECT_EQ(answer.at("error").at("code"), code) << answer;
+        return answer.at("error").at("message");
+    }
+    std::vector<int> pids() const {
+        std::vector<int> found;
+        const Json list = ask({{"op", "processes"}});
+        for (const Json& one : list.at("processes"))
+            found.push_back(one.at("pid"));
+        return found;
+    }
+
+    std::unique_ptr<Processes> processes;
+};
+
+TEST_F(ProcessesTest, BeforeAnyConnectsTheReasonIsSaidAndTheListIsEmpty) {
+    for (const char* op : {"state", "states", "compact"}) {
+        const auto answer = processes->ask({{"op", op}});
+        ASSERT_FALSE(answer) << op;
+        EXPECT_NE(answer.error().message.find("no process has loaded llama.cpp yet"), std::string::npos);
+    }
+    EXPECT_EQ(ask({{"op", "processes"}}), Json::parse(R"({"processes":[]})"));
+}
+
+TEST_F(ProcessesTest, TheOnlyOneIsAskedWithoutItsName) {
+    const auto one = process(7, "one");
+    EXPECT_EQ(ask({{"op", "state"}}).at("by"), "one");
+    EXPECT_EQ(ask({{"op", "policy"}, {"ratio", 4}}).at("asked").at("ratio"), 4);
+    EXPECT_EQ(ask({{"op", "state"}, {"process", 7}}).at("by"), "one");
+}
+
+TEST_F(ProcessesTest, TheListNamesEachWithItsModel) {
+    const auto one = process(7, "one"), two = process(9, "two");
+    EXPECT_EQ(ask({{"op", "processes"}}), Json::parse(R"({"processes":[
+        {"pid":7,"program":"llama-server","file":"one","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true},
+        {"pid":9,"program":"llama-server","file":"two","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true}]})"));
+    const Json states = ask({{"op", "states"}}).at("processes");
+    EXPECT_EQ(states.at(1).at("pid"), 9);
+    EXPECT_EQ(states.at(1).at("state").at("by"), "two");
+}
+
+TEST_F(ProcessesTest, OddAnswersAreListedWithoutWhatIsOdd) {
+    const auto one = silent(7);
+    one->serve([](const Json& request) {
+        return Json{{"id", request["id"]}, {"context", {{"model", 5}, {"cells", "all"}, {"managed", 1}}}}
+                   .dump() +
+               "\n";
+    });
+    EXPECT_EQ(ask({{"op", "processes"}}), Json::parse(R"({"processes":[
+        {"pid":7,"program":"llama-server","file":"","model":"","cells":0,"virtual_cells":0,"managed":false}]})"));
+}
+
+TEST_F(ProcessesTest, RequestsReachTheOneThatTheyName) {
+    const auto one = process(7, "one"), two = process(9, "two");
+    for (const char* op : {"state", "methods", "policy", "job"}) {
+        EXPECT_EQ(ask({{"op", op}, {"process", 7}}).at("by"), "one") << op;
+        EXPECT_EQ(ask({{"op", op}, {"process", 9}}).at("by"), "two") << op;
+    }
+    EXPECT_FALSE(ask({{"op", "policy"}, {"process", 9}}).at("asked").contains("process"));
+    EXPECT_EQ(refusal({{"op", "state"}, {"process", 8}}, 404),
+              "no process 8; there are 7 (llama-server), 9 (llama-server)");
+}
+
+TEST_F(ProcessesTest, AJobComesWithItsProcess) {
+    const auto one = process(7, "one"), two = process(9, "two");
+    EXPECT_EQ(ask({{"op", "compact"}, {"process", 9}}).at("process"), 9);
+    const auto ended = [&] {
+        const auto peer = process(11, "three");
+        return ask({{"op", "compact"}, {"process", 11}}).at("process");
+    }();
+    EXPECT_EQ(ended, 11);
+}
+
+TEST_F(ProcessesTest, AmongSeveralQuestionsGoToTheOldestAndTheRestIsRefused) {
+    const auto two = process(9, "two");
+    ask({{"op", "processes"}});
+    const auto one = process(7, "one");
+    for (const char* op : {"state", "methods"})
+        EXPECT_EQ(ask({{"op", op}}).at("by"), "two") << op;
+    ask({{"op", "processes"}}); // learns the models
+    for (const char* op : {"compact", "policy", "job"}) {
+        const std::string why = refusal({{"op", op}}, 400);
+        EXPECT_EQ(why, "which process? There are 9 (two), 7 (one); give \"process\"") << op;
+    }
+}
+
+TEST_F(ProcessesTest, OneThatEndsIsForgottenAndTheOthersGoOn) {
+    auto one = process(7, "one");
+    const auto two = process(9, "two");
+    EXPECT_EQ(pids(), (std::vector{7, 9}));
+    one->write("{\"late\":1}\n"); // what it said last does not keep it
+    one->hang_up();
+    EXPECT_EQ(pids(), std::vector{9});
+    EXPECT_EQ(ask({{"op", "policy"}}).at("by"), "two");
+    EXPECT_EQ(refusal({{"op", "state"}, {"process", 7}}, 404), "no process 7; there are 9 (two)");
+}
+
+TEST_F(ProcessesTest, WhenAllHaveEndedThatIsSaid) {
+    process(7, "one"); // gone before it was let in
+    const auto answer = processes->ask({{"op", "state"}});
+    ASSERT_FALSE(answer);
+    EXPECT_EQ(answer.error().message, "the program has no process with llama.cpp in it any more");
+    EXPECT_TRUE(pids().empty());
+}
+
+TEST_F(ProcessesTest, OneThatIsSlowDoesNotKeepTheOthers) {
+    const auto slow = silent(7);
+    const auto two = process(9, "two");
+    auto waiting = std::async(std::launch::async, [&] {
+        return processes->ask({{"op", "state"}, {"process", 7}});
+    });
+    const Json request = slow->next_request();
+    EXPECT_EQ(ask({{"op", "state"}, {"process", 9}}).at("by"), "two");
+    EXPECT_EQ(waiting.wait_for(milliseconds(0)), std::future_status::timeout);
+    const Json list = ask({{"op", "processes"}}).at("processes");
+    EXPECT_EQ(list.at(0).at("file"), "");
+    EXPECT_EQ(list.at(1).at("file"), "two");
+    slow->write(answer_as("one", request));
+    EXPECT_EQ(waiting.get()->at("by"), "one");
+}
+
+TEST_F(ProcessesTest, OneThatIsSlowIsListedAsItWasKnown) {
+    listen(kShort);
+    auto slow = silent(7);
+    std::atomic<bool> mute = false;
+    slow->serve([&](const Json& request) { return mute ? std::string() : answer_as("one", request); });
+    const auto two = process(9, "two");
+    Json list = ask({{"op", "processes"}}).at("processes");
+    for (int tries = 0; list.at(0).at("file") != "one" && tries < 100; ++tries) // a slow machine
+        list = ask({{"op", "processes"}}).at("processes");
+    mute = true;
+    EXPECT_EQ(ask({{"op", "processes"}}).at("processes").at(0).at("file"), "one");
+    const Json states = ask({{"op", "states"}}).at("processes");
+    EXPECT_EQ(states.at(0).at("file"), "one");
+    EXPECT_FALSE(states.at(0).contains("state"));
+}
+
+TEST_F(ProcessesTest, NewcomersThatDoNotSayWhoTheyAreAreNoProcesses) {
+    const auto mute = stranger();
+    std::vector<std::unique_ptr<Peer>> wrong;
+    for (const char* line :
+         {"", "7", "[]", "{}", R"({"pid":7})", R"({"program":"a"})", R"({"pid":"7","program":"a"})",
+          R"({"pid":0,"program":"a"})", R"({"pid":-7,"program":"a"})", R"({"pid":2147483648,"program":"a"})",
+          R"({"pid":7.5,"program":"a"})", R"({"pid":7,"program":5})", R"({"pid":7,"program":"a")",
+          "\x01\xff"}) {
+        wrong.push_back(stranger());
+        wrong.back()->write(std::string(line) + "\n");
+    }
+    wrong.push_back(stranger());
+    wrong.back()->write(R"({"pid":7,"program":")" + std::string(5000, 'a') + "\"}\n");
+    EXPECT_TRUE(pids().empty());
+    for (const auto& peer : wrong)
+        EXPECT_EQ(peer->read_line(), ""); // closed
+    const auto one = process(7, "one");
+    EXPECT_EQ(pids(), std::vector{7});
+    mute->write(R"({"pid":8,)"); // in pieces
+    EXPECT_EQ(pids(), std::vector{7});
+    mute->write(R"("program":"llama-server"})"
+                "\n");
+    mute->serve(echo);
+    EXPECT_EQ(pids(), (std::vector{7, 8}));
+}
+
+TEST_F(ProcessesTest, ManyThatSayNothingDoNotKeepOthersOut) {
+    std::vector<std::unique_ptr<Peer>> mute;
+    for (int i = 0; i < 200; ++i)
+        mute.push_back(stranger());
+    const auto one = process(7, "one");
+    EXPECT_EQ(pids(), std::vector{7});
+    EXPECT_EQ(mute.front()->read_line(), ""); // the first ones were sent away
+}
+
+TEST_F(ProcessesTest, AProcessThatComesAgainReplacesItself) {
+    const auto before = process(7, "before");
+    EXPECT_EQ(ask({{"op", "state"}}).at("by"), "before");
+    const auto after = process(7, "after");
+    EXPECT_EQ(pids(), std::vector{7});
+    EXPECT_EQ(ask({{"op", "state"}}).at("by"), "after");
+}
+
+TEST_F(ProcessesTest, TheSocketIsThisUsersAloneAndGoesWithIt) {
+    const std::filesystem::path path = processes->path();
+    struct stat folder;
+    ASSERT_EQ(stat(path.parent_path().c_str(), &folder), 0);
+    EXPECT_EQ(folder.st_mode & 0777, 0700u);
+    EXPECT_EQ(folder.st_uid, geteuid());
+    processes.reset();
+    EXPECT_FALSE(std::filesystem::exists(path.parent_path()));
+    const auto late = connect_to(path);
+    ASSERT_FALSE(late);
+    EXPECT_EQ(late.error().code, ErrorCode::io);
+}
+
+TEST(UnixSocket, NoEndGoesToOtherPrograms) {
+    const auto socket = ControlSocket::open();
+    ASSERT_TRUE(socket) << socket.error().message;
+    const auto theirs = connect_to((*socket)->path());
+    ASSERT_TRUE(theirs) << theirs.error().message;
+    const auto ours = (*socket)->accept();
+    ASSERT_TRUE(ours);
+    EXPECT_TRUE(fcntl(ours->get(), F_GETFD) & FD_CLOEXEC);
+    EXPECT_TRUE(fcntl(theirs->get(), F_GETFD) & FD_CLOEXEC);
+    EXPECT_FALSE((*socket)->accept()); // does not wait
+}
+
+// The folder keeps other users out; where it did not, the socket would.
+TEST(UnixSocket, AnotherUserIsNotLetIn) {
+    if (geteuid() != 0) GTEST_SKIP() << "only root can be another user";
+    const auto listening = ControlSocket::open();
+    ASSERT_TRUE(listening) << listening.error().message;
+    const std::filesystem::path path = (*listening)->path();
+    ASSERT_EQ(chmod(path.parent_path().c_str(), 0755), 0);
+    ASSERT_EQ(chmod(path.c_str(), 0777), 0);
+    const auto connect_as = [&](uid_t user) {
+        ASSERT_EQ(seteuid(user), 0);
+        const auto theirs = connect_to(path);
+        ASSERT_EQ(seteuid(0), 0);
+        ASSERT_TRUE(theirs) << theirs.error().message;
+        EXPECT_EQ((*listening)->accept().has_value(), user == 0);
+    };
+    connect_as(65534);
+    connect_as(0);
+}
+
+TEST(UnixSocket, PathsThatNoSocketCanHaveAreRefused) {
+    for (const std::string& path : {std::string(), "/" + std::string(kLongestSocketPath, 'x')}) {
+        EXPECT_EQ(listen_at(path).error().code, ErrorCode::invalid_argument);
+        EXPECT_EQ(connect_to(path).error().code, ErrorCode::invalid_argument);
+    }
+}
+
+} // namespace
+} // namespace kvfold::launch
