@@ -130,17 +130,25 @@ by('login').addEventListener('submit', (event) => {
 function showState() {
   const context = state && state.context;
   by('uptime').textContent = state ? 'up ' + clock(state.uptime_s) : '';
-  by('model').textContent = context ? context.model : '';
-  document.title = context ? 'kvfold \u00b7 ' + context.model : 'kvfold';
+  const model = (context && context.model) || '';
+  by('model').textContent = model;
+  document.title = model ? 'kvfold \u00b7 ' + model : 'kvfold';
   show('nothing', !context);
-  show('all', !!context);
-  notice(context && !context.managed ? 'This cache is passed through as it is: ' + context.reason : '', false);
-  if (!context) return;
+  show('all', !!context && context.managed);
+  notice(whyUnmanaged(context), false);
+  if (!context || !context.managed) return;
   showTiles(context);
   showSequences(context);
+  showOthers(context.others || []);
   showPolicy();
   showCharts();
   showFolds();
+}
+
+function whyUnmanaged(context) {
+  if (!context || context.managed) return '';
+  if (context.freed) return 'The program has freed its context, as a llama-server that sleeps does. Its cache shows up here when it wakes.';
+  return 'This cache is passed through as it is: ' + context.reason;
 }
 
 function tile(name, value, unit, note) {
@@ -166,6 +174,14 @@ function showTiles(context) {
   tile('Decode speed', speed ? fixed(speed, 1) : DASH, speed ? 'tok/s' : '', `${grouped(totals.tokens_decoded)} tokens decoded`);
   tile('Folds', grouped(totals.folds), '',
     `${totals.failures ? grouped(totals.failures) + ' failed, ' : ''}pauses \u2264 ${fixed(totals.longest_pause_s, 2)} s`);
+}
+
+// Contexts beside the one that is shown: of draft models.
+function showOthers(others) {
+  show('others', others.length > 0);
+  by('others').textContent = others.map((other) =>
+    `Also managed: ${other.model}, ${grouped(other.used_cells)} of ${grouped(other.cells)} cells in use, ` +
+    `${grouped(other.virtual_cells)} virtual, ${other.folds === 1 ? '1 fold' : grouped(other.folds) + ' folds'}.`).join(' ');
 }
 
 function showPolicy() {

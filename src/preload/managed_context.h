@@ -90,7 +90,7 @@ class ManagedContext {
     }
     // seq_id -1: all of them.
     size_t state_size(llama_seq_id seq_id, Original<size_t> original);
-    size_t get_state(const uint8_t* dst, llama_seq_id seq_id, llama_state_seq_flags flags,
+    size_t get_state(uint8_t* dst, llama_seq_id seq_id, llama_state_seq_flags flags,
                      Original<size_t> original);
     size_t set_state(std::span<const uint8_t> bytes, llama_seq_id seq_id, llama_state_seq_flags flags,
                      Original<size_t> original);
@@ -145,6 +145,7 @@ class ManagedContext {
     size_t fitting(std::span<const BatchEntry> entries, size_t& full_stream) const KVFOLD_REQUIRES(mutex_);
 
     // States, in managed_states.cpp.
+    llama_pos hidden_fold(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
     void make_room_for(llama_seq_id seq_id, size_t cells) KVFOLD_REQUIRES(mutex_);
     size_t room_for(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
     Result<SequenceState> folded_to_fit(const SequenceState& state, const std::vector<llama_token>& tokens,

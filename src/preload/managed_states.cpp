@@ -31,7 +31,32 @@ std::filesystem::path part_of(const std::filesystem::path& target) {
     return target.parent_path() / kvfold::format(".kvfold-{}.part", ::getpid());
 }
 
+// REQUIRES: a whole state of a sequence.
+void tell_fold(std::span<uint8_t> blob, llama_pos end) {
+    auto state = decode_blob(blob);
+    if (!state) return;
+    gather_before(state->sections.front(), end);
+    const std::vector<uint8_t> bytes = encode_sequence(*state);
+    std::ranges::copy(bytes, blob.last(bytes.size()).begin());
+}
+
+void tell_fold(const std::filesystem::path& file, llama_pos end) {
+    auto slot = read_slot_file(file);
+    if (!slot) return;
+    gather_before(slot->state.sections.front(), end);
+    static_cast<void>(write_slot_file(file, *slot));
+}
+
 } // namespace
+
+// A state tells of its fold by its first position. Where the fold stands behind a beginning that the sequence
+// shares with others, the cells do not: this is the fold's end, and 0 elsewhere.
+llama_pos ManagedContext::hidden_fold(llama_seq_id seq_id) const {
+    if (!is_plain()) return 0; // there no beginning is left alone
+    const llama_pos end = books_.fold_of(seq_id).end;
+    const bool is_first = end > 0 && real().llama_memory_seq_pos_min(memory(), seq_id) == end - 1;
+    return is_first ? 0 : end;
+}
 
 size_t ManagedContext::state_size(llama_seq_id seq_id, Original<size_t> original) {
     const MutexLock lock(mutex_);
@@ -40,7 +65,7 @@ size_t ManagedContext::state_size(llama_seq_id seq_id, Original<size_t> original
     return original();
 }
 
-size_t ManagedContext::get_state(const uint8_t* dst, llama_seq_id seq_id, llama_state_seq_flags flags,
+size_t ManagedContext::get_state(uint8_t* dst, llama_seq_id seq_id, llama_state_seq_flags flags,
                                  Original<size_t> original) {
     const MutexLock lock(mutex_);
     const Inside inside;
@@ -48,7 +73,9 @@ size_t ManagedContext::get_state(const uint8_t* dst, llama_seq_id seq_id, llama_
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
         const bool is_whole = seq_id >= 0 && flags == kWholeState && written > 0;
-        if (is_whole) saved_.remember({dst, written}, books_.tokens(seq_id));
+        if (!is_whole) return;
+        if (const llama_pos end = hidden_fold(seq_id); end > 0) tell_fold(std::span(dst, written), end);
+        saved_.remember({dst, written}, books_.tokens(seq_id));
     });
     return written;
 }
@@ -141,6 +168,7 @@ size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, std::spa
         const std::filesystem::path target = target_of(path), fresh = part_of(target);
         written = real().llama_state_seq_save_file(ctx_, fresh.c_str(), seq_id, words.data(), words.size());
         std::error_code error;
+        if (const llama_pos end = hidden_fold(seq_id); written > 0 && end > 0) tell_fold(fresh, end);
         if (written > 0) std::filesystem::rename(fresh, target, error);
         if (error) written = 0;
         if (written == 0) std::filesystem::remove(fresh, error);

@@ -225,7 +225,7 @@ Json Registry::describe() {
     if (all.empty()) {
         const std::lock_guard lock(mutex_);
         if (reason_.empty()) return nullptr;
-        return {{"managed", false}, {"reason", reason_}};
+        return {{"managed", false}, {"reason", reason_}, {"freed", reason_ == kFreed}};
     }
     Json about = all.front().context->describe();
     about.update(
@@ -243,8 +243,7 @@ Json Registry::describe() {
 Json Registry::state() {
     if (const auto oldest = managed()) return oldest->state();
     const std::lock_guard lock(mutex_);
-    if (!past_) return Json::object();
-    Json state = past_->state(/*cells_used=*/0);
+    Json state = past_.value_or(Journal()).state(/*cells_used=*/0);
     state.update({{"sequences", Json::array()}, {"used_cells", Json::array()}});
     return state;
 }

@@ -41,7 +41,8 @@ class Registry {
     // program cuts both at once: a fold of either counts.
     llama_pos pos_min(ManagedContext& asked, llama_seq_id seq_id, Original<llama_pos> original);
 
-    // Of the oldest managed context, or why there is none; null before the first. "others": of the rest.
+    // Of the oldest managed context, or why there is none ("freed": it is gone, as while a server sleeps);
+    // null before the first. "others": of the rest.
     Json describe();
     // As ManagedContext::state. While the program has no context, that of the newest one, without sequences.
     Json state();

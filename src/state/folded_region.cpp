@@ -10,6 +10,11 @@ FoldedRegion folded_region(std::span<const int32_t> positions) {
     return {positions.front() + 1, static_cast<uint32_t>(behind - positions.begin())};
 }
 
+void gather_before(KvSection& section, int32_t end) {
+    for (CellMeta& cell : section.cells)
+        cell.pos = std::max(cell.pos, end - 1);
+}
+
 std::vector<int32_t> sorted_positions(const KvSection& section) {
     std::vector<int32_t> positions;
     for (const CellMeta& cell : section.cells)

@@ -16,6 +16,9 @@ struct FoldedRegion {
 // up to there. positions: of a cache whose layers see the whole context, rising.
 FoldedRegion folded_region(std::span<const int32_t> positions);
 
+// Cells in front of `end` stand at the position before it then, as those of a fold do.
+void gather_before(KvSection& section, int32_t end);
+
 // Of the section's cells, rising.
 std::vector<int32_t> sorted_positions(const KvSection& section);
 

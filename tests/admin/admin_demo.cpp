@@ -19,6 +19,8 @@ using kvfold::admin::testing::Scene;
 // The scenes of the processes; nothing for a name that is none.
 std::optional<std::vector<Scene>> scenes_of(std::string_view name) {
     if (name == "lively") return {{Scene::lively}};
+    if (name == "draft") return {{Scene::draft}};
+    if (name == "asleep") return {{Scene::asleep}};
     if (name == "no_sequences") return {{Scene::no_sequences}};
     if (name == "no_model") return {{Scene::no_model}};
     if (name == "passed_through") return {{Scene::passed_through}};

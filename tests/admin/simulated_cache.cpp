@@ -38,6 +38,18 @@ Json error(int code, const std::string& message) {
     return {{"error", {{"code", code}, {"message", message}}}};
 }
 
+bool is_lively(Scene scene) { return scene == Scene::lively || scene == Scene::draft; }
+
+Json others_of(Scene scene) {
+    if (scene != Scene::draft) return Json::array();
+    const Json draft = {{"model", "llama 15M F16"},
+                        {"cells", kCells},
+                        {"virtual_cells", kVirtualCells},
+                        {"used_cells", 1234},
+                        {"folds", 3}};
+    return Json::array({draft});
+}
+
 } // namespace
 
 SimulatedCache::SimulatedCache(Scene scene, std::string model, int head_start_s)
@@ -47,7 +59,7 @@ SimulatedCache::SimulatedCache(Scene scene, std::string model, int head_start_s)
     totals_ = {
         {"folds", 0}, {"failures", 0}, {"study_s", 0.0}, {"solve_s", 0.0},         {"swap_s", 0.0},
         {"waits", 0}, {"wait_s", 0.0}, {"rereads", 0},   {"longest_pause_s", 0.0}, {"tokens_decoded", 0}};
-    if (scene_ == Scene::lively || scene_ == Scene::passed_through)
+    if (is_lively(scene_))
         for (int i = 0; i < head_start_s_; ++i)
             second();
 }
@@ -60,7 +72,7 @@ int SimulatedCache::cells_used() const {
 }
 
 void SimulatedCache::catch_up() {
-    if (scene_ != Scene::lively) return;
+    if (!is_lively(scene_)) return;
     const auto passed = std::chrono::steady_clock::now() - started_;
     const int due = head_start_s_ + static_cast<int>(std::chrono::duration<double>(passed).count());
     while (now_ < due)
@@ -157,15 +169,15 @@ Json SimulatedCache::state() const {
                   {"totals", totals_}, {"history", history_},       {"folds", folds_},
                   {"kept", kept_},     {"sequences", Json::array()}};
     state["totals"]["cells_used"] = cells_used();
-    if (scene_ != Scene::no_model)
-        state["context"] = {{"model", model_},
-                            {"cells", kCells},
-                            {"virtual_cells", kVirtualCells},
-                            {"cell_bytes", kCellBytes},
-                            {"n_seq_max", 4},
-                            {"unified", true},
-                            {"managed", scene_ != Scene::passed_through},
-                            {"reason", scene_ == Scene::passed_through ? "its layers are <recurrent>" : ""}};
+    if (scene_ == Scene::passed_through || scene_ == Scene::asleep) {
+        const bool freed = scene_ == Scene::asleep;
+        state["context"] = {{"managed", false},
+                            {"freed", freed},
+                            {"reason", freed ? "it sleeps" : "its layers are <recurrent>"}};
+    } else if (scene_ != Scene::no_model)
+        state["context"] = {{"model", model_},          {"cells", kCells}, {"virtual_cells", kVirtualCells},
+                            {"cell_bytes", kCellBytes}, {"n_seq_max", 4},  {"unified", true},
+                            {"managed", true},          {"reason", ""},    {"others", others_of(scene_)}};
     for (const auto& [id, sequence] : sequences_)
         state["sequences"].push_back({{"id", id},
                                       {"tokens", sequence.tokens},

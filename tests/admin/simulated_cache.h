@@ -13,9 +13,11 @@ namespace kvfold::admin::testing {
 
 enum class Scene {
     lively,         // four minutes in, going on in real time
+    draft,          // as lively, beside a draft model's context
     no_sequences,   // a context that holds nothing
     no_model,       // no context
     passed_through, // a context that kvfold leaves alone
+    asleep,         // the program has freed its context
     lost,           // nobody answers
 };
 

@@ -214,9 +214,20 @@ class Dashboard(unittest.TestCase):
         self.assertTrue(page.value("document.getElementById('notice').hidden"))
 
     def test_passed_through_says_why_and_markup_stays_text(self):
-        page = self.page("passed_through")
+        page = self.page("passed_through", ready="!document.getElementById('notice').hidden")
         self.assertIn("passed through as it is: its layers are <recurrent>", self.text(page, "#notice"))
         self.assertEqual(self.count(page, "recurrent"), 0)
+
+    def test_a_server_that_sleeps_is_not_passed_through(self):
+        page = self.page("asleep", ready="!document.getElementById('notice').hidden")
+        self.assertIn("shows up here when it wakes", self.text(page, "#notice"))
+        self.assertEqual(self.text(page, "#link"), "live")
+        self.assertTrue(page.value("document.getElementById('all').hidden"))
+
+    def test_a_draft_model_is_named(self):
+        page = self.page("draft")
+        self.assertIn("llama 15M F16", self.text(page, "#others"))
+        self.assertIn("3 folds", self.text(page, "#others"))
 
     def test_nobody_answers(self):
         page = self.page("lost", ready="!document.getElementById('notice').hidden")

@@ -355,6 +355,37 @@ TEST_F(Managed, ASharedBeginningIsFoldedForBothAndStaysShared) {
     EXPECT_LT(testing::kl_divergence(full, last_logits(ctx_.get())), 5);
 }
 
+TEST_F(Managed, AStateTellsOfAFoldBehindASharedBeginning) {
+    ASSERT_TRUE(managed_->set_policy({}));
+    ASSERT_EQ(feed(0, 60), 0);
+    program_->copy(0, 1, -1, -1);
+    ASSERT_EQ(feed(60, 300, 1), 0);
+    const auto job = managed_->compact(1, *find_method("select"), 4);
+    ASSERT_TRUE(job) << job.error().message;
+    settle();
+    ASSERT_TRUE(managed_->job(*job)->status) << managed_->job(*job)->status.error().message;
+    ASSERT_EQ(llama_memory_seq_pos_min(llama_get_memory(ctx_.get()), 1), 0);
+    const llama_pos smallest = program_->pos_min(1);
+    ASSERT_GT(smallest, 100);
+    const size_t cells = real_cells(1);
+
+    const std::string file = ::testing::TempDir() + "shared-beginning.slot";
+    ASSERT_GT(program_->save(file.c_str(), 1, {tokens_.data(), 300}), 0u);
+    const std::vector<uint8_t> bytes = program_->saved_state(1);
+    std::vector<llama_token> words(300);
+    size_t count = 0;
+    for (const bool from_file : {false, true}) {
+        ASSERT_TRUE(program_->remove(1, -1, -1));
+        const size_t read =
+            from_file ? program_->load(file.c_str(), 1, words, count) : program_->restore_state(bytes, 1);
+        ASSERT_GT(read, 0u);
+        EXPECT_EQ(real_cells(1), cells);
+        EXPECT_EQ(program_->pos_min(1), smallest);
+        EXPECT_EQ(llama_memory_seq_pos_min(llama_get_memory(ctx_.get()), 1), smallest); // so a server alone
+    }
+    std::filesystem::remove(file);
+}
+
 TEST_F(Managed, ABatchLargerThanTheCellsIsDecodedInParts) {
     ASSERT_EQ(feed(0, 1200), 0); // of 512 cells
     settle();

@@ -32,6 +32,12 @@ TEST(FoldedRegion, IsWhatStandsAtAFirstPositionAboveZero) {
     expect({7, 7, 7, 8, 8, 8, 8, 10}, 8, 3); // an image behind it
 }
 
+TEST(FoldedRegion, ABeginningInFrontOfItIsGathered) {
+    KvSection section = section_at({0, 1, 2, 7, 7, 8, 9});
+    gather_before(section, 8);
+    EXPECT_EQ(sorted_positions(section), (std::vector<int32_t>{7, 7, 7, 7, 7, 8, 9}));
+}
+
 TEST(FoldedRegion, PositionsAreSorted) {
     EXPECT_EQ(sorted_positions(section_at({9, 0, 4})), (std::vector<int32_t>{0, 4, 9}));
 }
