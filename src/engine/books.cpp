@@ -21,10 +21,10 @@ Range closed(llama_pos p0, llama_pos p1) {
 
 } // namespace
 
-void Books::decode(llama_pos pos, llama_token token, std::span<const llama_seq_id> owners) {
+void Books::decode(llama_pos pos, llama_token token, std::span<const llama_seq_id> owners, bool is_answer) {
     if (owners.empty() || !is_kept(owners.front()) || stream_of(owners.front()) >= streams_.size()) return;
     if (pos < 0) pos = end(owners.front());
-    Cell cell{pos, {}, false};
+    Cell cell{pos, {}, false, is_answer};
     for (const llama_seq_id seq_id : owners) {
         if (!is_kept(seq_id) || cell.owners[size_t(seq_id)]) continue;
         cell.owners.set(size_t(seq_id));
@@ -275,11 +275,15 @@ std::vector<Foldable> Books::parts_of(llama_seq_id seq_id, std::span<const Cell*
     if (cells.empty()) return {};
     const Owners alone = Owners().set(size_t(seq_id));
     const auto is_shared = [&](const Cell* cell) { return cell->owners != alone; };
+    const auto written = [](const Cell* cell) { return cell->is_answer; };
+    const auto answer =
+        static_cast<size_t>(std::find_if_not(cells.rbegin(), cells.rend(), written) - cells.rbegin());
     const auto part = [&](size_t first, size_t last) {
         Foldable found{
             seq_id, first, last - first, 0, cells.size() - last, std::ranges::any_of(cells, is_shared)};
         for (size_t i = first; i < last && cells[i]->is_folded; ++i)
             ++found.folded;
+        found.answer = answer;
         return found;
     };
     const auto differs = [&](const Cell* cell) { return cell->owners != cells.front()->owners; };

@@ -20,6 +20,7 @@ struct Foldable {
     llama_seq_id seq_id = 0;
     size_t untouched = 0, cells = 0, folded = 0, behind = 0;
     bool is_shared = false; // some cell of the sequence has other owners too
+    size_t answer = 0;      // newest cells of the sequence: what the model itself has written last
     size_t all() const { return untouched + cells + behind; }
 };
 
@@ -38,8 +39,9 @@ class Books {
     explicit Books(size_t streams = 1) : streams_(streams) {}
 
     // A token was decoded at `pos` into a cell of its own that `owners` share; LLAMA_TOKEN_NULL when it came
-    // as an embedding. pos < 0: behind each owner's last.
-    void decode(llama_pos pos, llama_token token, std::span<const llama_seq_id> owners);
+    // as an embedding. pos < 0: behind each owner's last. is_answer: the model wrote it.
+    void decode(llama_pos pos, llama_token token, std::span<const llama_seq_id> owners,
+                bool is_answer = false);
 
     // As the functions llama_memory_* do it. p < 0 is open; seq_id < 0 is every sequence. Between streams the
     // whole sequence is copied.
@@ -102,6 +104,7 @@ class Books {
         llama_pos pos;
         Owners owners;
         bool is_folded; // stands for more than its position
+        bool is_answer = false;
     };
     struct Sequence {
         std::vector<llama_token> tokens; // [end]

@@ -12,6 +12,10 @@ namespace {
 constexpr double kMostFolded = 0.75;
 constexpr double kRefold = 2;
 constexpr size_t kLeastGain = 64, kLeastUrgentGain = 16; // cells
+// The newest answer may be asked for once more. The program then cuts one token before it, and asks for cells
+// before that.
+constexpr size_t kBeforeAnswer = 2;
+constexpr size_t kLeastGainBeforeAnswer = 4; // a share of the cells: a long answer is folded like other text
 
 // Cells of the part that are never folded: those of a beginning, which attention sinks are in.
 size_t head_of(const Foldable& part, const Policy& policy) {
@@ -28,22 +32,10 @@ FoldPlan plan_of(const Foldable& part, size_t after, size_t kept_first, size_t k
     return {budget, part.cells, after};
 }
 
-} // namespace
-
-Status check(const Policy& policy) {
-    KVFOLD_CHECK(check(limits::high_water, policy.high_water));
-    return check(Budget{policy.ratio, policy.keep_first, policy.keep_last});
-}
-
-size_t newest_kept(const Policy& policy, size_t cells) {
-    if (policy.keep_last >= 0) return static_cast<size_t>(policy.keep_last);
-    return std::min<size_t>(256, cells / 8);
-}
-
-std::optional<FoldPlan> plan_fold(const Foldable& part, const Policy& policy, size_t cells, bool urgent) {
-    const size_t before = part.cells;
-    const size_t head = head_of(part, policy), newest = newest_kept(policy, cells);
-    const size_t tail = tail_of(part, urgent ? std::min(newest, before / 8) : newest);
+// newest: cells of the sequence that are kept as they are.
+std::optional<FoldPlan> plan_with(const Foldable& part, const Policy& policy, size_t cells, bool urgent,
+                                  size_t newest) {
+    const size_t before = part.cells, head = head_of(part, policy), tail = tail_of(part, newest);
     const size_t kept = std::max(head, part.folded); // a fold holds the head too
     if (before <= head + tail + 2) return std::nullopt;
     const size_t fresh = before - std::min(before, kept + tail);
@@ -66,6 +58,28 @@ std::optional<FoldPlan> plan_fold(const Foldable& part, const Policy& policy, si
     const size_t whole = head + std::max<size_t>(2, all) + tail;
     if (whole + least_gain > before) return std::nullopt;
     return plan_of(part, whole, head, tail);
+}
+
+} // namespace
+
+Status check(const Policy& policy) {
+    KVFOLD_CHECK(check(limits::high_water, policy.high_water));
+    return check(Budget{policy.ratio, policy.keep_first, policy.keep_last});
+}
+
+size_t newest_kept(const Policy& policy, size_t cells) {
+    if (policy.keep_last >= 0) return static_cast<size_t>(policy.keep_last);
+    return std::min<size_t>(256, cells / 8);
+}
+
+std::optional<FoldPlan> plan_fold(const Foldable& part, const Policy& policy, size_t cells, bool urgent) {
+    const size_t kept = newest_kept(policy, cells), newest = urgent ? std::min(kept, part.cells / 8) : kept;
+    const size_t with_answer = part.answer + kBeforeAnswer;
+    if (part.answer > 0 && with_answer > newest) {
+        const auto plan = plan_with(part, policy, cells, urgent, with_answer);
+        if (plan && plan->gain() >= cells / kLeastGainBeforeAnswer) return plan;
+    }
+    return plan_with(part, policy, cells, urgent, newest);
 }
 
 Status check_room(const Policy& policy, size_t cells) {

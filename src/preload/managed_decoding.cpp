@@ -14,6 +14,14 @@ namespace {
 constexpr int32_t kNoRoom = 1, kComputeError = -2; // of llama_decode
 constexpr size_t kLeastBatch = 32;
 
+// Of a prompt a program wants the last output, of what the model writes (and of drafts of it) each.
+std::set<llama_seq_id> sequences_that_read(std::span<const BatchEntry> entries) {
+    std::set<llama_seq_id> read;
+    for (const BatchEntry& entry : entries)
+        if (!entry.output) read.insert(entry.seq_ids.begin(), entry.seq_ids.end());
+    return read;
+}
+
 } // namespace
 
 int32_t ManagedContext::decode(ProgramBatch& batch) {
@@ -141,8 +149,12 @@ bool ManagedContext::is_generation(size_t entries) const { return entries <= boo
 
 void ManagedContext::record(std::span<const BatchEntry> entries, int32_t code, double seconds) {
     if (code == kNoRoom || code == -1) return; // nothing was decoded
-    for (const BatchEntry& entry : entries)
-        books_.decode(entry.pos, entry.token, entry.seq_ids);
+    const std::set<llama_seq_id> read = sequences_that_read(entries);
+    for (const BatchEntry& entry : entries) {
+        const bool is_answer =
+            std::ranges::none_of(entry.seq_ids, [&](llama_seq_id seq_id) { return read.contains(seq_id); });
+        books_.decode(entry.pos, entry.token, entry.seq_ids, is_answer);
+    }
     shift_is_due_ = false;
     if (code != 0) { // those that llama.cpp came to are there
         for (const llama_seq_id seq_id : books_.sequences())

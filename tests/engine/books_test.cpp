@@ -390,6 +390,19 @@ TEST(Books, AStateTellsItsFoldByItsFirstPosition) {
     EXPECT_FALSE(books.knows_all_tokens(0));
 }
 
+TEST(Books, TheNewestAnswerIsWhatTheModelWroteLast) {
+    Books books;
+    const std::vector<llama_seq_id> own = {0};
+    decode(books, 0, 0, 50);
+    for (llama_pos pos = 50; pos < 60; ++pos)
+        books.decode(pos, 7, own, /*is_answer=*/true);
+    EXPECT_EQ(books.foldable_of(0).front().answer, 10u);
+    decode(books, 0, 60, 70); // the next question
+    EXPECT_EQ(books.foldable_of(0).front().answer, 0u);
+    books.remove(0, 57, -1);
+    EXPECT_EQ(books.foldable_of(0).front().answer, 7u);
+}
+
 TEST(Books, AMovedTextKeepsItsTokens) {
     Books books;
     decode(books, 0, 0, 100);

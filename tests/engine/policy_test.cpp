@@ -20,6 +20,19 @@ TEST(FoldPlan, TheFirstFoldTakesAllButHeadAndTail) {
     EXPECT_EQ(std::llround(1536 / plan->budget.ratio), static_cast<long long>(plan->cells_after));
 }
 
+TEST(FoldPlan, TheNewestAnswerStaysWhereEnoughIsGainedWithoutIt) {
+    Foldable part = part_of(1536);
+    part.answer = 600;
+    const auto plan = plan_fold(part, Policy{}, kCells, false);
+    ASSERT_TRUE(plan);
+    EXPECT_EQ(plan->budget.keep_last, 602);
+    EXPECT_EQ(plan_fold(part, Policy{}, kCells, /*urgent=*/true)->budget.keep_last, 602);
+    part.answer = 1000; // then 470 cells would be gained
+    EXPECT_EQ(plan_fold(part, Policy{}, kCells, false)->budget.keep_last, 256);
+    part.answer = 100; // less than stays anyway
+    EXPECT_EQ(plan_fold(part, Policy{}, kCells, false)->budget.keep_last, 256);
+}
+
 TEST(FoldPlan, LaterFoldsLeaveWhatIsFoldedAsItIs) {
     const auto plan = plan_fold(part_of(1699, 163), Policy{}, kCells, false);
     ASSERT_TRUE(plan);

@@ -63,6 +63,14 @@ class Cases(unittest.TestCase):
                     self.assertGreater(self.totals(server)["folds"], 2)
                     self.assertEqual(self.totals(server)["failures"], 0)
 
+    def test_an_answer_asked_for_once_more_reads_nothing_again(self):
+        with self.server() as server:  # 512 cells
+            prompt = server.passage("manual", 0, 300)
+            server.complete(prompt, 160)
+            self.wait_until(server, lambda state: state["totals"]["folds"] == 1)
+            timings = server.complete(prompt, 160)["timings"]
+            self.assertEqual((timings["cache_n"], timings["prompt_n"]), (299, 1))
+
     def test_a_draft_model_shrinks_and_folds_as_its_target(self):
         model = needed("KVFOLD_PLAIN_MODEL")
         with self.server("-md", model, "--spec-type", "draft-simple", "--spec-draft-n-max", "4") as server:
