@@ -127,8 +127,8 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
         return fail(ErrorCode::busy, "llama.cpp moves its cells at the next decode; try again behind it");
     CompactRequest request = request_for(method, books_.knows_all_tokens(seq_id), budget, threads);
     if (request.method != method)
-        log_info("{}: its tokens are not known; studying by {} instead of {}", seq_id, request.method->name,
-                 method->name);
+        log_info("{}: its tokens are not known; studying by {} instead of {}", name(seq_id),
+                 request.method->name, method->name);
     method = request.method;
     KVFOLD_TRY(auto task, prepare_fold(ctx_, seq_id, std::move(request), books_));
     fold_is_void_ = false;

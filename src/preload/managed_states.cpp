@@ -228,8 +228,11 @@ size_t ManagedContext::set_all(Original<size_t> original,
         const auto sequences = books_.sequences();
         // Programs that save all keep the tokens of the one sequence that they have.
         if (read == 0 || sequences.size() != 1) return;
+        // The newest of them may wait for its decode.
+        const auto end = static_cast<size_t>(books_.end(sequences.front()));
         const std::span<const llama_token> written = words();
-        relearn(sequences.front(), {written.begin(), written.end()});
+        const auto decoded = written.first(std::min(written.size(), end));
+        relearn(sequences.front(), {decoded.begin(), decoded.end()});
     });
     return read;
 }

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import unittest
 
-from command import CommandTest, needed
+from command import TEXTS, CommandTest, needed
 
 GUESTS = pathlib.Path(needed("KVFOLD_GUESTS"))
 LIBRARY = needed("KVFOLD_PRELOAD_LIBRARY")
@@ -67,6 +67,19 @@ class Guests(CommandTest):
                                 "2048", "-f", prompt, "-n", "8", "-no-cnv", "--temp", "0", "-t", "1", stdin=subprocess.DEVNULL)
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
         self.assertIn("became", done.stderr)
+
+    def test_a_prompt_cache_keeps_its_tokens(self):
+        program = pathlib.Path(needed("KVFOLD_LLAMA_PREFIX")) / "bin" / "llama-completion"
+        text = (TEXTS / "manual.txt").read_text()
+        for length, count in ((700, 8), (760, 60)):  # the second text begins with the first
+            (self.folder / "p.txt").write_text(text[:length])
+            done = self.run_command("run", "--ratio", "4", "--keep-last", "64", "--log", "debug", "--", str(program),
+                                    "-m", self.plain, "-c", "1024", "-f", "p.txt", "-n", str(count), "-no-cnv",
+                                    "--temp", "0", "-t", "1", "--prompt-cache", "s.bin", "--prompt-cache-all",
+                                    stdin=subprocess.DEVNULL)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("with refine", done.stderr)  # which asks the text
+        self.assertNotIn("tokens are not known", done.stderr)
 
     def test_tools_that_a_program_starts_inherit_nothing(self):
         out, log = self.run_guest("guest", "--virtual", 4, then=("tool", 0))
