@@ -64,6 +64,7 @@ function turnTo(process) {
   chosen = process;
   state = null;
   drawnKept = '';
+  show('all', false);
   for (const row of rows.values()) row.remove();
   rows.clear();
 }

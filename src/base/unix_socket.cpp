@@ -74,6 +74,7 @@ Result<FileDescriptor> connect_to(const std::string& path) {
     if (socket.get() < 0 ||
         ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
         return fail(ErrorCode::io, "socket {}: {}", path, std::strerror(errno));
+    if (!is_own(socket.get())) return fail(ErrorCode::io, "socket {}: another user listens there", path);
     set_blocking(socket.get(), true);
     quiet(socket.get());
     return socket;

@@ -77,7 +77,9 @@ std::optional<FoldPlan> plan_fold(const Foldable& part, const Policy& policy, si
     const size_t with_answer = part.answer + kBeforeAnswer;
     if (part.answer > 0 && with_answer > newest) {
         const auto plan = plan_with(part, policy, cells, urgent, with_answer);
-        if (plan && plan->gain() >= cells / kLeastGainBeforeAnswer) return plan;
+        const bool leaves_folds = plan && static_cast<size_t>(plan->budget.keep_first) >=
+                                              part.untouched + part.folded; // else they are worn for it
+        if (leaves_folds && plan->gain() >= cells / kLeastGainBeforeAnswer) return plan;
     }
     return plan_with(part, policy, cells, urgent, newest);
 }

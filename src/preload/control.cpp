@@ -92,10 +92,10 @@ Json job(ManagedContext& managed, const Json& request) {
               {"figures", figures_json<Json>(report.figures)}}}};
 }
 
-Json change_policy(ManagedContext& managed, const Json& request) {
+Json change_policy(Registry& registry, ManagedContext& managed, const Json& request) {
     const auto policy = changed(managed.policy(), request);
     if (!policy) return error_of(policy.error());
-    if (const Status status = managed.set_policy(*policy); !status) return error_of(status.error());
+    if (const Status status = registry.set_policy(*policy); !status) return error_of(status.error());
     return {{"policy", policy_json(*policy, managed.cells_of_a_sequence())}};
 }
 
@@ -178,7 +178,7 @@ Json answer(Registry& registry, const Json& request) {
         if (!managed) return error_of(kNoContext, "the program has no context that kvfold manages");
         if (op == "compact") return compact(*managed, request);
         if (op == "job") return job(*managed, request);
-        if (op == "policy") return change_policy(*managed, request);
+        if (op == "policy") return change_policy(registry, *managed, request);
         return error_of(kBadRequest, "op must be state, methods, compact, job or policy");
     } catch (const Json::exception& error) {
         return error_of(kBadRequest, error.what());
@@ -187,12 +187,16 @@ Json answer(Registry& registry, const Json& request) {
     }
 }
 
-void connect_control(Registry& registry) {
-    if (!registry.control()) return;
+bool connect_control(Registry& registry) {
+    if (!registry.control()) return false;
     Result<FileDescriptor> socket = connect_to(*registry.control());
-    if (!socket) return log_warning("the dashboard does not show this process: {}", socket.error().message);
-    if (!write_line(socket->get(), hello())) return; // whoever listened has gone
+    if (!socket) {
+        log_warning("the dashboard does not show this process: {}", socket.error().message);
+        return false;
+    }
+    if (!write_line(socket->get(), hello())) return false; // whoever listened has gone
     serve_control(registry, *std::move(socket));
+    return true;
 }
 
 void serve_control(Registry& registry, FileDescriptor socket) {

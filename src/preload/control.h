@@ -14,8 +14,8 @@ Json answer(Registry& registry, const Json& request);
 Result<Policy> changed(Policy policy, const Json& request);
 
 // Connects to the socket that the settings name, says which process this is and serves the channel. Without a
-// connection folding goes on, with a line in the log.
-void connect_control(Registry& registry);
+// connection (false) folding goes on, with a line in the log.
+bool connect_control(Registry& registry);
 
 // Serves the channel in a thread of its own until the other side closes it, and closes the socket then.
 void serve_control(Registry& registry, FileDescriptor socket);

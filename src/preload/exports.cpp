@@ -17,7 +17,7 @@ void introduce(Registry& registry, const llama_model* model) {
     if (registry.describe().is_null()) return;
     ModelFiles::get().show(model);
     static std::atomic<bool> connected = false;
-    if (!connected.exchange(true)) connect_control(registry);
+    if (!connected) connected = connect_control(registry);
 }
 
 } // namespace
@@ -48,17 +48,17 @@ KVFOLD_EXPORT llama_context* KVFOLD_WRAPPER(llama_init_from_model)(llama_model* 
     Registry& registry = Registry::get();
     const bool alone = registry.managed() == nullptr;
     llama_context_params changed = params;
-    auto verdict = Registry::Verdict::pass;
-    note([&] { verdict = registry.prepare(model, changed); });
-    if (verdict == Registry::Verdict::refuse) return nullptr;
-    if (verdict == Registry::Verdict::pass) {
+    Registry::Plan plan;
+    note([&] { plan = registry.prepare(model, changed); });
+    if (plan.verdict == Registry::Verdict::refuse) return nullptr;
+    if (plan.verdict == Registry::Verdict::pass) {
         if (alone) note([&] { introduce(registry, model); });
         return real().llama_init_from_model(model, params);
     }
     llama_context* ctx = real().llama_init_from_model(model, changed);
     if (ctx == nullptr) return nullptr;
     note([&] {
-        registry.manage(ctx, model, changed);
+        registry.manage(ctx, model, changed, plan.sizes);
         if (alone) introduce(registry, model);
     });
     if (registry.find(ctx)) return ctx;

@@ -20,6 +20,7 @@ ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const lla
     : ctx_(ctx), model_(model), params_(params), sizes_(sizes), n_ctx_(real().llama_n_ctx(ctx)),
       n_ctx_seq_(real().llama_n_ctx_seq(ctx)), n_batch_(real().llama_n_batch(ctx)),
       told_n_batch_(std::max(n_batch_, std::min(sizes.asked_batch, n_ctx_ * sizes.virtual_factor))),
+      window_(params.swa_full ? 0 : std::max(0, llama_model_n_swa(model))),
       books_(params.kv_unified ? 1 : std::max(1u, params.n_seq_max)), policy_(policy),
       folder_(model, [this](const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop) {
           end_fold(task, std::move(compact), stop);
@@ -126,6 +127,7 @@ bool ManagedContext::drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1
         if (!state) return;
         touch(seq_id, 0);
         KvSection& section = state->sections.front();
+        if (const llama_pos end = hidden_fold(seq_id); end > 0) gather_before(section, end);
         const FoldedRegion fold = folded_region(sorted_positions(section));
         const auto head = std::min<llama_pos>(policy_.keep_first, static_cast<llama_pos>(fold.cells));
         const auto others = static_cast<int64_t>(fold.cells) - head;
@@ -283,16 +285,10 @@ llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> origi
     const Inside inside;
     llama_pos smallest = original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        if (smallest >= 0) smallest = std::max(smallest, end_of_fold(seq_id));
+        const Books::Fold fold = books_.fold_of(seq_id);
+        if (smallest >= 0 && !fold.empty()) smallest = std::max(smallest, fold.end - 1 - window_);
     });
     return smallest;
-}
-
-llama_pos ManagedContext::end_of_fold(llama_seq_id seq_id) const {
-    const Books::Fold fold = books_.fold_of(seq_id);
-    if (fold.empty()) return -1;
-    const llama_pos window = params_.swa_full ? 0 : llama_model_n_swa(model_);
-    return fold.end - 1 - window;
 }
 
 std::vector<llama_token> ManagedContext::tokens(llama_seq_id seq_id) {
@@ -300,13 +296,15 @@ std::vector<llama_token> ManagedContext::tokens(llama_seq_id seq_id) {
     return books_.tokens(seq_id);
 }
 
-llama_pos ManagedContext::first_cut(llama_seq_id seq_id, std::span<const llama_token> tokens) {
+llama_pos ManagedContext::fold_of(llama_seq_id seq_id, std::span<const llama_token> tokens) {
     const MutexLock lock(mutex_);
-    const auto end = static_cast<size_t>(std::max(0, books_.fold_of(seq_id).end));
-    const std::vector<llama_token> own = books_.tokens(seq_id);
-    const bool is_same = own.size() >= end && tokens.size() >= end &&
-                         std::ranges::equal(std::span(own).first(end), tokens.first(end));
-    return is_same ? end_of_fold(seq_id) : -1;
+    const llama_pos end = books_.fold_of(seq_id).end;
+    const std::vector<llama_token>& own = books_.tokens(seq_id);
+    for (size_t pos = 0; pos < std::min({static_cast<size_t>(end), own.size(), tokens.size()}); ++pos) {
+        const bool are_known = own[pos] != LLAMA_TOKEN_NULL && tokens[pos] != LLAMA_TOKEN_NULL;
+        if (are_known && own[pos] != tokens[pos]) return 0;
+    }
+    return end;
 }
 
 // What the sequence holds now, from llama.cpp itself. tokens: one a position; any other number says nothing.

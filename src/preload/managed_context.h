@@ -75,9 +75,9 @@ class ManagedContext {
     // cut.
     llama_pos pos_min(llama_seq_id seq_id, Original<llama_pos> original);
     std::vector<llama_token> tokens(llama_seq_id seq_id); // empty: not known
-    // The smallest position that leaves this sequence's fold whole, where it holds a fold of these tokens;
-    // else -1.
-    llama_pos first_cut(llama_seq_id seq_id, std::span<const llama_token> tokens);
+    // The end of the fold that this sequence holds of these tokens, as far as both are known; 0: none.
+    llama_pos fold_of(llama_seq_id seq_id, std::span<const llama_token> tokens);
+    llama_pos window() const { return window_; } // how far before a cut the program asks for cells
     // The study asks with them too. A fold that runs asked with others and is void.
     int32_t set_loras(std::span<llama_adapter_lora* const> loras, std::span<const float> scales,
                       Original<int32_t> original);
@@ -128,7 +128,6 @@ class ManagedContext {
     void relearn_all() KVFOLD_REQUIRES(mutex_);
     void promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
     void keep_promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
-    llama_pos end_of_fold(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_); // less the window; -1: no fold
     bool drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1) KVFOLD_REQUIRES(mutex_);
     bool read_again(llama_seq_id seq_id, llama_pos end, Original<bool> original) KVFOLD_REQUIRES(mutex_);
 
@@ -185,6 +184,7 @@ class ManagedContext {
     const ContextSizes sizes_;
     const uint32_t n_ctx_, n_ctx_seq_, n_batch_;
     const uint32_t told_n_batch_;
+    const llama_pos window_;
 
     Mutex mutex_;
     Condition changed_; // a fold ended, or the program asked for what it was promised

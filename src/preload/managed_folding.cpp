@@ -194,7 +194,7 @@ void ManagedContext::note_fold(const FoldTask& task, Status status, const Result
     const auto failed = static_cast<size_t>(failures_[task.seq_id]);
     if (is_of_method(error.code) && failed < kSimpler.size()) {
         ++failures_[task.seq_id];
-        log_warning("{}: {} failed ({}); {} is tried next", task.seq_id, job.method, error.message,
+        log_warning("{}: {} failed ({}); {} is tried next", name(task.seq_id), job.method, error.message,
                     method_for(task.seq_id)->name);
     } else {
         refuse(task.seq_id, error.message);

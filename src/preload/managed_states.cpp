@@ -11,6 +11,7 @@
 #include "state/slot_file.h"
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <unistd.h>
 
@@ -28,7 +29,8 @@ std::filesystem::path target_of(const char* path) {
 }
 
 std::filesystem::path part_of(const std::filesystem::path& target) {
-    return target.parent_path() / kvfold::format(".kvfold-{}.part", ::getpid());
+    static std::atomic<unsigned> count = 0; // contexts may save at once
+    return target.parent_path() / kvfold::format(".kvfold-{}-{}.part", ::getpid(), ++count);
 }
 
 // REQUIRES: a whole state of a sequence.
@@ -40,11 +42,10 @@ void tell_fold(std::span<uint8_t> blob, llama_pos end) {
     std::ranges::copy(bytes, blob.last(bytes.size()).begin());
 }
 
-void tell_fold(const std::filesystem::path& file, llama_pos end) {
-    auto slot = read_slot_file(file);
-    if (!slot) return;
-    gather_before(slot->state.sections.front(), end);
-    static_cast<void>(write_slot_file(file, *slot));
+Status tell_fold(const std::filesystem::path& file, llama_pos end) {
+    KVFOLD_TRY(SlotFile slot, read_slot_file(file));
+    gather_before(slot.state.sections.front(), end);
+    return write_slot_file(file, slot);
 }
 
 } // namespace
@@ -84,6 +85,7 @@ ManagedContext::Held ManagedContext::held_by(llama_seq_id seq_id) {
     if (!books_.holds(seq_id)) return {};
     std::vector<uint8_t> blob(real().llama_state_seq_get_size(ctx_, seq_id));
     blob.resize(real().llama_state_seq_get_data(ctx_, blob.data(), blob.size(), seq_id));
+    if (const llama_pos end = hidden_fold(seq_id); end > 0) tell_fold(std::span(blob), end);
     return {std::move(blob), books_.tokens(seq_id)};
 }
 
@@ -164,16 +166,20 @@ size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, std::spa
     const MutexLock lock(mutex_);
     const Inside inside;
     size_t written = 0;
+    Status told;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         const std::filesystem::path target = target_of(path), fresh = part_of(target);
         written = real().llama_state_seq_save_file(ctx_, fresh.c_str(), seq_id, words.data(), words.size());
         std::error_code error;
-        if (const llama_pos end = hidden_fold(seq_id); written > 0 && end > 0) tell_fold(fresh, end);
+        if (const llama_pos end = hidden_fold(seq_id); written > 0 && end > 0) told = tell_fold(fresh, end);
+        if (!told) written = 0;
         if (written > 0) std::filesystem::rename(fresh, target, error);
         if (error) written = 0;
         if (written == 0) std::filesystem::remove(fresh, error);
     });
-    return written > 0 ? written : original();
+    if (told) return written > 0 ? written : original();
+    log_error("{}", told.error().message); // as llama.cpp writes it the file would hide its fold
+    return 0;
 }
 
 size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::span<llama_token> words,

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
+#include <utility>
 
 namespace kvfold::preload {
 
@@ -103,44 +104,52 @@ void Registry::note_model(llama_model* model, const llama_model_params& params) 
     if (model && (params.no_alloc || params.vocab_only)) without_weights_.insert(model);
 }
 
-Registry::Verdict Registry::prepare(llama_model* model, llama_context_params& params) {
-    const std::lock_guard lock(mutex_);
-    if (!enabled_ || without_weights_.contains(model))
-        return Verdict::pass; // a probe of the memory it would take
+Registry::Plan Registry::prepare(llama_model* model, llama_context_params& params) {
+    Policy policy;
+    bool is_first = false;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!enabled_ || without_weights_.contains(model)) return {}; // a probe of the memory it would take
+        policy = policy_;
+        is_first = entries_.empty();
+    }
     const auto pass = [&](std::string reason) {
         log_info("context passed through: {}", reason);
+        const std::lock_guard lock(mutex_);
         if (entries_.empty()) reason_ = std::move(reason);
-        return Verdict::pass;
+        return Plan();
     };
     if (params.embeddings || params.ctx_type != LLAMA_CONTEXT_TYPE_DEFAULT)
         return pass("it is not for generation from a context");
-    const auto map = [&] {
+    const auto map = [&] { // without the lock: other contexts go on
         const Inside inside;
         return probe_attention(model, params);
     }();
     if (!map) return pass(map.error().message);
-    sizes_.asked_batch = params.n_batch;
-    sizes_.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
-    sizes_.number = entries_.size() + 1;
-    sizes_.cell_bytes = bytes_of_cell(*map, params);
+    Plan plan = {Verdict::manage, {.asked_batch = params.n_batch, .cell_bytes = bytes_of_cell(*map, params)}};
+    plan.sizes.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
     if (settings_.virtual_factor > 1) {
-        const auto factor = static_cast<uint32_t>(settings_.virtual_factor);
         if (params.n_ctx == 0) params.n_ctx = static_cast<uint32_t>(llama_model_n_ctx_train(model));
-        shrink(params, factor, static_cast<uint32_t>(std::max(0, llama_model_n_swa(model))));
+        shrink(params, plan.sizes.virtual_factor,
+               static_cast<uint32_t>(std::max(0, llama_model_n_swa(model))));
     }
     const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
-    const Status fits = check_room(policy_, params.n_ctx / streams);
-    if (fits || params.n_ctx == 0) return Verdict::manage;
-    if (!entries_.empty()) return pass(fits.error().message); // the program can do without its folds
+    const Status fits = check_room(policy, params.n_ctx / streams);
+    if (fits || params.n_ctx == 0) return plan;
+    if (!is_first) return pass(fits.error().message); // the program can do without its folds
     log_error("{}", fits.error().message);
-    return Verdict::refuse;
+    return {Verdict::refuse, {}};
 }
 
-void Registry::manage(llama_context* ctx, llama_model* model, const llama_context_params& params) {
+void Registry::manage(llama_context* ctx, llama_model* model, const llama_context_params& params,
+                      ContextSizes sizes) {
     const std::lock_guard lock(mutex_);
     const Inside inside;
-    const auto managed = std::make_shared<ManagedContext>(ctx, model, params, sizes_, policy_);
-    if (entries_.empty() && past_) managed->go_on(*std::exchange(past_, std::nullopt));
+    const bool leads = entries_.empty();
+    made_ = leads ? 1 : made_ + 1;
+    sizes.number = made_;
+    const auto managed = std::make_shared<ManagedContext>(ctx, model, params, sizes, policy_);
+    if (leads && past_) managed->go_on(*std::exchange(past_, std::nullopt));
     reason_.clear();
     const auto trained = static_cast<uint32_t>(std::max(0, llama_model_n_ctx_train(model)));
     if (settings_.virtual_factor > 1 && trained > 0 && managed->told_n_ctx_seq() > trained)
@@ -151,7 +160,7 @@ void Registry::manage(llama_context* ctx, llama_model* model, const llama_contex
             trained, trained);
     std::vector<char> name(256);
     llama_model_desc(model, name.data(), name.size());
-    entries_.push_back({managed, llama_get_memory(ctx), name.data()});
+    entries_.push_back({managed, llama_get_memory(ctx), name.data(), leads});
     if (settings_.virtual_factor > 1)
         log_info("{} cells serve as {}: folded {:g}x with {} when more than {:g} % are in use",
                  managed->cells(), managed->told_n_ctx(), policy_.ratio, policy_.method->name,
@@ -165,21 +174,22 @@ void Registry::manage(llama_context* ctx, llama_model* model, const llama_contex
 
 void Registry::release(llama_context* ctx) {
     std::shared_ptr<ManagedContext> gone;
-    bool was_oldest = false;
+    bool leads = false;
     {
         const std::lock_guard lock(mutex_);
         const auto entry = std::ranges::find(entries_, ctx, &Entry::ctx);
         if (entry == entries_.end()) return;
-        was_oldest = entry == entries_.begin();
+        leads = entry->leads;
         gone = std::move(entry->context);
         entries_.erase(entry);
     }
     const Policy policy = gone->policy();
     gone->close(); // the control thread may hold it still
     const std::lock_guard lock(mutex_);
-    if (!was_oldest) return;
-    policy_ = policy;
-    past_ = gone->journal();
+    if (leads) {
+        policy_ = policy;
+        past_ = gone->journal();
+    }
     if (entries_.empty()) reason_ = kFreed;
 }
 
@@ -213,8 +223,9 @@ llama_pos Registry::pos_min(ManagedContext& asked, llama_seq_id seq_id, Original
     if (smallest < 0 || all.size() < 2) return smallest;
     const std::vector<llama_token> tokens = asked.tokens(seq_id);
     for (const Entry& entry : all) {
-        if (entry.context.get() != &asked)
-            smallest = std::max(smallest, entry.context->first_cut(seq_id, tokens));
+        if (entry.context.get() == &asked) continue;
+        const llama_pos end = entry.context->fold_of(seq_id, tokens);
+        if (end > 0) smallest = std::max(smallest, end - 1 - asked.window());
     }
     return smallest;
 }
@@ -238,6 +249,17 @@ Json Registry::describe() {
         about["others"].push_back(std::move(other));
     }
     return about;
+}
+
+Status Registry::set_policy(const Policy& policy) {
+    const std::vector<Entry> all = entries();
+    if (all.empty()) return fail(ErrorCode::not_found, "there is no context");
+    KVFOLD_CHECK(all.front().context->set_policy(policy));
+    for (size_t i = 1; i < all.size(); ++i) {
+        if (const Status status = all[i].context->set_policy(policy); !status)
+            log_warning("context {} keeps its policy: {}", i + 1, status.error().message);
+    }
+    return {};
 }
 
 Json Registry::state() {

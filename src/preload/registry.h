@@ -28,8 +28,13 @@ class Registry {
     // What becomes of the context to be made; the parameters to make it with, when it will be managed.
     // refuse, with a line in the log: with these settings it could never be folded.
     enum class Verdict { pass, manage, refuse };
-    Verdict prepare(llama_model* model, llama_context_params& params);
-    void manage(llama_context* ctx, llama_model* model, const llama_context_params& params);
+    struct Plan {
+        Verdict verdict = Verdict::pass;
+        ContextSizes sizes;
+    };
+    Plan prepare(llama_model* model, llama_context_params& params);
+    void manage(llama_context* ctx, llama_model* model, const llama_context_params& params,
+                ContextSizes sizes);
     void release(llama_context* ctx); // before it is freed; waits for its fold to stop
 
     // The context's manager; null when it is not managed or the thread is inside llama.cpp or kvfold.
@@ -40,6 +45,9 @@ class Registry {
     // The smallest position that the program may cut at. A draft model reads what its target reads, and the
     // program cuts both at once: a fold of either counts.
     llama_pos pos_min(ManagedContext& asked, llama_seq_id seq_id, Original<llama_pos> original);
+
+    // Of all contexts. Fails where it can never work with the cells of the oldest.
+    Status set_policy(const Policy& policy);
 
     // Of the oldest managed context, or why there is none ("freed": it is gone, as while a server sleeps);
     // null before the first. "others": of the rest.
@@ -53,6 +61,7 @@ class Registry {
         std::shared_ptr<ManagedContext> context;
         llama_memory_t memory;
         std::string model;
+        bool leads; // made when there was no other: its policy and counters go on in the next such one
         const llama_context* ctx() const { return context->context(); }
     };
 
@@ -65,7 +74,7 @@ class Registry {
     bool enabled_ = false;
     std::set<const llama_model*> without_weights_;
     std::vector<Entry> entries_;  // oldest first
-    ContextSizes sizes_;          // of the context that is made next
+    size_t made_ = 0;             // since there was none
     std::string reason_;          // why the newest context is not managed
     std::optional<Journal> past_; // of the oldest context that is gone: counters do not go backwards
     BatchLog batches_;

@@ -33,6 +33,16 @@ TEST(FoldPlan, TheNewestAnswerStaysWhereEnoughIsGainedWithoutIt) {
     EXPECT_EQ(plan_fold(part, Policy{}, kCells, false)->budget.keep_last, 256);
 }
 
+TEST(FoldPlan, NoFoldIsFoldedAgainForTheSakeOfAnAnswer) {
+    for (const auto& [folded, answer] : {std::pair{400, 800}, {500, 700}, {600, 700}, {700, 500}}) {
+        Foldable part = part_of(1537, static_cast<size_t>(folded));
+        part.answer = static_cast<size_t>(answer);
+        const auto plan = plan_fold(part, Policy{}, kCells, false);
+        ASSERT_TRUE(plan);
+        EXPECT_GE(plan->budget.keep_first, folded) << answer;
+    }
+}
+
 TEST(FoldPlan, LaterFoldsLeaveWhatIsFoldedAsItIs) {
     const auto plan = plan_fold(part_of(1699, 163), Policy{}, kCells, false);
     ASSERT_TRUE(plan);
