@@ -4,7 +4,6 @@
 #include "base/unix_socket.h"
 #include "fit/figures_json.h"
 #include "preload/log.h"
-#include "preload/model_files.h"
 #include "preload/real.h"
 
 #include <cerrno>
@@ -47,7 +46,6 @@ Json state(Registry& registry) {
     const auto managed = registry.managed();
     Json whole = registry.state();
     whole["context"] = registry.describe();
-    if (whole["context"].is_object()) whole["context"]["file"] = ModelFiles::get().shown();
     whole["policy"] =
         managed ? policy_json(managed->policy(), managed->cells_of_a_sequence()) : policy_json({}, 0);
     return whole;

@@ -3,7 +3,6 @@
 // contexts, memory and states; exports_batches.cpp has those of batches and outputs.
 #include "preload/exports.h"
 #include "preload/control.h"
-#include "preload/model_files.h"
 
 #include <atomic>
 
@@ -11,11 +10,10 @@ using namespace kvfold::preload;
 
 namespace {
 
-// The first context that kvfold takes or has a reason to leave alone brings the dashboard, and its model
-// names the process. A probe of memory is none of them.
-void introduce(Registry& registry, const llama_model* model) {
+// The first context that kvfold takes or has a reason to leave alone brings the dashboard. A probe of memory
+// is none of them.
+void introduce(Registry& registry) {
     if (registry.describe().is_null()) return;
-    ModelFiles::get().show(model);
     static std::atomic<bool> connected = false;
     if (!connected) connected = connect_control(registry);
 }
@@ -25,20 +23,14 @@ void introduce(Registry& registry, const llama_model* model) {
 KVFOLD_EXPORT llama_model* KVFOLD_WRAPPER(llama_model_load_from_file)(const char* path,
                                                                       llama_model_params params) {
     llama_model* model = real().llama_model_load_from_file(path, params);
-    note([&] {
-        Registry::get().note_model(model, params);
-        ModelFiles::get().note(model, path);
-    });
+    note([&] { Registry::get().note_model(model, params, path); });
     return model;
 }
 
 KVFOLD_EXPORT llama_model* KVFOLD_WRAPPER(llama_model_load_from_splits)(const char** paths, size_t count,
                                                                         llama_model_params params) {
     llama_model* model = real().llama_model_load_from_splits(paths, count, params);
-    note([&] {
-        Registry::get().note_model(model, params);
-        if (count > 0) ModelFiles::get().note(model, paths[0]);
-    });
+    note([&] { Registry::get().note_model(model, params, count > 0 ? paths[0] : nullptr); });
     return model;
 }
 
@@ -52,14 +44,14 @@ KVFOLD_EXPORT llama_context* KVFOLD_WRAPPER(llama_init_from_model)(llama_model* 
     note([&] { plan = registry.prepare(model, changed); });
     if (plan.verdict == Registry::Verdict::refuse) return nullptr;
     if (plan.verdict == Registry::Verdict::pass) {
-        if (alone) note([&] { introduce(registry, model); });
+        if (alone) note([&] { introduce(registry); });
         return real().llama_init_from_model(model, params);
     }
     llama_context* ctx = real().llama_init_from_model(model, changed);
     if (ctx == nullptr) return nullptr;
     note([&] {
         registry.manage(ctx, model, changed, plan.sizes);
-        if (alone) introduce(registry, model);
+        if (alone) introduce(registry);
     });
     if (registry.find(ctx)) return ctx;
     real().llama_free(ctx); // smaller than the program asked for, and nobody would fold it

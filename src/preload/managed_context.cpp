@@ -127,7 +127,7 @@ bool ManagedContext::drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1
         if (!state) return;
         touch(seq_id, 0);
         KvSection& section = state->sections.front();
-        if (const llama_pos end = hidden_fold(seq_id); end > 0) gather_before(section, end);
+        gather_before(section, hidden_fold(seq_id));
         const FoldedRegion fold = folded_region(sorted_positions(section));
         const auto head = std::min<llama_pos>(policy_.keep_first, static_cast<llama_pos>(fold.cells));
         const auto others = static_cast<int64_t>(fold.cells) - head;

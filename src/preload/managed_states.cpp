@@ -33,8 +33,9 @@ std::filesystem::path part_of(const std::filesystem::path& target) {
     return target.parent_path() / kvfold::format(".kvfold-{}-{}.part", ::getpid(), ++count);
 }
 
-// REQUIRES: a whole state of a sequence.
+// A whole state of a sequence tells of the fold that ends at `end`; 0: it does already.
 void tell_fold(std::span<uint8_t> blob, llama_pos end) {
+    if (end == 0) return;
     auto state = decode_blob(blob);
     if (!state) return;
     gather_before(state->sections.front(), end);
@@ -43,6 +44,7 @@ void tell_fold(std::span<uint8_t> blob, llama_pos end) {
 }
 
 Status tell_fold(const std::filesystem::path& file, llama_pos end) {
+    if (end == 0) return {};
     KVFOLD_TRY(SlotFile slot, read_slot_file(file));
     gather_before(slot.state.sections.front(), end);
     return write_slot_file(file, slot);
@@ -75,7 +77,7 @@ size_t ManagedContext::get_state(uint8_t* dst, llama_seq_id seq_id, llama_state_
         keep_promise(seq_id);
         const bool is_whole = seq_id >= 0 && flags == kWholeState && written > 0;
         if (!is_whole) return;
-        if (const llama_pos end = hidden_fold(seq_id); end > 0) tell_fold(std::span(dst, written), end);
+        tell_fold(std::span(dst, written), hidden_fold(seq_id));
         saved_.remember({dst, written}, books_.tokens(seq_id));
     });
     return written;
@@ -85,7 +87,7 @@ ManagedContext::Held ManagedContext::held_by(llama_seq_id seq_id) {
     if (!books_.holds(seq_id)) return {};
     std::vector<uint8_t> blob(real().llama_state_seq_get_size(ctx_, seq_id));
     blob.resize(real().llama_state_seq_get_data(ctx_, blob.data(), blob.size(), seq_id));
-    if (const llama_pos end = hidden_fold(seq_id); end > 0) tell_fold(std::span(blob), end);
+    tell_fold(blob, hidden_fold(seq_id));
     return {std::move(blob), books_.tokens(seq_id)};
 }
 
@@ -171,7 +173,7 @@ size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, std::spa
         const std::filesystem::path target = target_of(path), fresh = part_of(target);
         written = real().llama_state_seq_save_file(ctx_, fresh.c_str(), seq_id, words.data(), words.size());
         std::error_code error;
-        if (const llama_pos end = hidden_fold(seq_id); written > 0 && end > 0) told = tell_fold(fresh, end);
+        if (written > 0) told = tell_fold(fresh, hidden_fold(seq_id));
         if (!told) written = 0;
         if (written > 0) std::filesystem::rename(fresh, target, error);
         if (error) written = 0;

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
+#include <filesystem>
 #include <utility>
 
 namespace kvfold::preload {
@@ -98,9 +99,11 @@ Registry::Registry() {
     enabled_ = true;
 }
 
-void Registry::note_model(llama_model* model, const llama_model_params& params) {
+void Registry::note_model(llama_model* model, const llama_model_params& params, const char* path) {
+    const std::filesystem::path file = std::filesystem::path(path ? path : "").filename();
     const std::lock_guard lock(mutex_);
     without_weights_.erase(model); // an address can come back
+    files_[model] = (file.extension() == ".gguf" ? file.stem() : file).string();
     if (model && (params.no_alloc || params.vocab_only)) without_weights_.insert(model);
 }
 
@@ -116,7 +119,9 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
     const auto pass = [&](std::string reason) {
         log_info("context passed through: {}", reason);
         const std::lock_guard lock(mutex_);
-        if (entries_.empty()) reason_ = std::move(reason);
+        if (!entries_.empty()) return Plan();
+        reason_ = std::move(reason);
+        file_ = files_[model];
         return Plan();
     };
     if (params.embeddings || params.ctx_type != LLAMA_CONTEXT_TYPE_DEFAULT)
@@ -151,6 +156,7 @@ void Registry::manage(llama_context* ctx, llama_model* model, const llama_contex
     const auto managed = std::make_shared<ManagedContext>(ctx, model, params, sizes, policy_);
     if (leads && past_) managed->go_on(*std::exchange(past_, std::nullopt));
     reason_.clear();
+    if (leads) file_ = files_[model];
     const auto trained = static_cast<uint32_t>(std::max(0, llama_model_n_ctx_train(model)));
     if (settings_.virtual_factor > 1 && trained > 0 && managed->told_n_ctx_seq() > trained)
         log_warning(
@@ -191,6 +197,11 @@ void Registry::release(llama_context* ctx) {
         past_ = gone->journal();
     }
     if (entries_.empty()) reason_ = kFreed;
+}
+
+std::string Registry::file() const {
+    const std::lock_guard lock(mutex_);
+    return file_;
 }
 
 std::vector<Registry::Entry> Registry::entries() const {
@@ -236,11 +247,12 @@ Json Registry::describe() {
     if (all.empty()) {
         const std::lock_guard lock(mutex_);
         if (reason_.empty()) return nullptr;
-        return {{"managed", false}, {"reason", reason_}, {"freed", reason_ == kFreed}};
+        return {{"managed", false}, {"reason", reason_}, {"freed", reason_ == kFreed}, {"file", file_}};
     }
     Json about = all.front().context->describe();
     about.update(
         {{"model", all.front().model}, {"managed", true}, {"reason", ""}, {"others", Json::array()}});
+    about["file"] = file();
     for (size_t i = 1; i < all.size(); ++i) {
         Json other = all[i].context->describe();
         const Json totals = all[i].context->state()["totals"];

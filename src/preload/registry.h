@@ -5,6 +5,7 @@
 #include "launch/settings.h"
 #include "preload/managed_context.h"
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,7 +24,7 @@ class Registry {
     bool enabled() const { return enabled_; }
     const std::optional<std::string>& control() const { return settings_.control; } // a socket
 
-    void note_model(llama_model* model, const llama_model_params& params);
+    void note_model(llama_model* model, const llama_model_params& params, const char* path);
 
     // What becomes of the context to be made; the parameters to make it with, when it will be managed.
     // refuse, with a line in the log: with these settings it could never be folded.
@@ -67,15 +68,18 @@ class Registry {
 
     Registry();
     std::vector<Entry> entries() const;
+    std::string file() const;
 
     mutable std::mutex mutex_;
     launch::PreloadSettings settings_;
     Policy policy_;
     bool enabled_ = false;
     std::set<const llama_model*> without_weights_;
-    std::vector<Entry> entries_;  // oldest first
-    size_t made_ = 0;             // since there was none
-    std::string reason_;          // why the newest context is not managed
+    std::map<const llama_model*, std::string> files_; // names without folders and ".gguf"
+    std::string file_;                                // by which people know this process
+    std::vector<Entry> entries_;                      // oldest first
+    size_t made_ = 0;                                 // since there was none
+    std::string reason_;                              // why the newest context is not managed
     std::optional<Journal> past_; // of the oldest context that is gone: counters do not go backwards
     BatchLog batches_;
 };
