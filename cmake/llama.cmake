@@ -11,3 +11,4 @@ file(STRINGS ${CMAKE_CURRENT_LIST_DIR}/llama_versions.txt kvfold_llama_versions 
 if(NOT llama_VERSION IN_LIST kvfold_llama_versions)
   message(WARNING "llama.cpp ${llama_VERSION} is not among the versions kvfold is tested with: ${kvfold_llama_versions}")
 endif()
+list(JOIN kvfold_llama_versions "," KVFOLD_TESTED_LLAMA) # model/llama_check.cpp

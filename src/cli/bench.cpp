@@ -2,6 +2,7 @@
 #include "base/format.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "model/llama_check.h"
 
 #include <memory>
 #include <random>
@@ -125,7 +126,7 @@ Json to_json(const BenchOptions& options, const LoadedModel& model, const BenchR
             {"cache_type_k", ggml_type_name(model.params.type_k)},
             {"cache_type_v", ggml_type_name(model.params.type_v)},
             {"kvfold", KVFOLD_VERSION},
-            {"llama_cpp", KVFOLD_LLAMA_VERSION},
+            {"llama_cpp", llama_version_name()},
             {"rows", rows},
             {"baseline", baseline},
             {"peak_extra_mb", megabytes_json(report.peak_extra_bytes)}};

@@ -23,6 +23,7 @@ void add_ask(CLI::App& app, Command& chosen);
 void add_chat(CLI::App& app, Command& chosen);
 void add_eval(CLI::App& app, Command& chosen);
 void add_bench(CLI::App& app, Command& chosen);
+void add_doctor(CLI::App& app, Command& chosen);
 void add_inspect(CLI::App& app, Command& chosen);
 void add_methods(CLI::App& app, Command& chosen);
 

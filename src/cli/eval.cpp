@@ -4,6 +4,7 @@
 #include "cli/eval_output.h"
 #include "cli/interrupt.h"
 #include "cli/session.h"
+#include "model/llama_check.h"
 #include "report/report.h"
 
 #include <algorithm>
@@ -168,7 +169,7 @@ Json describe(const EvalOptions& options, const LoadedModel& model, size_t conte
             {"cache_type_k", ggml_type_name(model.params.type_k)},
             {"cache_type_v", ggml_type_name(model.params.type_v)},
             {"kvfold", KVFOLD_VERSION},
-            {"llama_cpp", KVFOLD_LLAMA_VERSION}};
+            {"llama_cpp", llama_version_name()}};
 }
 
 void print_legend(FILE* out, double prefill_s) {

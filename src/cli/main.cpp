@@ -1,12 +1,14 @@
 // The kvfold command. Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted; run and serve: the
 // program's.
 #include "base/format.h"
+#include "cli/backends.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
+#include "model/llama_check.h"
 #include "model/model.h"
 
-#include <ggml-backend.h>
+#include <ggml.h>
 
 #include <csignal>
 
@@ -51,7 +53,7 @@ int report(const Status& status) {
 int run(std::vector<std::string> arguments) {
     CLI::App app("kvfold shrinks the KV cache of llama.cpp models by Attention Matching.", "kvfold");
     app.set_version_flag("--version", kvfold::format("kvfold {} (llama.cpp {}, ggml {})", KVFOLD_VERSION,
-                                                     KVFOLD_LLAMA_VERSION, ggml_version()));
+                                                     llama_version_name(), ggml_version()));
     app.require_subcommand(1);
     app.footer("Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted (nothing is left half-written).");
     cli::Command chosen;
@@ -62,6 +64,7 @@ int run(std::vector<std::string> arguments) {
     cli::add_bench(app, chosen);
     cli::add_inspect(app, chosen);
     cli::add_methods(app, chosen);
+    cli::add_doctor(app, chosen);
     const std::string first_word = arguments.empty() ? "" : arguments.front();
     const bool starts_program = first_word == "run" || first_word == "serve";
     cli::ProgramRun program;
@@ -76,7 +79,7 @@ int run(std::vector<std::string> arguments) {
         return report_usage(app, first_word, error);
     }
     silence_llama_log();
-    if (!starts_program) ggml_backend_load_all(); // the program loads its own
+    if (!starts_program) cli::load_backends(); // the program loads its own
     const int code = report(chosen());
     return code == kOk ? program.exit_code : code;
 }

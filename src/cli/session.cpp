@@ -4,6 +4,7 @@
 #include "base/format.h"
 #include "cli/interrupt.h"
 #include "engine/read_in_chunks.h"
+#include "model/llama_check.h"
 #include "state/live_sequence.h"
 
 #include <algorithm>
@@ -83,6 +84,8 @@ Result<LoadedModel> open_model(const ModelOptions& options) {
     LoadedModel loaded;
     loaded.name = file_name(options.path);
     KVFOLD_TRY(loaded.model, load_model(options.path, options.gpu_layers));
+    if (const std::string warning = untested_llama_warning(); !warning.empty())
+        kvfold::print(stderr, "kvfold: {}\n", warning);
     llama_context_params& params = loaded.params;
     params = llama_context_default_params();
     const int processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 
 namespace kvfold {
 
@@ -20,12 +21,16 @@ int layer_of_cache_tensor(const ggml_tensor* keys) {
 
 } // namespace
 
+bool is_flash_attention(const ggml_tensor* node) {
+    return std::string_view(ggml_op_name(node->op)) == "FLASH_ATTN_EXT";
+}
+
 int cache_layer(const ggml_tensor* node) {
-    return node->op == GGML_OP_FLASH_ATTN_EXT ? layer_of_cache_tensor(node->src[kKeySource]) : -1;
+    return is_flash_attention(node) ? layer_of_cache_tensor(node->src[kKeySource]) : -1;
 }
 
 std::optional<AttentionLayer> read_attention_node(const ggml_tensor* node) {
-    if (node->op != GGML_OP_FLASH_ATTN_EXT) return std::nullopt;
+    if (!is_flash_attention(node)) return std::nullopt;
     const ggml_tensor* q = node->src[kQuerySource];
     const ggml_tensor* k = node->src[kKeySource];
     const ggml_tensor* v = node->src[kValueSource];

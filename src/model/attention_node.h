@@ -11,8 +11,11 @@
 
 namespace kvfold {
 
-// Sources of a GGML_OP_FLASH_ATTN_EXT node.
+// Sources of a flash-attention node.
 inline constexpr int kQuerySource = 0, kKeySource = 1, kValueSource = 2;
+
+// By its name: the number of an operation is another in each version of ggml.
+bool is_flash_attention(const ggml_tensor* node);
 
 // The model's layer whose cache a flash-attention node reads, or -1 for every other node.
 int cache_layer(const ggml_tensor* node);

@@ -1,5 +1,7 @@
 #include "model/model.h"
 
+#include "model/llama_check.h"
+
 #include <array>
 #include <fstream>
 #include <mutex>
@@ -31,6 +33,7 @@ bool starts_with_gguf_magic(const std::filesystem::path& path) {
 void silence_llama_log() { llama_log_set(keep_first_error, nullptr); }
 
 Result<ModelPtr> load_model(const std::filesystem::path& path, int n_gpu_layers) {
+    KVFOLD_CHECK(check_llama());
     std::error_code error;
     if (!std::filesystem::is_regular_file(path, error))
         return fail(ErrorCode::io, "{}: no such file; give a GGUF model", path.string());

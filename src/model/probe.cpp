@@ -3,6 +3,7 @@
 #include "base/no_throw.h"
 #include "model/attention_node.h"
 #include "model/context.h"
+#include "model/llama_check.h"
 #include "state/live_sequence.h"
 
 #include <algorithm>
@@ -81,9 +82,19 @@ Result<std::vector<AttentionLayer>> match_section(const KvSection& section,
     return layers;
 }
 
+// What was understood of a state goes back into llama.cpp and comes out as it was.
+Status check_round_trip(llama_context* ctx, const SequenceState& state) {
+    KVFOLD_CHECK(write_sequence(ctx, 0, state));
+    KVFOLD_TRY(const SequenceState again, read_sequence(ctx, 0));
+    if (encode_sequence(again) == encode_sequence(state)) return {};
+    return fail(ErrorCode::unsupported, "this llama.cpp ({}) reads a state back otherwise than it wrote it",
+                llama_version_name());
+}
+
 } // namespace
 
 Result<AttentionMap> probe_attention(llama_model* model, llama_context_params params) {
+    KVFOLD_CHECK(check_llama());
     KVFOLD_CHECK(check_kind(model));
     Probed probed;
     params.n_ctx = params.n_batch = params.n_ubatch = 32;
@@ -115,6 +126,7 @@ Result<AttentionMap> probe_attention(llama_model* model, llama_context_params pa
         KVFOLD_CHECK(merge_layer(caches, layer));
     }
     KVFOLD_TRY(const SequenceState state, read_sequence(ctx.get(), 0));
+    KVFOLD_CHECK(check_round_trip(ctx.get(), state));
 
     AttentionMap map;
     KVFOLD_TRY(map.layers, match_section(state.sections.front(), caches));

@@ -18,44 +18,67 @@ void introduce(Registry& registry) {
     if (!connected) connected = connect_control(registry);
 }
 
+// A struct as the program gave it, with what stands behind the fields that kvfold knows.
+template <class Known> struct Whole {
+    Known known;
+    unsigned char rest[128];
+};
+
+// llama.cpp's function, taking the whole struct. A caller passes a struct of this size in memory, on every
+// processor that llama.cpp runs on, and the function looks at as much of it as it knows.
+template <class Answer, class First, class Known> auto with_whole(Answer (*function)(First, Known)) {
+    return reinterpret_cast<Answer (*)(First, Whole<Known>)>(function);
+}
+template <class Answer, class First, class Second, class Known>
+auto with_whole(Answer (*function)(First, Second, Known)) {
+    return reinterpret_cast<Answer (*)(First, Second, Whole<Known>)>(function);
+}
+
 } // namespace
 
-KVFOLD_EXPORT llama_model* KVFOLD_WRAPPER(llama_model_load_from_file)(const char* path,
-                                                                      llama_model_params params) {
-    llama_model* model = real().llama_model_load_from_file(path, params);
-    note([&] { Registry::get().note_model(model, params, path); });
+// These take structs by value. Where the program's llama.cpp has longer ones kvfold does nothing, and hands
+// on what the program gave: its own declarations would cut the end off.
+
+KVFOLD_EXPORT llama_model* load_model(const char* path, Whole<llama_model_params> params)
+    KVFOLD_WRAPPER_NAMED(llama_model_load_from_file);
+llama_model* load_model(const char* path, Whole<llama_model_params> params) {
+    llama_model* model = with_whole(real().llama_model_load_from_file)(path, params);
+    note([&] { Registry::get().note_model(model, params.known, path); });
     return model;
 }
 
-KVFOLD_EXPORT llama_model* KVFOLD_WRAPPER(llama_model_load_from_splits)(const char** paths, size_t count,
-                                                                        llama_model_params params) {
-    llama_model* model = real().llama_model_load_from_splits(paths, count, params);
-    note([&] { Registry::get().note_model(model, params, count > 0 ? paths[0] : nullptr); });
+KVFOLD_EXPORT llama_model* load_splits(const char** paths, size_t count, Whole<llama_model_params> params)
+    KVFOLD_WRAPPER_NAMED(llama_model_load_from_splits);
+llama_model* load_splits(const char** paths, size_t count, Whole<llama_model_params> params) {
+    llama_model* model = with_whole(real().llama_model_load_from_splits)(paths, count, params);
+    note([&] { Registry::get().note_model(model, params.known, count > 0 ? paths[0] : nullptr); });
     return model;
 }
 
-KVFOLD_EXPORT llama_context* KVFOLD_WRAPPER(llama_init_from_model)(llama_model* model,
-                                                                   llama_context_params params) {
-    if (Inside::now() || model == nullptr) return real().llama_init_from_model(model, params);
+KVFOLD_EXPORT llama_context* init_context(llama_model* model, Whole<llama_context_params> params)
+    KVFOLD_WRAPPER_NAMED(llama_init_from_model);
+llama_context* init_context(llama_model* model, Whole<llama_context_params> params) {
+    const auto original = with_whole(real().llama_init_from_model);
+    if (Inside::now() || model == nullptr) return original(model, params);
     Registry& registry = Registry::get();
     const bool alone = registry.managed() == nullptr;
-    llama_context_params changed = params;
+    Whole<llama_context_params> changed = params;
     Registry::Plan plan;
-    note([&] { plan = registry.prepare(model, changed); });
+    note([&] { plan = registry.prepare(model, changed.known); });
     if (plan.verdict == Registry::Verdict::refuse) return nullptr;
     if (plan.verdict == Registry::Verdict::pass) {
         if (alone) note([&] { introduce(registry); });
-        return real().llama_init_from_model(model, params);
+        return original(model, params);
     }
-    llama_context* ctx = real().llama_init_from_model(model, changed);
+    llama_context* ctx = original(model, changed);
     if (ctx == nullptr) return nullptr;
     note([&] {
-        registry.manage(ctx, model, changed, plan.sizes);
+        registry.manage(ctx, model, changed.known, plan.sizes);
         if (alone) introduce(registry);
     });
     if (registry.find(ctx)) return ctx;
     real().llama_free(ctx); // smaller than the program asked for, and nobody would fold it
-    return real().llama_init_from_model(model, params);
+    return original(model, params);
 }
 
 KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_free)(llama_context* ctx) {
@@ -105,6 +128,12 @@ KVFOLD_EXPORT int32_t KVFOLD_WRAPPER(llama_set_adapter_cvec)(llama_context* ctx,
             return m.set_control(control, original);
         },
         [&] { return real().llama_set_adapter_cvec(ctx, data, size, width, first, last); });
+}
+
+KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_set_causal_attn)(llama_context* ctx, bool causal) {
+    return on_managed(
+        ctx, [&](ManagedContext& m, auto& original) { m.set_causal(causal, original); },
+        [&] { return real().llama_set_causal_attn(ctx, causal); });
 }
 
 // Memory.

@@ -10,12 +10,17 @@
 
 #define KVFOLD_EXPORT extern "C" __attribute__((visibility("default")))
 
+#define KVFOLD_TEXT_OF(token) #token
+#define KVFOLD_TEXT(macro) KVFOLD_TEXT_OF(macro)
+
 // macOS does not look a name up in preloaded libraries first: there the table in interpose.cpp says what
 // stands for what.
 #ifdef KVFOLD_INTERPOSE
 #define KVFOLD_WRAPPER(name) wrapped_##name
+#define KVFOLD_WRAPPER_NAMED(name) asm(KVFOLD_TEXT(__USER_LABEL_PREFIX__) "wrapped_" #name)
 #else
 #define KVFOLD_WRAPPER(name) name
+#define KVFOLD_WRAPPER_NAMED(name) asm(KVFOLD_TEXT(__USER_LABEL_PREFIX__) #name)
 #endif
 
 namespace kvfold::preload {

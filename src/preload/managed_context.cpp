@@ -22,6 +22,7 @@ ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const lla
       told_n_batch_(std::max(n_batch_, std::min(sizes.asked_batch, n_ctx_ * sizes.virtual_factor))),
       window_(params.swa_full ? 0 : std::max(0, llama_model_n_swa(model))),
       books_(params.kv_unified ? 1 : std::max(1u, params.n_seq_max)), policy_(policy),
+      causal_(params.attention_type != LLAMA_ATTENTION_TYPE_NON_CAUSAL),
       folder_(model, [this](const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop) {
           end_fold(task, std::move(compact), stop);
       }) {}
@@ -278,6 +279,12 @@ int32_t ManagedContext::set_control(const ControlVector& control, Original<int32
         if (code == 0) change({adapters_.loras, control});
     });
     return code;
+}
+
+void ManagedContext::set_causal(bool causal, Original<void> original) {
+    const MutexLock lock(mutex_);
+    original();
+    causal_ = causal;
 }
 
 llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> original) {

@@ -82,6 +82,7 @@ class ManagedContext {
     int32_t set_loras(std::span<llama_adapter_lora* const> loras, std::span<const float> scales,
                       Original<int32_t> original);
     int32_t set_control(const ControlVector& control, Original<int32_t> original);
+    void set_causal(bool causal, Original<void> original); // a batch that is not causal is one piece
     // A call that only reads, or that works on no sequence.
     template <class Answer> Answer undisturbed(Original<Answer> original) {
         const MutexLock lock(mutex_);
@@ -195,6 +196,7 @@ class ManagedContext {
     Journal journal_ KVFOLD_GUARDED_BY(mutex_);
     // Sequences of whose state the program knows the size, and will ask for that many bytes next; -1: of all.
     std::set<llama_seq_id> promised_ KVFOLD_GUARDED_BY(mutex_);
+    bool causal_ KVFOLD_GUARDED_BY(mutex_);
     size_t outputs_begin_ KVFOLD_GUARDED_BY(mutex_) = 0; // of the newest batch, in entries of the program's
     bool shift_is_due_ KVFOLD_GUARDED_BY(mutex_) =
         false; // llama.cpp moves keys and copies streams at the next decode

@@ -38,8 +38,7 @@ int32_t ManagedContext::decode_as_fits(ProgramBatch& batch) {
         size_t full_stream = 0;
         const bool fits = count <= n_batch_ && fitting(batch.entries(), full_stream) == count;
         const bool can_be_made_to_fit = count <= std::min<size_t>(n_batch_, most_at_once());
-        in_parts = !fits && !can_be_made_to_fit && policy_.automatic && batch.is_text() &&
-                   llama_get_causal_attn(ctx_);
+        in_parts = !fits && !can_be_made_to_fit && policy_.automatic && batch.is_text() && causal_;
     });
     return in_parts ? decode_in_parts(batch) : decode_whole(batch);
 }

@@ -21,4 +21,12 @@ const RealFunctions& real() {
     return functions;
 }
 
+Status check_real() {
+#define KVFOLD_CHECK_FOUND(name)                                                                             \
+    if (real().name == nullptr) return fail(ErrorCode::unsupported, "its llama.cpp has no " #name);
+    KVFOLD_WRAPPED_ALWAYS(KVFOLD_CHECK_FOUND)
+#undef KVFOLD_CHECK_FOUND
+    return {};
+}
+
 } // namespace kvfold::preload

@@ -1,5 +1,6 @@
 #include "preload/registry.h"
 
+#include "model/llama_check.h"
 #include "model/probe.h"
 #include "preload/environment.h"
 #include "preload/log.h"
@@ -7,8 +8,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
-#include <dlfcn.h>
 #include <filesystem>
 #include <utility>
 
@@ -90,12 +89,14 @@ Registry::Registry() {
         return;
     }
     policy_ = *policy;
-    const auto version = reinterpret_cast<decltype(&llama_version)>(dlsym(RTLD_DEFAULT, "llama_version"));
-    if (version == nullptr || std::strcmp(version(), KVFOLD_LLAMA_VERSION) != 0) {
-        log_error("this program runs llama.cpp {}, kvfold was built for {}; kvfold does nothing",
-                  version ? version() : "of an unknown version", KVFOLD_LLAMA_VERSION);
+    const Inside inside;
+    Status fits = check_real();
+    if (fits) fits = check_llama();
+    if (!fits) {
+        log_error("{}; kvfold does nothing", fits.error().message);
         return;
     }
+    if (const std::string warning = untested_llama_warning(); !warning.empty()) log_warning("{}", warning);
     enabled_ = true;
 }
 

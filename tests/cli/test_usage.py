@@ -12,7 +12,7 @@ class Usage(CommandTest):
         self.assertRegex(self.succeed("--version"), r"^kvfold \S+ \(llama\.cpp \S+, ggml \S+\)\n$")
 
     def test_every_command_has_help(self):
-        for command in ("compact", "ask", "chat", "eval", "bench", "inspect", "methods", "run", "serve"):
+        for command in ("compact", "ask", "chat", "eval", "bench", "inspect", "methods", "doctor", "run", "serve"):
             self.assertIn(f"Usage: kvfold {command}", self.succeed(command, "--help"))
 
     def test_methods_as_json_have_one_default(self):

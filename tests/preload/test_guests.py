@@ -113,12 +113,18 @@ class Guests(CommandTest):
         self.assertEqual(done.stderr.count("the dashboard does not show this process"), 1, done.stderr)
         self.assertIn("became", done.stderr)
 
-    def test_in_another_llama_cpp_nothing_is_touched(self):
+    def test_a_version_that_nobody_tried_works_with_one_warning(self):
         out, log = self.run_guest("other-version", "--virtual", 4)
         self.assertEqual(out, "2048 2048 2048\n")
-        self.assertIn("9.9.9", log)
-        self.assertIn("kvfold does nothing", log)
-        self.assertNotIn("serve as", log)
+        self.assertEqual(log.count("llama.cpp 9.9.9 is not among the versions"), 1)
+        self.assertEqual(log.count("512 cells serve as 2048"), 2)
+
+    def test_in_a_llama_cpp_that_does_not_fit_nothing_is_touched(self):
+        environment = {**os.environ, "LD_PRELOAD": LIBRARY, "KVFOLD_PRELOAD": '{"virtual": 4}'}
+        done = subprocess.run([GUESTS / "longer"], env=environment, text=True, capture_output=True)
+        self.assertEqual((done.returncode, done.stdout), (0, "model name 5 6 8\ncontext 1 2 4\n"), done.stderr)
+        self.assertEqual(done.stderr.count("has no llama_"), 1, done.stderr)
+        self.assertIn("kvfold does nothing", done.stderr)
 
     def test_unsound_settings_leave_the_program_alone(self):
         for settings in ('{"virtual": 0}', "nonsense", '{"virtual": 4, "method": "magic"}', '{"unheard": 1}'):

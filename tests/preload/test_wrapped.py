@@ -29,7 +29,6 @@ EXCUSED = {
     "llama_attach_threadpool": "sets what the next decode runs on",
     "llama_detach_threadpool": "sets what the next decode runs on",
     "llama_set_embeddings": "sets what the next decode puts out",
-    "llama_set_causal_attn": "sets how the next decode attends; batches ask for it",
     "llama_set_warmup": "sets how the next decode runs",
     "llama_set_abort_callback": "sets what the next decode asks",
     "llama_set_sampler": "sets what the next decode samples with",
