@@ -1,6 +1,7 @@
 // A real model for tests, through the raw public API only. The models come from `scripts/setup --print-env`.
 #pragma once
 
+#include <ggml-backend.h>
 #include <gtest/gtest.h>
 #include <llama.h>
 
@@ -24,6 +25,7 @@ using ContextPtr = std::unique_ptr<llama_context, ContextDeleter>;
 // tests of failures would fill the screen.
 inline ModelPtr load_model_file(const std::string& path) {
     llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
+    ggml_backend_load_all(); // where they are separate libraries: as GGML_BACKEND_PATH says
     llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = 0; // logits are compared between runs
     ModelPtr model(llama_model_load_from_file(path.c_str(), params));

@@ -7,6 +7,7 @@
 //   tool 0     starts a program that says what it inherits
 //   router 0   makes no context itself and calls nothing of llama.cpp: starts a guest that does
 // Built twice: OTHER_VERSION makes it answer for llama.cpp's version with one that kvfold does not know.
+#include <ggml-backend.h>
 #include <llama.h>
 
 #include <stdio.h>
@@ -56,6 +57,7 @@ int main(int argc, char** argv) {
     if (argc < 2) return 2;
     if (argc > 3 && strcmp(argv[2], "router") == 0) return start_guest(argv[0], argv[1]);
     llama_log_set(quiet, NULL);
+    ggml_backend_load_all();
     ggml_backend_load_all();
     struct llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
     if (!model) return 1;
