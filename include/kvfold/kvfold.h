@@ -141,6 +141,26 @@ static inline kvfold_compact_report kvfold_compact_empty_report(void) {
     return report;
 }
 
+/* Whether kvfold can compact sequences of ctx: KVFOLD_ERROR_UNSUPPORTED says why not.
+ * context_params: as in kvfold_compact_params. Takes a few milliseconds and a context of 32 cells; ctx is only asked
+ * for its model. */
+KVFOLD_API kvfold_error kvfold_context_check(
+    struct llama_context * ctx, const struct llama_context_params * context_params);
+
+/* What a sequence holds, of the layers that see the whole context. */
+typedef struct kvfold_sequence_info {
+    size_t  struct_size;   /* in bytes, see 6: set it to sizeof(kvfold_sequence_info) */
+    size_t  cells;
+    size_t  folded_cells;  /* of them, those that hold what was folded; 0 = nothing was */
+    int32_t folded_end;    /* positions in front of it are held by folded_cells: cut there or behind, or nowhere */
+    int32_t end;           /* the position after the last */
+} kvfold_sequence_info;
+
+/* Reads the sequence's state, so it takes about as long as llama_state_seq_get_data.
+ * Failure: KVFOLD_ERROR_INVALID_ARGUMENT also for a sequence without cells; info is untouched. */
+KVFOLD_API kvfold_error kvfold_sequence_inspect(
+    struct llama_context * ctx, llama_seq_id seq_id, kvfold_sequence_info * info);
+
 /* Compacts a sequence of ctx in place.
  * REQUIRES: tokens[i] is the token at position i, for every position of the sequence up to its last one (also
  *           those that an earlier compaction folded), LLAMA_TOKEN_NULL where no token stands (images, removed

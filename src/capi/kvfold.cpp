@@ -3,6 +3,9 @@
 
 #include "base/no_throw.h"
 #include "engine/compact.h"
+#include "engine/fold_once.h"
+#include "model/probe.h"
+#include "state/folded_region.h"
 #include "state/live_sequence.h"
 #include "state/slot_file.h"
 
@@ -37,9 +40,11 @@ static_assert(static_cast<int>(Stage::swap) == KVFOLD_STAGE_SWAP);
 // where older programs have anything.
 constexpr size_t kLeastParams = offsetof(kvfold_compact_params, n_threads);
 constexpr size_t kLeastReport = offsetof(kvfold_compact_report, method);
+constexpr size_t kLeastInfo = sizeof(kvfold_sequence_info);
 static_assert(offsetof(kvfold_compact_params, progress_data) + sizeof(void*) ==
               sizeof(kvfold_compact_params));
 static_assert(offsetof(kvfold_compact_report, method) + sizeof(char*) == sizeof(kvfold_compact_report));
+static_assert(offsetof(kvfold_sequence_info, end) + sizeof(int32_t) == sizeof(kvfold_sequence_info));
 
 thread_local std::string last_error;
 
@@ -56,12 +61,20 @@ Status check_pointer(const void* pointer, const char* name) {
     return fail(ErrorCode::invalid_argument, "{} is NULL", name);
 }
 
-template <class Struct> Status check_size(size_t size, size_t least, const char* name) {
+template <class Struct> Status check_size(size_t size, size_t least, const char* name, const char* remedy) {
     if (size >= least && size % alignof(Struct) == 0) return {};
-    return fail(
-        ErrorCode::invalid_argument,
-        "{}: struct_size {} is none of any kvfold.h; fill the struct with kvfold_compact_{}_init first", name,
-        size, name);
+    return fail(ErrorCode::invalid_argument, "{}: struct_size {} is none of any kvfold.h; {}", name, size,
+                remedy);
+}
+
+Status check_params_size(size_t size) {
+    return check_size<kvfold_compact_params>(size, kLeastParams, "params",
+                                             "fill the struct with kvfold_compact_params_init first");
+}
+
+Status check_report_size(size_t size) {
+    return check_size<kvfold_compact_report>(size, kLeastReport, "report",
+                                             "fill the struct with kvfold_compact_report_init first");
 }
 
 // What `size` bytes have room for; what the library does not know becomes zero.
@@ -86,7 +99,7 @@ kvfold_compact_params default_params() {
 Result<kvfold_compact_params> whole_params(const kvfold_compact_params* given) {
     KVFOLD_CHECK(check_pointer(given, "params"));
     const size_t size = given->struct_size;
-    KVFOLD_CHECK(check_size<kvfold_compact_params>(size, kLeastParams, "params"));
+    KVFOLD_CHECK(check_params_size(size));
     kvfold_compact_params params = default_params();
     std::memcpy(&params, given, std::min(size, sizeof params));
     const auto* bytes = reinterpret_cast<const unsigned char*>(given);
@@ -169,7 +182,7 @@ const char* kvfold_method_advice(size_t index) {
 kvfold_error kvfold_compact_params_init(kvfold_compact_params* params, size_t struct_size) {
     return answer([&]() -> Status {
         KVFOLD_CHECK(check_pointer(params, "params"));
-        KVFOLD_CHECK(check_size<kvfold_compact_params>(struct_size, kLeastParams, "params"));
+        KVFOLD_CHECK(check_params_size(struct_size));
         write_struct(params, default_params(), struct_size);
         return {};
     });
@@ -178,8 +191,37 @@ kvfold_error kvfold_compact_params_init(kvfold_compact_params* params, size_t st
 kvfold_error kvfold_compact_report_init(kvfold_compact_report* report, size_t struct_size) {
     return answer([&]() -> Status {
         KVFOLD_CHECK(check_pointer(report, "report"));
-        KVFOLD_CHECK(check_size<kvfold_compact_report>(struct_size, kLeastReport, "report"));
+        KVFOLD_CHECK(check_report_size(struct_size));
         write_struct(report, {}, struct_size);
+        return {};
+    });
+}
+
+kvfold_error kvfold_context_check(llama_context* ctx, const llama_context_params* context_params) {
+    return answer([&]() -> Status {
+        KVFOLD_CHECK(check_pointer(ctx, "ctx"));
+        const auto params = context_params ? *context_params : llama_context_default_params();
+        KVFOLD_CHECK(probe_attention(model_of(ctx), params));
+        return {};
+    });
+}
+
+kvfold_error kvfold_sequence_inspect(llama_context* ctx, llama_seq_id seq_id, kvfold_sequence_info* info) {
+    return answer([&]() -> Status {
+        KVFOLD_CHECK(check_pointer(info, "info"));
+        const size_t room = info->struct_size;
+        KVFOLD_CHECK(check_size<kvfold_sequence_info>(room, kLeastInfo, "info",
+                                                      "set it to sizeof(kvfold_sequence_info) first"));
+        KVFOLD_CHECK(check_seq_id(ctx, seq_id));
+        KVFOLD_TRY(const SequenceState state, read_sequence(ctx, seq_id));
+        const std::vector<int32_t> positions = sorted_positions(state.sections.front());
+        const FoldedRegion folded = folded_region(positions);
+        kvfold_sequence_info found = {};
+        found.cells = positions.size();
+        found.folded_cells = folded.cells;
+        found.folded_end = folded.end;
+        found.end = positions.empty() ? 0 : positions.back() + 1;
+        write_struct(info, found, room);
         return {};
     });
 }
@@ -192,7 +234,7 @@ kvfold_error kvfold_sequence_compact(llama_context* ctx, llama_seq_id seq_id, co
         if (n_tokens > 0) KVFOLD_CHECK(check_pointer(tokens, "tokens"));
         KVFOLD_TRY(const CompactRequest request, read_params(whole, {tokens, n_tokens}));
         const size_t room = report ? report->struct_size : 0;
-        if (report) KVFOLD_CHECK(check_size<kvfold_compact_report>(room, kLeastReport, "report"));
+        if (report) KVFOLD_CHECK(check_report_size(room));
         KVFOLD_CHECK(check_seq_id(ctx, seq_id));
         KVFOLD_TRY(const CompactReport done, compact_sequence(ctx, seq_id, request));
         if (report) write_struct(report, to_c(done, *request.method), room);

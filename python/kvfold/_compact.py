@@ -1,0 +1,203 @@
+"""Compact, save and load: the calls of kvfold.h."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Sequence
+
+from . import _library
+from ._errors import InvalidArgument, Unsupported
+from ._guard import guard
+from ._sequence import Target, c_tokens, of_llama, target
+
+if TYPE_CHECKING:
+    from llama_cpp import Llama
+
+STAGES = ("snapshot", "study", "draft", "solve", "swap")
+Progress = Callable[[str, float], Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a compaction did. Sizes are of the sequence's state; seconds are wall time. The three errors are means over
+    the heads, and 0 for the baselines."""
+
+    method: str
+    cells_before: int
+    cells_after: int
+    bytes_before: int
+    bytes_after: int
+    study_tokens: int
+    snapshot_s: float
+    study_s: float
+    solve_s: float
+    swap_s: float
+    absorb_residual: float
+    output_error: float
+    mass_error: float
+
+    @property
+    def ratio(self) -> float:
+        return self.cells_before / self.cells_after
+
+
+@dataclass(frozen=True)
+class Method:
+    name: str
+    advice: str
+
+
+def methods() -> list[Method]:
+    """The default first."""
+    library = _library.load()
+    return [
+        Method(library.kvfold_method_name(i).decode(), library.kvfold_method_advice(i).decode())
+        for i in range(library.kvfold_method_count())
+    ]
+
+
+class Watched:
+    """A progress callable as C sees it. What it raises cancels, and is raised again when the call has returned."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self.raised: BaseException | None = None
+        self.callback = _library.ProgressCallback(self._ask)
+
+    def _ask(self, stage: int, done: float, _data: Any) -> bool:
+        # Without a callable this is asked all the same: Ctrl-C is raised in here.
+        try:
+            name = STAGES[stage] if 0 <= stage < len(STAGES) else str(stage)
+            return self.raised is None and (self._progress is None or self._progress(name, done) is not False)
+        except BaseException as error:
+            self.raised = error
+            return False
+
+
+def compact_target(
+    to: Target,
+    *,
+    ratio: float,
+    method: str | None,
+    keep_first: int,
+    keep_last: int,
+    seed: int,
+    threads: int,
+    progress: Progress | None,
+) -> Report:
+    params, report = _library.CompactParams(), _library.CompactReport()
+    _library.call("kvfold_compact_params_init", ctypes.byref(params), ctypes.sizeof(params))
+    _library.call("kvfold_compact_report_init", ctypes.byref(report), ctypes.sizeof(report))
+    watched = Watched(progress)
+    params.method = None if method is None else method.encode()
+    params.ratio, params.keep_first, params.keep_last = ratio, keep_first, keep_last
+    params.seed, params.n_threads = seed, threads
+    params.context_params = to.context_params
+    params.progress = watched.callback
+    try:
+        _library.call(
+            "kvfold_sequence_compact", to.ctx, to.seq_id, to.tokens, to.n_tokens, ctypes.byref(params),
+            ctypes.byref(report),
+        )  # fmt: skip
+    except Exception:
+        if watched.raised is not None:
+            raise watched.raised from None
+        raise
+    values = {name: getattr(report, name) for name, _ in _library.CompactReport._fields_ if name != "struct_size"}
+    if to.llm is not None:
+        guard(to.llm).look()
+    if watched.raised is not None:  # it came too late to cancel
+        raise watched.raised
+    return Report(**{**values, "method": values["method"].decode()})
+
+
+def compact(
+    llm: Llama | None = None,
+    *,
+    ctx: Any = None,
+    seq_id: int = 0,
+    tokens: Sequence[int] | None = None,
+    ratio: float = 8.0,
+    method: str | None = None,
+    keep_first: int = 4,
+    keep_last: int = -1,
+    seed: int = 1,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Compacts what a llama_cpp.Llama has evaluated, in place; it goes on as if nothing had happened.
+
+    Without a Llama: ctx is a llama_context pointer, and tokens[i] is the token at position i of sequence seq_id
+    (-1 where none stands).
+
+    ratio: cells before / cells after. method: a name of methods(), or "fast", "balanced", "best"; None = the default.
+    keep_first, keep_last: first and newest cells that stay as they are; keep_last -1 = 32, or fewer when little is left.
+    seed: the same seed gives the same cache. threads: 0 = as many as the context uses for batches.
+    progress(stage, done): asked often, perhaps from another thread; False cancels, and so does what it raises.
+
+    Raises an Error by kind; the sequence is then what it was, but after Lost.
+    """
+    to = target(llm, ctx, seq_id, tokens)
+    return compact_target(
+        to, ratio=ratio, method=method, keep_first=keep_first, keep_last=keep_last, seed=seed, threads=threads,
+        progress=progress,
+    )  # fmt: skip
+
+
+def save(
+    llm: Llama | None,
+    path: str | os.PathLike[str],
+    *,
+    ctx: Any = None,
+    seq_id: int = 0,
+    tokens: Sequence[int] | None = None,
+) -> None:
+    """Writes a slot file, which load() and an unmodified llama-server restore. With ctx= and tokens=, llm is None."""
+    to = target(llm, ctx, seq_id, tokens)
+    _library.call("kvfold_slot_save", to.ctx, to.seq_id, os.fsencode(path), to.tokens, to.n_tokens)
+
+
+def read_slot(ctx: int, seq_id: int, path: str | os.PathLike[str], room: int | None) -> list[int]:
+    """room: the most tokens that the caller can take; None = any number."""
+    name, count = os.fsencode(path), ctypes.c_size_t()
+    try:
+        _library.call("kvfold_slot_load", ctx, seq_id, name, None, 0, ctypes.byref(count))
+    except InvalidArgument:
+        if count.value == 0:
+            raise
+    if room is not None and count.value > room:
+        raise InvalidArgument(
+            f"{os.fspath(path)}: holds {count.value} tokens, and this Llama has room for {room}; give it a larger n_ctx, "
+            "or call kvfold.attach(llm, virtual=...) first"
+        )
+    tokens = (ctypes.c_int32 * count.value)()
+    _library.call("kvfold_slot_load", ctx, seq_id, name, tokens, len(tokens), ctypes.byref(count))
+    return list(tokens)
+
+
+def load(
+    llm: Llama | None, path: str | os.PathLike[str], *, ctx: Any = None, seq_id: int = 0
+) -> list[int]:
+    """Restores a slot file and returns its tokens. A Llama then has them as its own, so a prompt that begins with the
+    same text is read from where it goes on. With ctx=, llm is None and the tokens are the caller's to keep."""
+    to = target(llm, ctx, seq_id, None)
+    if llm is None:
+        return read_slot(to.ctx, seq_id, path, None)
+    tokens = read_slot(to.ctx, 0, path, len(llm.input_ids))
+    llm.input_ids[: len(tokens)] = tokens
+    llm.n_tokens = len(tokens)
+    llm._requires_eval = True
+    guard(llm).look()
+    return tokens
+
+
+def check(llm: Llama | None = None, *, ctx: Any = None) -> str | None:
+    """Why kvfold cannot compact this model; None when it can. Raises ImportError when llama.cpp cannot be reached."""
+    to = target(llm, ctx, 0, None)
+    try:
+        _library.call("kvfold_context_check", to.ctx, to.context_params)
+    except Unsupported as error:
+        return str(error)
+    return None

@@ -1,0 +1,63 @@
+"""Keeps a llama_cpp.Llama from going on with a torn fold.
+
+All folded cells stand at one position. Llama.generate() cuts the cache where a prompt leaves it. A cut in front of that
+position would take the whole fold and leave nothing of what stood there. The guard refuses such a cut; Llama then
+reads the prompt from its beginning, as it does with recurrent models.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any
+
+from . import _library
+from ._sequence import pointer
+
+
+def inspect(ctx: int, seq_id: int = 0) -> _library.SequenceInfo:
+    info = _library.SequenceInfo(struct_size=ctypes.sizeof(_library.SequenceInfo))
+    _library.call("kvfold_sequence_inspect", ctx, seq_id, ctypes.byref(info))
+    return info
+
+
+class Guard:
+    """Stands in for kv_cache_seq_rm and load_state of one Llama, and knows what is folded of it."""
+
+    def __init__(self, llm: Any) -> None:
+        # No strong references: a Llama frees its model when its last user drops it.
+        self._llm, self._inner = weakref.ref(llm), weakref.ref(llm._ctx)
+        self.folded_cells = self.folded_end = 0
+        if llm.n_tokens > 0:
+            self.look()
+        llm._ctx.kv_cache_seq_rm = self.remove
+        llm.load_state = self.load_state
+
+    def look(self) -> None:
+        """Reads what the cache holds: after a fold, or when a state came from somewhere else."""
+        info = inspect(pointer(self._inner().ctx))
+        self.folded_cells, self.folded_end = info.folded_cells, info.folded_end
+
+    def cells(self) -> int:
+        """In use, counted without asking llama.cpp."""
+        return self.folded_cells + self._llm().n_tokens - self.folded_end
+
+    def remove(self, seq_id: int, p0: int, p1: int) -> bool:
+        if 0 < p0 < self.folded_end:
+            return False
+        inner = self._inner()
+        done = type(inner).kv_cache_seq_rm(inner, seq_id, p0, p1)
+        if p0 <= 0 and p1 < 0 and done:
+            self.folded_cells = self.folded_end = 0
+        return done
+
+    def load_state(self, state: Any) -> None:
+        llm = self._llm()
+        type(llm).load_state(llm, state)
+        self.look()
+
+
+def guard(llm: Any) -> Guard:
+    """The Llama's, made at the first fold."""
+    stand_in = llm._ctx.__dict__.get("kv_cache_seq_rm")
+    return stand_in.__self__ if stand_in else Guard(llm)
