@@ -6,8 +6,6 @@ import importlib.util
 import os
 import pathlib
 import re
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Iterator
@@ -32,10 +30,10 @@ class Llama:
 
     @property
     def version(self) -> str:
-        """As the file's name or its package has it; empty where none has."""
-        name = self.libllama.resolve().name
-        match = re.search(r"\.so\.(\d+\.\d+.*)$|libllama\.(\d+\.\d+.*)\.dylib$", name)
-        return next(filter(None, match.groups()), "") if match else ""
+        """As a file's name has it; empty where none has."""
+        names = [path.name for path in self.folder.glob("libllama*")]
+        versions = [re.search(r"libllama(?:\.so)?\.(\d+\.\d+[^/]*?)(?:\.dylib)?$", name) for name in sorted(names)]
+        return next((version[1] for version in versions if version), "")
 
 
 def is_program(path: pathlib.Path) -> bool:
@@ -79,6 +77,9 @@ def of_python() -> Iterator[Llama]:
 
 
 def of_system() -> Iterator[Llama]:
+    import shutil
+    import subprocess
+
     if sys.platform == "linux":
         ldconfig = shutil.which("ldconfig", path=os.environ.get("PATH", "") + ":/sbin:/usr/sbin")
         listing = subprocess.run([ldconfig, "-p"], capture_output=True, text=True).stdout if ldconfig else ""

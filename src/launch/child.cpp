@@ -3,6 +3,7 @@
 #include "base/format.h"
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -51,6 +52,9 @@ Result<std::vector<std::string>> program_environment(const ProgramPlan& plan) {
                     "{}: LD_PRELOAD takes no path with a blank or a colon; move kvfold to another folder",
                     library);
     const std::string settings = kvfold::format("{}=", kSettingsVariable);
+    const char* const before = std::getenv(kLibraryPathBefore);
+    const std::string library_path = kvfold::format("{}=", kLibraryPathVariable);
+    const std::string path_before = kvfold::format("{}=", kLibraryPathBefore);
     std::vector<std::string> environment;
     const std::string libraries = kvfold::format("{}=", kLibrariesVariable);
     std::string preload = libraries;
@@ -58,9 +62,12 @@ Result<std::vector<std::string>> program_environment(const ProgramPlan& plan) {
         const std::string_view variable = *entry;
         if (variable.starts_with(libraries))
             preload = variable;
+        else if (before && (variable.starts_with(library_path) || variable.starts_with(path_before)))
+            continue;
         else if (!variable.starts_with(settings))
             environment.emplace_back(variable);
     }
+    if (before && *before) environment.push_back(library_path + before);
     if (preload != libraries) preload += ':';
     environment.push_back(preload + library);
     environment.push_back(settings + to_json(plan.settings));

@@ -19,6 +19,15 @@ inline constexpr const char* kLibrariesVariable = "DYLD_INSERT_LIBRARIES";
 inline constexpr const char* kLibrariesVariable = "LD_PRELOAD";
 #endif
 
+// Whoever leads kvfold itself to its llama.cpp by the library path puts the former path there. The program
+// gets that one back: it has a llama.cpp of its own.
+inline constexpr const char* kLibraryPathBefore = "KVFOLD_LIBRARY_PATH_BEFORE";
+#ifdef __APPLE__ // untested
+inline constexpr const char* kLibraryPathVariable = "DYLD_LIBRARY_PATH";
+#else
+inline constexpr const char* kLibraryPathVariable = "LD_LIBRARY_PATH";
+#endif
+
 // From silent to talkative; the place of a name is the number of preload::LogLevel.
 inline constexpr std::array<std::string_view, 5> kLogLevels = {"off", "error", "warn", "info", "debug"};
 

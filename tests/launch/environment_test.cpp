@@ -54,6 +54,25 @@ TEST(ProgramEnvironment, KeepsTheRestAndWhatIsPreloadedAlready) {
     EXPECT_EQ(starting_with(*environment, "KVFOLD_PRELOAD_LIBRARY=").size(), 1u);
 }
 
+TEST(ProgramEnvironment, GivesBackTheLibraryPathThatLedToKvfoldsLlama) {
+    const Variable path("LD_LIBRARY_PATH", "/kvfolds/llama:/the/users");
+    {
+        const auto untouched = program_environment(plan_with("/lib/a.so"));
+        ASSERT_TRUE(untouched);
+        EXPECT_EQ(starting_with(*untouched, "LD_LIBRARY_PATH="),
+                  std::vector<std::string>{"LD_LIBRARY_PATH=/kvfolds/llama:/the/users"});
+    }
+    for (const std::string before : {"/the/users", ""}) {
+        const Variable given("KVFOLD_LIBRARY_PATH_BEFORE", before.c_str());
+        const auto environment = program_environment(plan_with("/lib/a.so"));
+        ASSERT_TRUE(environment);
+        const auto expected =
+            before.empty() ? std::vector<std::string>{} : std::vector{"LD_LIBRARY_PATH=" + before};
+        EXPECT_EQ(starting_with(*environment, "LD_LIBRARY_PATH="), expected);
+        EXPECT_EQ(starting_with(*environment, "KVFOLD_LIBRARY_PATH_BEFORE=").size(), 0u);
+    }
+}
+
 TEST(ProgramEnvironment, RefusesAPathThatLdPreloadWouldSplit) {
     for (const char* path : {"/a folder/a.so", "/a:folder/a.so"}) {
         const auto environment = program_environment(plan_with(path));

@@ -1,0 +1,7 @@
+# What pip installs: one folder with bin/, lib/ and include/ in it. It holds no llama.cpp, and no path leads to one: the
+# Python package finds that at run time.
+set(KVFOLD_NATIVE OFF)
+set(KVFOLD_BUILD_TESTS OFF)
+set(KVFOLD_BUILD_BENCH OFF)
+set(CMAKE_INSTALL_LIBDIR lib)
+set(CMAKE_SKIP_INSTALL_RPATH ON)
