@@ -22,10 +22,10 @@
  *  6. Growth. A newer library serves programs that were compiled against an older header. The structs begin with
  *     struct_size, the size they had in that header, and new fields come at their ends. The library reads the
  *     fields of kvfold_compact_params that struct_size covers and takes the defaults for those behind; it
- *     writes the fields of kvfold_compact_report that struct_size covers and nothing behind. A newer program
+ *     writes the fields of kvfold_compact_report and kvfold_sequence_info that struct_size covers and nothing behind. A newer program
  *     and an older library: what the library does not know must be zero in params, and becomes zero in report.
- *     A struct_size of no such header, or one that does not cover params up to context_params or report up to
- *     mass_error, is KVFOLD_ERROR_INVALID_ARGUMENT.
+ *     A struct_size of no such header, or one that does not cover params up to context_params, report up to
+ *     mass_error or info up to end, is KVFOLD_ERROR_INVALID_ARGUMENT.
  *  7. Not offered: folding a text while it is read, as kvfold compact does with the method chunked (which here
  *     folds a sequence that is decoded whole); the figures that only some methods have; encoders, recurrent
  *     models without attention, ALiBi models, MLA caches (KVFOLD_ERROR_UNSUPPORTED says which). Layers with a
@@ -112,6 +112,15 @@ typedef struct kvfold_compact_report {
     const char * method;   /* the name of the method that a preset or NULL stood for; static */
 } kvfold_compact_report;
 
+/* What a sequence holds, of the layers that see the whole context. */
+typedef struct kvfold_sequence_info {
+    size_t  struct_size;   /* in bytes, see 6: set it to sizeof(kvfold_sequence_info) */
+    size_t  cells;
+    size_t  folded_cells;  /* of them, those that hold what was folded; 0 = nothing was */
+    int32_t folded_end;    /* positions in front of it are held by folded_cells: cut there or behind, or nowhere */
+    int32_t end;           /* the position after the last */
+} kvfold_sequence_info;
+
 /* "MAJOR.MINOR.PATCH" of kvfold. */
 KVFOLD_API const char * kvfold_version(void);
 
@@ -146,15 +155,6 @@ static inline kvfold_compact_report kvfold_compact_empty_report(void) {
  * for its model. */
 KVFOLD_API kvfold_error kvfold_context_check(
     struct llama_context * ctx, const struct llama_context_params * context_params);
-
-/* What a sequence holds, of the layers that see the whole context. */
-typedef struct kvfold_sequence_info {
-    size_t  struct_size;   /* in bytes, see 6: set it to sizeof(kvfold_sequence_info) */
-    size_t  cells;
-    size_t  folded_cells;  /* of them, those that hold what was folded; 0 = nothing was */
-    int32_t folded_end;    /* positions in front of it are held by folded_cells: cut there or behind, or nowhere */
-    int32_t end;           /* the position after the last */
-} kvfold_sequence_info;
 
 /* Reads the sequence's state, so it takes about as long as llama_state_seq_get_data.
  * Failure: KVFOLD_ERROR_INVALID_ARGUMENT also for a sequence without cells; info is untouched. */

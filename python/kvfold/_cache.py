@@ -45,7 +45,9 @@ class FoldedCache(BaseLlamaCache):
     def cache_size(self) -> int:
         return sum(entry.bytes for entry in self._entries.values())
 
-    def __len__(self) -> int:
+    @property
+    def states(self) -> int:
+        """How many are kept. Not len(): Llama takes an empty cache for none."""
         return len(self._entries)
 
     def _find_longest_prefix_key(self, key: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -37,7 +37,8 @@ def examine(llama: _find.Llama) -> dict[str, Any]:
         return {**found, "problem": f"kvfold's program cannot be started: {error}"}
     if started.returncode != 0:
         return {**found, "problem": (started.stderr.strip().splitlines() or ["kvfold's program does not run"])[-1]}
-    if run_with(llama, "doctor", "--help").returncode == 0:
+    help_of = run_with(llama, "doctor", "--help")
+    if help_of.returncode == 0 and help_of.stdout != run_with(llama, "--help").stdout:
         checked = run_with(llama, "doctor", "--json")
         found["says"] = json.loads(checked.stdout) if checked.stdout.strip() else None
         if checked.returncode != 0:

@@ -25,7 +25,8 @@ def evaluate(
     html: str | os.PathLike[str] | None = None,
     args: Iterable[object] = (),
 ) -> dict[str, Any]:
-    """What `kvfold eval --json` prints: a dict with "rows", one for each method, ratio, text and seed.
+    """What `kvfold eval --json` prints: a dict with "rows", one for each method and ratio (means over texts and
+    seeds), and "runs", one for each text and seed.
 
     model: a GGUF file. texts: text files. html: where the report goes too. args: further options of `kvfold eval`."""
 

@@ -28,15 +28,16 @@ class Guard:
         # No strong references: a Llama frees its model when its last user drops it.
         self._llm, self._inner = weakref.ref(llm), weakref.ref(llm._ctx)
         self.folded_cells = self.folded_end = 0
-        if llm.n_tokens > 0:
-            self.look()
+        self.look()
         llm._ctx.kv_cache_seq_rm = self.remove
         llm.load_state = self.load_state
 
     def look(self) -> None:
         """Reads what the cache holds: after a fold, or when a state came from somewhere else."""
-        info = inspect(pointer(self._inner().ctx))
-        self.folded_cells, self.folded_end = info.folded_cells, info.folded_end
+        self.folded_cells = self.folded_end = 0
+        if self._llm().n_tokens > 0:
+            info = inspect(pointer(self._inner().ctx))
+            self.folded_cells, self.folded_end = info.folded_cells, info.folded_end
 
     def cells(self) -> int:
         """In use, counted without asking llama.cpp."""
@@ -52,8 +53,11 @@ class Guard:
         return done
 
     def load_state(self, state: Any) -> None:
-        llm = self._llm()
+        llm, before = self._llm(), self._llm().input_ids
         type(llm).load_state(llm, state)
+        if len(llm.input_ids) < len(before):  # the state is older than attach()
+            before[: len(llm.input_ids)] = llm.input_ids
+            llm.input_ids = before
         self.look()
 
 

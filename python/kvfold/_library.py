@@ -148,13 +148,13 @@ def load() -> ctypes.CDLL:
         kvfold = ctypes.CDLL(str(path))
     except OSError as error:
         raise ImportError(f"{path} cannot be loaded with the llama.cpp in this process: {error}") from None
-    check_one_llama(kvfold, llama)
     for name, (result, arguments) in SIGNATURES.items():
         try:
             function = getattr(kvfold, name)
         except AttributeError:
             raise ImportError(f"{path} has no {name}: it is older than this package; install both anew") from None
         function.restype, function.argtypes = result, arguments
+    check_one_llama(kvfold, llama)
     return kvfold
 
 

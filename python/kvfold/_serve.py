@@ -66,20 +66,20 @@ class Server:
         while time.monotonic() < end:
             said = self.log()
             if process.poll() is not None:
-                raise Error(f"llama-server ended with code {process.returncode}: {last_line(said)}")
+                raise Error(f"llama-server ended with code {process.returncode}: {complaint(said)}")
             listening = re.search(r"listening on (http://[^\s,]+)", said)
             if listening and is_healthy(listening[1]):
                 dashboard = re.search(r"dashboard at (http://\S+?)/?\s", said)
                 self.url, self.admin_url = listening[1], dashboard[1] if dashboard else ""
                 return
             time.sleep(0.05)
-        raise Error(f"llama-server was not ready within {self._start_s:g} s: {last_line(self.log())}")
+        raise Error(f"llama-server was not ready within {self._start_s:g} s: {complaint(self.log())}")
 
 
-def last_line(said: str) -> str:
-    lines = said.strip().splitlines() or ["it said nothing"]
-    wrong = [line for line in lines if line.startswith("kvfold: ") or " E " in line or "error" in line]
-    return (wrong or lines)[-1].strip()
+def complaint(said: str) -> str:
+    """The first line that tells of an error, else the last one."""
+    lines = [line.strip() for line in said.strip().splitlines()] or ["it said nothing"]
+    return next((line for line in lines if " E " in line or "error" in line.lower()), lines[-1])
 
 
 def is_healthy(url: str) -> bool:

@@ -1,0 +1,231 @@
+"""A Llama that folds by itself, and what keeps one from going on with a torn fold."""
+import unittest
+import warnings
+
+from command import needed
+from package import kvfold, llama_cpp, next_tokens, open_llama, quick, read, state, text
+
+
+class Counted:
+    """Counts the tokens that a Llama reads."""
+
+    def __init__(self, llm):
+        self.read = 0
+        inner = llm.eval
+
+        def counting(tokens):
+            self.read += len(tokens)
+            inner(tokens)
+
+        llm.eval = counting
+
+
+def attach(llm, **more):
+    return kvfold.attach(llm, **{"virtual": 6, "method": "select", "threads": 1, **more})
+
+
+class Chat(unittest.TestCase):
+    def test_a_chat_of_three_times_the_cells_reads_only_what_is_new(self):
+        llm = open_llama(cells=256)
+        chat = attach(llm)
+        counted = Counted(llm)
+        messages, held, written = [{"role": "system", "content": "Be kind."}], 0, 0
+        while held < 3 * chat.cells:
+            messages.append({"role": "user", "content": text(12, start=len(messages) * 6)})
+            counted.read = 0
+            answer = llm.create_chat_completion(messages, max_tokens=16, temperature=0)
+            usage = answer["usage"]
+            # A model with random weights writes what no tokenizer would: its last answer may be read once more.
+            new = usage["prompt_tokens"] - (held - written) + usage["completion_tokens"]
+            self.assertLessEqual(counted.read, new)
+            self.assertGreater(usage["completion_tokens"], 0)
+            self.assertLessEqual(chat.used, chat.cells)
+            held, written = llm.n_tokens, usage["completion_tokens"]
+            messages.append({"role": "assistant", "content": answer["choices"][0]["message"]["content"]})
+        self.assertGreaterEqual(len(chat.folds), 3)
+        self.assertEqual({fold.method for fold in chat.folds}, {"select"})
+
+    def test_the_count_of_cells_is_that_of_the_cache(self):
+        llm = open_llama(cells=256)
+        chat = attach(llm)
+        for start in range(0, 200, 20):
+            read(llm, words=20, start=start)
+            info = kvfold._guard.inspect(llm.ctx)
+            self.assertEqual((chat.used, llm.n_tokens), (info.cells, info.end))
+        self.assertGreater(len(chat.folds), 2)
+
+    def test_a_prompt_longer_than_the_cells_is_read_in_parts(self):
+        llm = open_llama(cells=256)
+        told = []
+        chat = attach(llm, on_fold=told.append)
+        tokens = read(llm, words=150)
+        self.assertGreater(len(tokens), 3 * 256)
+        self.assertEqual(llm.input_ids[:llm.n_tokens].tolist(), tokens)
+        self.assertEqual(chat.folds, told)
+        self.assertEqual(len(next_tokens(llm)), 8)
+
+    def test_logits_of_all_positions_have_room(self):
+        llm = open_llama(cells=256, logits_all=True)
+        attach(llm)
+        tokens = read(llm, words=100)
+        answer = llm.create_completion(tokens, max_tokens=2, logprobs=1, temperature=0)
+        self.assertEqual(len(answer["choices"][0]["logprobs"]["tokens"]), answer["usage"]["completion_tokens"])
+
+    def test_a_state_comes_back_with_what_is_folded_of_it(self):
+        llm = open_llama(cells=256)
+        early = llm.save_state()
+        chat = attach(llm)
+        tokens = read(llm, words=100)
+        saved, used = llm.save_state(), chat.used
+        llm.reset()
+        read(llm, words=5)
+        llm.load_state(saved)
+        self.assertEqual((chat.used, llm.n_tokens), (used, len(tokens)))
+        read(llm, words=60, start=100)
+        llm.load_state(early)  # made before the Llama grew
+        read(llm, words=100)
+        self.assertEqual(llm.n_tokens, len(tokens))
+
+    def test_detach_leaves_the_llama_as_it_was(self):
+        llm = open_llama(cells=256)
+        chat = attach(llm)
+        self.assertEqual((llm.n_ctx(), llm._n_ctx, llm.context_params.n_ctx), (6 * 256,) * 3)
+        read(llm, words=100)
+        chat.detach()
+        chat.detach()
+        self.assertEqual((llm.n_ctx(), llm._n_ctx, llm.context_params.n_ctx), (256,) * 3)
+        with self.assertRaisesRegex(ValueError, "exceed context window of 256"):
+            llm.create_completion(text(100), max_tokens=1)
+        self.assertEqual(len(next_tokens(llm)), 8)
+        attach(llm).detach()
+
+    def test_a_llama_that_is_dropped_frees_its_model(self):
+        llm = open_llama(cells=256)
+        attach(llm)
+        inner = llm._ctx
+        del llm
+        self.assertIsNone(inner.ctx)
+
+
+class Refusals(unittest.TestCase):
+    def test_what_cannot_be_attached(self):
+        attached = open_llama(cells=256)
+        attach(attached)
+        mamba = open_llama(needed("KVFOLD_TINY_MODELS") + "/mamba.gguf")
+        for kind, words, llm, more in (
+                (kvfold.InvalidArgument, "attached already", attached, {}),
+                (kvfold.InvalidArgument, "virtual is 0", open_llama(), {"virtual": 0}),
+                (kvfold.InvalidArgument, "could ever be folded", open_llama(cells=256), {"keep_first": 255}),
+                (kvfold.Unsupported, "embeddings", open_llama(embedding=True), {}),
+                (kvfold.Unsupported, "recurrent model", mamba, {})):
+            with self.subTest(words=words), self.assertRaisesRegex(kind, words):
+                attach(llm, **more)
+
+    def test_more_tokens_than_the_virtual_size(self):
+        llm = open_llama(cells=256)
+        attach(llm, virtual=2)
+        with self.assertRaisesRegex(kvfold.InvalidArgument, "do not fit into 512"):
+            read(llm, words=150)
+
+    def test_a_method_that_fails_is_replaced_and_a_cancelled_one_is_not(self):
+        llm = open_llama(cells=256)
+        chat = attach(llm, method="no_such_method")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            read(llm, words=60)
+        self.assertEqual(chat.folds[0].method, "select")
+        self.assertIn("no method 'no_such_method'", str(said[0].message))
+        other = open_llama(cells=256)
+        attach(other, progress=lambda stage, done: False)
+        with self.assertRaises(kvfold.Cancelled):
+            read(other, words=60)
+
+
+class TornFolds(unittest.TestCase):
+    """A prompt leaves the text amid the fold."""
+
+    def leave_early(self, model=None):
+        llm = open_llama(model)
+        tokens = read(llm, words=60)
+        quick(llm, keep_last=8)
+        return llm, [*tokens[:len(tokens) // 2], *llm.tokenize(b" Other words", add_bos=False)]
+
+    def fresh(self, prompt, model=None):
+        llm = open_llama(model)
+        return [token for token, _ in zip(llm.generate(prompt, temp=0), range(8))]
+
+    def test_it_is_read_from_its_beginning(self):
+        for name in ("KVFOLD_PLAIN_MODEL", "KVFOLD_WINDOW_MODEL"):
+            with self.subTest(model=name):
+                llm, prompt = self.leave_early(needed(name))
+                counted = Counted(llm)
+                said = [token for token, _ in zip(llm.generate(prompt, temp=0), range(8))]
+                self.assertEqual(said, self.fresh(prompt, needed(name)))
+                self.assertGreaterEqual(counted.read, len(prompt))
+                self.assertEqual(kvfold._guard.inspect(llm.ctx).cells, llm.n_tokens)
+
+    def test_without_the_guard_it_goes_wrong(self):
+        llm, prompt = self.leave_early()
+        del llm._ctx.kv_cache_seq_rm
+        said = [token for token, _ in zip(llm.generate(prompt, temp=0), range(8))]
+        self.assertNotEqual(said, self.fresh(prompt))
+
+    def test_behind_the_fold_only_what_is_new_is_read(self):
+        llm, _ = self.leave_early()
+        prompt = [*llm.input_ids[:llm.n_tokens - 4].tolist(), 40, 41]
+        counted = Counted(llm)
+        next(llm.generate(prompt, temp=0))
+        self.assertEqual(counted.read, 2)
+
+
+class FoldedCache(unittest.TestCase):
+    def setUp(self):
+        self.llm = open_llama()
+        self.cache = kvfold.FoldedCache(self.llm, ratio=4, method="select")
+        self.llm.set_cache(self.cache)
+        self.prompts = [text(40, start=40 * i) for i in range(6)]
+
+    def ask(self, prompt):
+        return self.llm.create_completion(prompt, max_tokens=4, temperature=0)
+
+    def test_it_is_a_cache_of_llama_cpp_python(self):
+        self.assertIsInstance(self.cache, llama_cpp.llama_cache.BaseLlamaCache)
+        self.assertNotIn([1, 2, 3], self.cache)
+        with self.assertRaises(KeyError):
+            self.cache[[1, 2, 3]]
+
+    def test_states_stay_whole_while_they_fit_and_are_compacted_then(self):
+        self.ask(self.prompts[0])
+        one = self.cache.cache_size
+        for prompt in self.prompts[1:]:
+            self.ask(prompt)
+        self.assertEqual((self.cache.states, self.cache.compacted), (6, 0))
+        self.cache.capacity_bytes = 4 * one
+        self.ask(self.prompts[0] + " and")
+        self.assertLessEqual(self.cache.cache_size, 4 * one)
+        self.assertEqual((self.cache.states, self.cache.dropped), (7, 0))
+        self.assertGreater(self.cache.compacted, 2)
+
+    def test_a_compact_state_answers_for_its_prompt(self):
+        self.ask(self.prompts[0])
+        self.cache.capacity_bytes = 3 * self.cache.cache_size
+        for prompt in self.prompts[1:]:
+            self.ask(prompt)
+        counted = Counted(self.llm)
+        longer = self.prompts[0] + " and then"
+        usage = self.ask(longer)["usage"]
+        new = usage["prompt_tokens"] - len(self.llm.tokenize(self.prompts[0].encode()))
+        self.assertLessEqual(counted.read, new + 4)
+        self.assertGreater(self.cache.compacted, 0)
+
+    def test_the_chat_goes_on_with_the_cells_it_had(self):
+        self.ask(self.prompts[0])
+        self.cache.capacity_bytes = 1
+        self.ask(self.prompts[1])
+        self.assertEqual(kvfold._guard.inspect(self.llm.ctx).folded_cells, 0)
+        self.assertEqual(self.cache.states, 0)
+        self.assertEqual(self.cache.dropped, 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
