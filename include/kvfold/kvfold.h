@@ -21,11 +21,12 @@
  *     with p up to it everything that was folded: then decode the sequence from its start.
  *  6. Growth. A newer library serves programs that were compiled against an older header. The structs begin with
  *     struct_size, the size they had in that header, and new fields come at their ends. The library reads the
- *     fields of kvfold_compact_params that struct_size covers and takes the defaults for those behind; it
- *     writes the fields of kvfold_compact_report and kvfold_sequence_info that struct_size covers and nothing behind. A newer program
- *     and an older library: what the library does not know must be zero in params, and becomes zero in report.
+ *     fields of kvfold_compact_params and kvfold_head that struct_size covers and takes the defaults for those
+ *     behind; it writes the fields of the other structs that struct_size covers and nothing behind. A newer program
+ *     and an older library: what the library does not know must be zero in what it reads, and becomes zero in what
+ *     it writes.
  *     A struct_size of no such header, or one that does not cover params up to context_params, report up to
- *     mass_error or info up to end, is KVFOLD_ERROR_INVALID_ARGUMENT.
+ *     mass_error, or another struct whole, is KVFOLD_ERROR_INVALID_ARGUMENT.
  *  7. Not offered: folding a text while it is read, as kvfold compact does with the method chunked (which here
  *     folds a sequence that is decoded whole); the figures that only some methods have; encoders, recurrent
  *     models without attention, ALiBi models, MLA caches (KVFOLD_ERROR_UNSUPPORTED says which). Layers with a
@@ -193,6 +194,35 @@ KVFOLD_API kvfold_error kvfold_slot_save(
 KVFOLD_API kvfold_error kvfold_slot_load(
     struct llama_context * ctx, llama_seq_id seq_id, const char * path, llama_token * tokens_out,
     size_t capacity, size_t * n_tokens_out);
+
+/* One KV head as arrays of f32, rows without gaps. T cells of width d and dv, and n queries. */
+typedef struct kvfold_head {
+    size_t struct_size;    /* in bytes, see 6: set it to sizeof(kvfold_head), and all else that is not used to zero */
+    const float * keys;    /* [T, d] */
+    const float * values;  /* [T, dv] */
+    const float * queries; /* [n, d]: what will be asked of the head; of grouped queries those of all its query heads */
+    size_t n_cells, key_width, value_width, n_queries; /* T, d, dv, n; each at least 1 */
+    float  scale;          /* factor of the logits, > 0; often 1 / sqrt(d) */
+    float  softcap;        /* logits become softcap * tanh(logits / softcap); 0 = off */
+    const char *     method; /* "select", "solver", "omp", "refine" or "omp_refine"; NULL = "refine" */
+    const uint32_t * pinned; /* cells that must be among those kept, rising */
+    size_t           n_pinned;
+} kvfold_head;
+
+typedef struct kvfold_head_result {
+    size_t struct_size; /* in bytes, see 6: set it to sizeof(kvfold_head_result) */
+    uint32_t * cells;   /* [kept] rising: the cells that the rows came from */
+    float *    keys;    /* [kept, d] */
+    float *    values;  /* [kept, dv] */
+    double absorb_residual, output_error, mass_error; /* as in kvfold_compact_report */
+} kvfold_head_result;
+
+/* Attention matching for one head, for caches that are not llama.cpp's: kept rows that answer the queries almost as
+ * all cells do. Needs no context; calls are independent.
+ * REQUIRES: the arrays of result are the caller's, of the shapes above; 1 <= kept <= T. kept = T copies the cells.
+ * Failure:  KVFOLD_ERROR_INVALID_ARGUMENT; KVFOLD_ERROR_NUMERIC for NaN, infinity, or logits that overflow f32. Nothing
+ *           is written. */
+KVFOLD_API kvfold_error kvfold_head_solve(const kvfold_head * head, size_t kept, kvfold_head_result * result);
 
 #ifdef __cplusplus
 }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         NotFound as NotFound, Numeric as Numeric, OutOfMemory as OutOfMemory, Unsupported as Unsupported,
     )  # fmt: skip
     from ._evaluate import evaluate as evaluate
+    from ._heads import Head as Head, solve_head as solve_head
     from ._serve import Server as Server, serve as serve
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ _HOMES = {
         "NotFound", "Numeric", "OutOfMemory", "Unsupported",
     ),  # fmt: skip
     "_evaluate": ("evaluate",),
+    "_heads": ("Head", "solve_head"),
     "_serve": ("Server", "serve"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -1,7 +1,7 @@
 // The C API over the engine: turns Results into error codes and keeps exceptions inside.
 #include "kvfold/kvfold.h"
 
-#include "base/no_throw.h"
+#include "capi/answer.h"
 #include "engine/compact.h"
 #include "engine/fold_once.h"
 #include "model/probe.h"
@@ -16,20 +16,8 @@
 namespace {
 
 using namespace kvfold;
+using namespace kvfold::capi;
 
-constexpr bool same(ErrorCode ours, kvfold_error theirs) { return static_cast<int>(ours) == theirs; }
-static_assert(same(ErrorCode::invalid_argument, KVFOLD_ERROR_INVALID_ARGUMENT));
-static_assert(same(ErrorCode::unsupported, KVFOLD_ERROR_UNSUPPORTED));
-static_assert(same(ErrorCode::io, KVFOLD_ERROR_IO));
-static_assert(same(ErrorCode::corrupt, KVFOLD_ERROR_CORRUPT));
-static_assert(same(ErrorCode::cancelled, KVFOLD_ERROR_CANCELLED));
-static_assert(same(ErrorCode::llama, KVFOLD_ERROR_LLAMA));
-static_assert(same(ErrorCode::numeric, KVFOLD_ERROR_NUMERIC));
-static_assert(same(ErrorCode::internal, KVFOLD_ERROR_INTERNAL));
-static_assert(same(ErrorCode::not_found, KVFOLD_ERROR_NOT_FOUND));
-static_assert(same(ErrorCode::busy, KVFOLD_ERROR_BUSY));
-static_assert(same(ErrorCode::lost, KVFOLD_ERROR_LOST));
-static_assert(same(ErrorCode::memory, KVFOLD_ERROR_MEMORY));
 static_assert(static_cast<int>(Stage::snapshot) == KVFOLD_STAGE_SNAPSHOT);
 static_assert(static_cast<int>(Stage::study) == KVFOLD_STAGE_STUDY);
 static_assert(static_cast<int>(Stage::draft) == KVFOLD_STAGE_DRAFT);
@@ -46,43 +34,15 @@ static_assert(offsetof(kvfold_compact_params, progress_data) + sizeof(void*) ==
 static_assert(offsetof(kvfold_compact_report, method) + sizeof(char*) == sizeof(kvfold_compact_report));
 static_assert(offsetof(kvfold_sequence_info, end) + sizeof(int32_t) == sizeof(kvfold_sequence_info));
 
-thread_local std::string last_error;
-
-// Runs a call that returns a Status.
-template <class Call> kvfold_error answer(Call&& call) {
-    Status status = without_throwing(call);
-    if (status) return KVFOLD_OK;
-    last_error = std::move(status.error().message);
-    return static_cast<kvfold_error>(status.error().code);
-}
-
-Status check_pointer(const void* pointer, const char* name) {
-    if (pointer) return {};
-    return fail(ErrorCode::invalid_argument, "{} is NULL", name);
-}
-
-template <class Struct> Status check_size(size_t size, size_t least, const char* name, const char* remedy) {
-    if (size >= least && size % alignof(Struct) == 0) return {};
-    return fail(ErrorCode::invalid_argument, "{}: struct_size {} is none of any kvfold.h; {}", name, size,
-                remedy);
-}
+constexpr const char* kInitParams = "fill the struct with kvfold_compact_params_init first";
 
 Status check_params_size(size_t size) {
-    return check_size<kvfold_compact_params>(size, kLeastParams, "params",
-                                             "fill the struct with kvfold_compact_params_init first");
+    return check_size<kvfold_compact_params>(size, kLeastParams, "params", kInitParams);
 }
 
 Status check_report_size(size_t size) {
     return check_size<kvfold_compact_report>(size, kLeastReport, "report",
                                              "fill the struct with kvfold_compact_report_init first");
-}
-
-// What `size` bytes have room for; what the library does not know becomes zero.
-template <class Struct> void write_struct(Struct* to, Struct from, size_t size) {
-    from.struct_size = size;
-    const size_t known = std::min(size, sizeof(Struct));
-    std::memcpy(to, &from, known);
-    std::memset(reinterpret_cast<char*>(to) + known, 0, size - known);
 }
 
 kvfold_compact_params default_params() {
@@ -92,22 +52,6 @@ kvfold_compact_params default_params() {
     params.keep_first = request.budget.keep_first;
     params.keep_last = request.budget.keep_last;
     params.seed = request.seed;
-    return params;
-}
-
-// With the defaults for what the caller's header did not have.
-Result<kvfold_compact_params> whole_params(const kvfold_compact_params* given) {
-    KVFOLD_CHECK(check_pointer(given, "params"));
-    const size_t size = given->struct_size;
-    KVFOLD_CHECK(check_params_size(size));
-    kvfold_compact_params params = default_params();
-    std::memcpy(&params, given, std::min(size, sizeof params));
-    const auto* bytes = reinterpret_cast<const unsigned char*>(given);
-    if (size > sizeof params &&
-        std::any_of(bytes + sizeof params, bytes + size, [](unsigned char byte) { return byte != 0; }))
-        return fail(ErrorCode::invalid_argument,
-                    "params: something is set that kvfold {} does not know; leave it, or link a newer kvfold",
-                    KVFOLD_VERSION);
     return params;
 }
 
@@ -165,9 +109,6 @@ Status check_seq_id(const llama_context* ctx, llama_seq_id seq_id) {
 }
 
 } // namespace
-
-const char* kvfold_version(void) { return KVFOLD_VERSION; }
-const char* kvfold_last_error(void) { return last_error.c_str(); }
 
 size_t kvfold_method_count(void) { return all_methods().size(); }
 
@@ -230,7 +171,8 @@ kvfold_error kvfold_sequence_compact(llama_context* ctx, llama_seq_id seq_id, co
                                      size_t n_tokens, const kvfold_compact_params* params,
                                      kvfold_compact_report* report) {
     return answer([&]() -> Status {
-        KVFOLD_TRY(const kvfold_compact_params whole, whole_params(params));
+        KVFOLD_TRY(const kvfold_compact_params whole,
+                   read_struct(params, default_params(), kLeastParams, "params", kInitParams));
         if (n_tokens > 0) KVFOLD_CHECK(check_pointer(tokens, "tokens"));
         KVFOLD_TRY(const CompactRequest request, read_params(whole, {tokens, n_tokens}));
         const size_t room = report ? report->struct_size : 0;

@@ -7,7 +7,7 @@ const Method chunked = {
     .name = "chunked",
     .advice = "refine chunk by chunk: memory bounded by a chunk, texts of any length",
     .study = solver_study,
-    .solve = refine_solve,
+    .solve = plans::refine,
     .chunk = kDefaultChunk,
 };
 

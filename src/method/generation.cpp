@@ -7,7 +7,7 @@ const Method generation = {
     .name = "generation",
     .advice = "for caches whose text is not known: the model's own words ask",
     .study = {.parts = {}, .draft_share = 0.375f},
-    .solve = refine_solve,
+    .solve = plans::refine,
 };
 
 } // namespace kvfold::methods

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "fit/at_once.h"
+#include "solve/plans.h"
 
 #include <span>
 #include <string_view>
@@ -30,9 +31,6 @@ inline const StudyPlan solver_study = {.parts = {{Source::tail, 0.125f},
                                                  {Source::recite, 0.09375f}},
                                        .tokens_a_cell = 1.375f,
                                        .least_tokens = 256};
-
-// What refine solves, likewise.
-inline const SolvePlan refine_solve = {.refine_steps = 12, .pursued = 0.25f};
 
 constexpr size_t kDefaultChunk = 1024; // as much as a study of a few hundred tokens can ask about
 

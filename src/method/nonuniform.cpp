@@ -9,7 +9,7 @@ const Method nonuniform = {
     .name = "nonuniform",
     .advice = "refine, each head with the cells its error asks for; for comparison",
     .study = solver_study,
-    .solve = refine_solve,
+    .solve = plans::refine,
     .fit = fit_nonuniform,
 };
 

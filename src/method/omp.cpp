@@ -7,7 +7,7 @@ const Method omp = {
     .name = "omp",
     .advice = "solver on cells chosen together, by pursuit of mass and output",
     .study = solver_study,
-    .solve = {.pursued = 1},
+    .solve = plans::omp,
 };
 
 } // namespace kvfold::methods

@@ -14,7 +14,7 @@ const Method omp_refine = {
                         {Source::recite, 0.09375f}},
               .tokens_a_cell = solver_study.tokens_a_cell,
               .least_tokens = solver_study.least_tokens},
-    .solve = {.refine_steps = 64, .pursued = 0.5f},
+    .solve = plans::omp_refine,
 };
 
 } // namespace kvfold::methods

@@ -9,7 +9,7 @@ const Method on_policy = {
     .name = "on_policy",
     .advice = "refine, refitted to queries asked on its own cache; measured no better",
     .study = solver_study,
-    .solve = refine_solve,
+    .solve = plans::refine,
     .fit = fit_on_policy,
 };
 

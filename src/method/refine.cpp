@@ -8,7 +8,7 @@ const Method refine = {
     .name = "refine",
     .advice = "solver, some cells chosen by pursuit, and gradient steps on the keys",
     .study = solver_study,
-    .solve = refine_solve,
+    .solve = plans::refine,
 };
 
 } // namespace kvfold::methods

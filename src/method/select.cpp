@@ -8,7 +8,7 @@ const Method select = {
     .name = "select",
     .advice = "keeps the most attended cells unchanged",
     .study = {.parts = {{Source::tail, 0.125f}}, .max_tokens_a_part = 512},
-    .solve = {.fit_bias = false, .fit_values = false},
+    .solve = plans::select,
 };
 
 } // namespace kvfold::methods

@@ -17,7 +17,7 @@ const Method self_study = {
     .name = "self_study",
     .advice = "refine plus questions and answers that the model drafts; slower",
     .study = with_drafts(solver_study, 0.25f),
-    .solve = refine_solve,
+    .solve = plans::refine,
 };
 
 } // namespace kvfold::methods

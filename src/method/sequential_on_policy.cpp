@@ -8,7 +8,7 @@ const Method sequential_on_policy = {
     .name = "sequential_on_policy",
     .advice = "refine by groups of layers, those before compact; measured no better",
     .study = solver_study,
-    .solve = refine_solve,
+    .solve = plans::refine,
     .fit = fit_sequentially,
 };
 

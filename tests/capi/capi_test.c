@@ -268,6 +268,81 @@ static void a_slot_file_comes_back_as_it_was(struct llama_context* ctx) {
     free(before);
 }
 
+static void check_says_whether_a_model_can_be_compacted(struct llama_context* ctx) {
+    const struct llama_context_params params = llama_context_default_params();
+    EXPECT(kvfold_context_check(ctx, NULL) == KVFOLD_OK);
+    EXPECT(kvfold_context_check(ctx, &params) == KVFOLD_OK);
+    EXPECT(kvfold_context_check(NULL, NULL) == KVFOLD_ERROR_INVALID_ARGUMENT);
+}
+
+static void inspect_tells_what_is_folded(struct llama_context* ctx) {
+    kvfold_sequence_info info = {0};
+    EXPECT(kvfold_sequence_inspect(ctx, 0, &info) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(strstr(kvfold_last_error(), "sizeof(kvfold_sequence_info)") != NULL);
+    info.struct_size = sizeof info;
+    llama_memory_clear(llama_get_memory(ctx), true);
+    EXPECT(kvfold_sequence_inspect(ctx, 0, &info) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    prefill(ctx);
+    EXPECT(kvfold_sequence_inspect(ctx, 0, &info) == KVFOLD_OK);
+    EXPECT(info.cells == CONTEXT && info.end == CONTEXT && info.folded_cells == 0 && info.folded_end == 0);
+    kvfold_compact_params params = kvfold_compact_default_params();
+    params.ratio = 4;
+    params.keep_last = 16;
+    params.n_threads = 1;
+    EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, &params, NULL) == KVFOLD_OK);
+    EXPECT(kvfold_sequence_inspect(ctx, 0, &info) == KVFOLD_OK);
+    EXPECT(info.cells == CONTEXT / 4 && info.end == CONTEXT);
+    EXPECT(info.folded_cells == CONTEXT / 4 - 16 && info.folded_end == CONTEXT - 16);
+}
+
+enum { T = 40, D = 8, DV = 4, N = 32, KEPT = 10 };
+
+static void fill(float* to, size_t count, uint32_t state) {
+    for (size_t i = 0; i < count; ++i) {
+        state = state * 1664525u + 1013904223u;
+        to[i] = (float)(state >> 8) / (float)(1u << 23) - 1;
+    }
+}
+
+static void a_head_is_solved_without_a_model(void) {
+    static float keys[T * D], values[T * DV], queries[N * D], new_keys[T * D], new_values[T * DV];
+    static uint32_t cells[T];
+    fill(keys, T * D, 1), fill(values, T * DV, 2), fill(queries, N * D, 3);
+    const uint32_t pinned[] = {0, 7};
+    kvfold_head head = {sizeof head, keys, values, queries, T, D, DV, N, 0.5f, 0, NULL, pinned, 2};
+    kvfold_head_result result = {sizeof result, cells, new_keys, new_values, 0, 0, 0};
+    EXPECT(kvfold_head_solve(&head, KEPT, &result) == KVFOLD_OK);
+    for (int i = 1; i < KEPT; ++i)
+        EXPECT(cells[i] > cells[i - 1] && cells[i] < T);
+    EXPECT(cells[0] == 0);
+    const double fitted = result.output_error;
+    EXPECT(fitted > 0 && fitted < 1);
+    head.method = "select"; /* the broken twin of a fit: the cells as they are */
+    EXPECT(kvfold_head_solve(&head, KEPT, &result) == KVFOLD_OK);
+    EXPECT(memcmp(new_keys, keys, D * sizeof(float)) == 0);
+    EXPECT(result.output_error > fitted);
+    EXPECT(kvfold_head_solve(&head, T, &result) == KVFOLD_OK);
+    EXPECT(memcmp(new_keys, keys, sizeof keys) == 0 && memcmp(new_values, values, sizeof values) == 0);
+    fill(new_keys, T * D, 9);
+    EXPECT(kvfold_head_solve(&head, 0, &result) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(kvfold_head_solve(&head, T + 1, &result) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    head.method = "keep_last";
+    EXPECT(kvfold_head_solve(&head, KEPT, &result) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(strstr(kvfold_last_error(), "omp_refine") != NULL);
+    head.method = NULL;
+    head.values = NULL;
+    EXPECT(kvfold_head_solve(&head, KEPT, &result) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    head.values = values;
+    head.struct_size = 12;
+    EXPECT(kvfold_head_solve(&head, KEPT, &result) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    head.struct_size = sizeof head;
+    result.struct_size = 0;
+    EXPECT(kvfold_head_solve(&head, KEPT, &result) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    result.struct_size = sizeof result;
+    queries[3] = 0.0f / 0.0f;
+    EXPECT(kvfold_head_solve(&head, KEPT, &result) == KVFOLD_ERROR_NUMERIC);
+}
+
 int main(void) {
     struct llama_model* model = load_tiny_model();
     if (!model) return 1;
@@ -286,6 +361,9 @@ int main(void) {
     presets_are_names_of_methods_and_the_report_says_which(ctx);
     seconds_are_seconds_and_add_up_to_the_call(ctx);
     structs_of_other_sizes(ctx);
+    check_says_whether_a_model_can_be_compacted(ctx);
+    inspect_tells_what_is_folded(ctx);
+    a_head_is_solved_without_a_model();
     llama_free(ctx);
     llama_model_free(model);
     printf("%d failures\n", failures);
