@@ -12,7 +12,7 @@ CACHE = pathlib.Path(os.environ.get("KVFOLD_CACHE") or
 PREFIX = pathlib.Path(needed("KVFOLD_LLAMA_PREFIX"))
 NEEDS = [str(folder) for folder in sorted(CACHE.glob("llama-python-needs-*"))]
 PATHS = [str(ROOT / "python"), *NEEDS, str(PREFIX)]
-sys.path[:0] = PATHS
+sys.path[:0] = [*PATHS, str(ROOT / "tests/readme")]
 
 import kvfold  # noqa: E402
 import llama_cpp  # noqa: E402

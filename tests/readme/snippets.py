@@ -2,12 +2,13 @@
 
 ```sh snippet   run by sh -eu, must end with code 0
 ```c snippet    must compile as C99 without a warning
+```python snippet   run by tests/python, must end with code 0
 """
 import dataclasses
 import re
 import textwrap
 
-LANGUAGES = ("sh", "c")
+LANGUAGES = ("sh", "c", "python")
 
 
 @dataclasses.dataclass

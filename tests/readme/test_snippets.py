@@ -89,7 +89,7 @@ class Finding(unittest.TestCase):
         self.assertEqual(found, [("sh", 4, "a\n  b\n"), ("c", 8, "```\nx\n"), ("c", 12, "y\n")])
 
     def test_mistakes_are_not_passed_over(self):
-        for text, words in (("```sh snippet\ntrue\n", "never closed"), ("```python snippet\n1\n```\n", "python"),
+        for text, words in (("```sh snippet\ntrue\n", "never closed"), ("```ruby snippet\n1\n```\n", "ruby"),
                             ("```snippet\n1\n```\n", "snippet"), ("```sh snippet twice\n1\n```\n", "twice"),
                             ("```c snippet\n\n```\n", "empty")):
             with self.subTest(text=text), self.assertRaisesRegex(ValueError, words):

@@ -1,0 +1,113 @@
+"""pip install . into a fresh environment with llama-cpp-python in it, and the main job there."""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from command import TEXTS, needed
+from package import CACHE, NEEDS, PREFIX, ROOT
+
+MAIN_JOB = """
+import sys, kvfold
+from llama_cpp import Llama
+model, document, slot = sys.argv[1:]
+def opened():
+    return Llama(model, n_ctx=2048, n_threads=1, n_threads_batch=1, verbose=False)
+llm = opened()
+tokens = llm.tokenize(open(document, "rb").read())
+llm.eval(tokens)
+report = kvfold.compact(llm, ratio=8)
+assert report.cells_after == round(len(tokens) / 8), report
+kvfold.save(llm, slot)
+other = opened()
+assert kvfold.load(other, slot) == tokens
+said = [[token for token, _ in zip(one.generate([*tokens, 198], temp=0), range(8))] for one in (llm, other)]
+assert said[0] == said[1], said
+print(llm.detokenize(said[0]).decode(errors="replace"))
+"""
+
+
+def run(*argv, **changed):
+    """As a stranger: nothing that leads to this tree or its llama.cpp."""
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith(("KVFOLD_", "PYTHON", "LD_LIBRARY_PATH"))}
+    return subprocess.run(list(map(str, argv)), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=850,
+                          env={**environment, **changed}, cwd=tempfile.gettempdir())
+
+
+class Wheel(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+        cls.programs = cls.folder / "venv/bin"
+        run(sys.executable, "-m", "venv", cls.folder / "venv")
+        cls.site = pathlib.Path(run(cls.programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('platlib'))").stdout.strip())
+        for name in ("llama_cpp", "lib", "include", "bin"):  # as pip lays llama-cpp-python
+            (cls.site / name).symlink_to(PREFIX / name)
+        (cls.site / "needs.pth").write_text("\n".join(NEEDS))
+        tools = max(CACHE.glob("wheel-tools-*"))
+        ccache = {"CMAKE_C_COMPILER_LAUNCHER": "ccache", "CMAKE_CXX_COMPILER_LAUNCHER": "ccache"} if shutil.which("ccache") else {}
+        done = run(cls.programs / "pip", "install", "--disable-pip-version-check", "--no-build-isolation", "--no-deps", ROOT,
+                   PYTHONPATH=str(tools), CMAKE_BUILD_PARALLEL_LEVEL="2", **ccache)
+        if done.returncode != 0:
+            raise AssertionError(done.stdout[-4000:])
+        cls.document = cls.folder / "document.txt"
+        cls.document.write_text((TEXTS / "manual.txt").read_text()[:4000])
+
+    def test_a_document_is_compacted_saved_loaded_and_gone_on_with(self):
+        done = run(self.programs / "python", "-c", MAIN_JOB, needed("KVFOLD_MODEL_SMOL"), self.document, self.folder / "a.slot")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertTrue(done.stdout.strip())
+
+    def test_the_commands(self):
+        kvfold = self.programs / "kvfold"
+        self.assertEqual(run(kvfold, "doctor").returncode, 0)
+        slot = self.folder / "b.slot"
+        done = run(kvfold, "compact", "-m", needed("KVFOLD_MODEL_SMOL"), "-f", self.document, "-r", 8, "-o", slot, "-t", 1)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertEqual(json.loads(run(kvfold, "inspect", slot, "--json").stdout)["cells"],
+                         round(json.loads(run(kvfold, "inspect", slot, "--json").stdout)["tokens"] / 8))
+        script = ("import sys, urllib.request, kvfold\n"
+                  "with kvfold.serve(sys.argv[1], args=['-c', 2048, '-t', 1, '--offline']) as server:\n"
+                  "    assert '512 cells serve as 2048' in server.log(), server.log()\n")
+        served = run(self.programs / "python", "-c", script, needed("KVFOLD_MODEL_SMOL"))
+        self.assertEqual(served.returncode, 0, served.stdout)
+
+    def test_nothing_in_it_leads_to_the_machine_that_made_it(self):
+        files = [path for path in (self.site / "kvfold").rglob("*") if path.is_file()]
+        self.assertLessEqual({"kvfold", "libkvfold.so", "libkvfold-preload.so", "libkvfold-head.so", "kvfold.h", "py.typed"},
+                             {path.name for path in files})
+        for path in files:
+            if path.parent.name in ("bin", "lib"):
+                for place in (PREFIX, ROOT, self.folder):
+                    self.assertNotIn(str(place).encode(), path.read_bytes(), path)
+            self.assertFalse(path.name.startswith(("libllama", "libggml")))
+
+
+class Configuring(unittest.TestCase):
+    def configure(self, *definitions):
+        with tempfile.TemporaryDirectory() as folder:
+            done = run(needed("KVFOLD_CMAKE"), "-S", ROOT, "-B", folder, "-G", "Ninja", "-DKVFOLD_WHEEL=ON",
+                       f"-DPython3_EXECUTABLE={sys.executable}", *definitions)
+        self.assertNotEqual(done.returncode, 0)
+        return " ".join(done.stdout.split())
+
+    def test_without_llama_cpp_it_says_what_to_do(self):
+        said = self.configure("-DCMAKE_DISABLE_FIND_PACKAGE_llama=ON")
+        self.assertIn("no llama.cpp with headers and CMake package", said)
+        self.assertIn("pip install llama-cpp-python into this environment", said)
+
+    def test_all_missing_libraries_are_named_at_once(self):
+        said = self.configure("-DCMAKE_DISABLE_FIND_PACKAGE_Eigen3=ON", "-DCMAKE_DISABLE_FIND_PACKAGE_fmt=ON")
+        self.assertIn("these libraries are missing: Eigen3, fmt", said)
+        self.assertIn("apt-get install libeigen3-dev libfmt-dev", said)
+
+
+if __name__ == "__main__":
+    unittest.main()
