@@ -44,7 +44,7 @@ class Attached:
         self._guard = guard(llm)
         self._answer = 0  # of the newest tokens, those that came one by one
         self._enlarge(llm)
-        llm.eval = self._eval
+        llm.eval = self._eval  # type: ignore[method-assign]
 
     def _enlarge(self, llm: Any) -> None:
         """Llama asks for its size in four places, and keeps a token and perhaps logits for each position."""

@@ -26,9 +26,9 @@ def environment(llama: _find.Llama, is_serve: bool) -> dict[str, str]:
     changed = dict(os.environ)
     before = changed.get(LIBRARY_PATH, "")
     changed[LIBRARY_PATH] = os.pathsep.join(filter(None, [str(llama.folder), before]))
-    own_server = llama.server is not None and llama.server.parent.name == "bin"
-    if is_serve and own_server and "KVFOLD_LLAMA_PREFIX" not in changed:
-        changed["KVFOLD_LLAMA_PREFIX"] = str(llama.server.parent.parent)
+    server = llama.server if is_serve and llama.server and llama.server.parent.name == "bin" else None
+    if server and "KVFOLD_LLAMA_PREFIX" not in changed:
+        changed["KVFOLD_LLAMA_PREFIX"] = str(server.parent.parent)
     else:
         changed[BEFORE] = before
     return changed

@@ -105,7 +105,8 @@ def compact_target(
         if watched.raised is not None:
             raise watched.raised from None
         raise
-    values = {name: getattr(report, name) for name, _ in _library.CompactReport._fields_ if name != "struct_size"}
+    values = {field[0]: getattr(report, field[0]) for field in _library.CompactReport._fields_}
+    del values["struct_size"]
     if to.llm is not None:
         guard(to.llm).look()
     if watched.raised is not None:  # it came too late to cancel

@@ -104,7 +104,7 @@ def candidates() -> list[Llama]:
 
 def first_usable() -> tuple[Llama | None, list[str]]:
     """And why those in front of it are not."""
-    refused = []
+    refused: list[str] = []
     for candidate in candidates():
         if not candidate.problem:
             return candidate, refused

@@ -26,7 +26,8 @@ class Guard:
 
     def __init__(self, llm: Any) -> None:
         # No strong references: a Llama frees its model when its last user drops it.
-        self._llm, self._inner = weakref.ref(llm), weakref.ref(llm._ctx)
+        self._llm: Any = weakref.ref(llm)
+        self._inner: Any = weakref.ref(llm._ctx)
         self.folded_cells = self.folded_end = 0
         self.look()
         llm._ctx.kv_cache_seq_rm = self.remove
@@ -40,8 +41,9 @@ class Guard:
             self.folded_cells, self.folded_end = info.folded_cells, info.folded_end
 
     def cells(self) -> int:
-        """In use, counted without asking llama.cpp."""
-        return self.folded_cells + self._llm().n_tokens - self.folded_end
+        """In use by the Llama's tokens, counted without asking llama.cpp."""
+        tokens = self._llm().n_tokens
+        return tokens if tokens < self.folded_end else self.folded_cells + tokens - self.folded_end
 
     def remove(self, seq_id: int, p0: int, p1: int) -> bool:
         if 0 < p0 < self.folded_end:

@@ -77,14 +77,16 @@ class Rows:
 
     def __init__(self, matrix: Any, name: str) -> None:
         view = self._view(matrix)
-        if view is None or view.ndim != 2 or 0 in view.shape:
+        shape = tuple(view.shape or ()) if view is not None else ()
+        if view is None or len(shape) != 2 or 0 in shape:
             raise InvalidArgument(f"{name} is no matrix with rows and columns; give one of shape [rows, width]")
-        self.rows, self.width = view.shape
+        self.rows, self.width = shape
         self._kept = view
         self.data = (ctypes.c_float * (self.rows * self.width)).from_buffer_copy(view.cast("B"))
 
     @staticmethod
-    def _view(matrix: Any) -> memoryview | None:
+    def _view(matrix: Any) -> Any:
+        """A memoryview; None when it cannot be one."""
         try:
             view = memoryview(matrix)
             if view.format == "f" and view.c_contiguous:
@@ -94,14 +96,14 @@ class Rows:
         if importlib.util.find_spec("numpy"):
             import numpy
 
-            return memoryview(numpy.ascontiguousarray(matrix, dtype=numpy.float32))
+            return memoryview(numpy.ascontiguousarray(matrix, dtype=numpy.float32))  # type: ignore[arg-type]
         rows = [list(map(float, row)) for row in matrix]
         if not rows or len(set(map(len, rows))) != 1 or not rows[0]:
             return None
         return memoryview(array.array("f", sum(rows, []))).cast("B").cast("f", [len(rows), len(rows[0])])
 
 
-def room(rows: int, width: int) -> tuple[Any, memoryview]:
+def room(rows: int, width: int) -> tuple[Any, Any]:
     data = (ctypes.c_float * (rows * width))()
     return data, memoryview(data).cast("B").cast("f", [rows, width])
 

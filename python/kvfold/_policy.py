@@ -58,6 +58,6 @@ def plan(policy: Policy, cells: int, used: int, folded: int, answer: int) -> Fol
     if answer > 0 and with_answer > newest:
         spared = plan_with(policy, cells, used, folded, with_answer)
         leaves_folds = spared is not None and spared.keep_first >= folded  # else they are worn for it
-        if leaves_folds and spared.before - spared.after >= cells // LEAST_GAIN_BEFORE_ANSWER:
+        if spared and leaves_folds and spared.before - spared.after >= cells // LEAST_GAIN_BEFORE_ANSWER:
             return spared
     return plan_with(policy, cells, used, folded, newest)

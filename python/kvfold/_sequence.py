@@ -25,10 +25,10 @@ class Target:
         return 0 if self.tokens is None else len(self.tokens)
 
 
-def c_tokens(tokens: Sequence[int]) -> Any:
+def c_tokens(tokens: Any) -> Any:
     """From a list, a numpy array of any integer type, or any other sequence."""
     try:
-        view = memoryview(tokens)  # type: ignore[arg-type]
+        view = memoryview(tokens)
         if view.format == "i" and view.c_contiguous:
             return (ctypes.c_int32 * len(view)).from_buffer_copy(view.cast("B")) if len(view) else (ctypes.c_int32 * 0)()
     except TypeError:
