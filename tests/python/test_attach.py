@@ -46,13 +46,16 @@ class Chat(unittest.TestCase):
         self.assertEqual({fold.method for fold in chat.folds}, {"select"})
 
     def test_the_count_of_cells_is_that_of_the_cache(self):
-        llm = open_llama(cells=256)
-        chat = attach(llm)
-        for start in range(0, 200, 20):
-            read(llm, words=20, start=start)
-            info = kvfold._guard.inspect(llm.ctx)
-            self.assertEqual((chat.used, llm.n_tokens), (info.cells, info.end))
-        self.assertGreater(len(chat.folds), 2)
+        for model in ("mha", "gemma3", "granite_hybrid"):
+            with self.subTest(model=model):
+                llm = open_llama(f"{needed('KVFOLD_TINY_MODELS')}/{model}.gguf", cells=256)
+                chat = attach(llm)
+                for start in range(0, 200, 20):
+                    read(llm, words=20, start=start)
+                    info = kvfold._guard.inspect(llm.ctx)
+                    self.assertEqual((chat.used, llm.n_tokens), (info.cells, info.end))
+                self.assertGreater(len(chat.folds), 2)
+                self.assertEqual(len(next_tokens(llm)), 8)
 
     def test_a_prompt_longer_than_the_cells_is_read_in_parts(self):
         llm = open_llama(cells=256)

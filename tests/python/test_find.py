@@ -122,6 +122,18 @@ class Script(Folder):
         found = json.loads(self.kvfold("doctor", "--json", **self.plain()).stdout)["candidates"][0]
         self.assertEqual((found["folder"], found["problem"]), (str(LLAMA_CPP / "lib"), ""))
 
+    def test_doctor_shows_what_the_program_itself_has_to_say(self):
+        program = self.folder / "program"
+        program.write_text('#!/bin/sh\ncase "$*" in\n"doctor --help") echo help of doctor;;\n--help) echo help;;\n'
+                           '"doctor --json") echo "{\\"library\\": \\"$LD_LIBRARY_PATH\\"}"; exit "$CODE";;\nesac\n')
+        program.chmod(0o755)
+        environment = {"KVFOLD_BIN": str(program), "KVFOLD_LLAMA_PREFIX": None, "LD_LIBRARY_PATH": None}
+        for code, problem in (("0", ""), ("1", "kvfold's own checks failed")):
+            done = self.kvfold("doctor", "--json", CODE=code, **environment)
+            found = json.loads(done.stdout)["candidates"][0]
+            self.assertEqual((found["says"], found["problem"]), ({"library": str(LLAMA_CPP / "lib")}, problem))
+            self.assertEqual(done.returncode, int(code))
+
     def test_doctor_says_why_a_llama_does_not_work(self):
         broken = self.prefix("broken", "lib/libllama.so.0")
         done = self.kvfold("doctor", **{**self.plain(), "KVFOLD_LLAMA_PREFIX": str(broken)})
