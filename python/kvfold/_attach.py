@@ -158,6 +158,14 @@ def attach(
             f"nothing of {cells} cells could ever be folded with keep_first {keep_first} and ratio {policy.ratio:g}; "
             "give a smaller keep_first, and a ratio of 2 or more"
         )
+    trained = llm._model.n_ctx_train()
+    if 0 < trained < cells * virtual:
+        warnings.warn(
+            f"kvfold: the model was trained for {trained} positions, and {cells * virtual} are allowed; behind the "
+            f"former it may write nonsense: virtual={max(1, trained // cells)} stays inside",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return Attached(
         llm, virtual=virtual, policy=policy, method=method, seed=seed, threads=threads, progress=progress,
         on_fold=on_fold,

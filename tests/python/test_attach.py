@@ -124,6 +124,13 @@ class Refusals(unittest.TestCase):
             with self.subTest(words=words), self.assertRaisesRegex(kind, words):
                 attach(llm, **more)
 
+    def test_more_positions_than_the_model_was_trained_for(self):
+        with self.assertWarnsRegex(RuntimeWarning, "trained for 2048 positions, and 3072 are allowed.*virtual=4"):
+            attach(open_llama(cells=512))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            attach(open_llama(cells=512), virtual=4)
+
     def test_more_tokens_than_the_virtual_size(self):
         llm = open_llama(cells=256)
         attach(llm, virtual=2)
