@@ -1,7 +1,7 @@
 """LangChain's ChatLlamaCpp keeps its Llama in `client`.
 
-    pip install langchain-community
-    python langchain_chat.py model.gguf
+pip install langchain-community
+python langchain_chat.py model.gguf
 """
 
 import sys

@@ -1,7 +1,7 @@
 """LlamaIndex's LlamaCPP keeps its Llama in `_model`, and takes its window from there.
 
-    pip install llama-index-llms-llama-cpp
-    python llama_index_chat.py model.gguf
+pip install llama-index-llms-llama-cpp
+python llama_index_chat.py model.gguf
 """
 
 import sys

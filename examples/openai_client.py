@@ -1,7 +1,7 @@
 """Any OpenAI client: kvfold starts an unmodified llama-server for it.
 
-    pip install openai
-    python openai_client.py model.gguf
+pip install openai
+python openai_client.py model.gguf
 """
 
 import sys

@@ -12,14 +12,29 @@ if TYPE_CHECKING:
     from ._attach import Attached as Attached, attach as attach
     from ._cache import FoldedCache as FoldedCache
     from ._compact import (
-        Method as Method, Report as Report, check as check, compact as compact, load as load, methods as methods,
+        Method as Method,
+        Report as Report,
+        check as check,
+        compact as compact,
+        load as load,
+        methods as methods,
         save as save,
-    )  # fmt: skip
+    )
     from ._errors import (
-        Busy as Busy, Cancelled as Cancelled, Corrupt as Corrupt, Error as Error, FileError as FileError,
-        Internal as Internal, InvalidArgument as InvalidArgument, LlamaError as LlamaError, Lost as Lost,
-        NotFound as NotFound, Numeric as Numeric, OutOfMemory as OutOfMemory, Unsupported as Unsupported,
-    )  # fmt: skip
+        Busy as Busy,
+        Cancelled as Cancelled,
+        Corrupt as Corrupt,
+        Error as Error,
+        FileError as FileError,
+        Internal as Internal,
+        InvalidArgument as InvalidArgument,
+        LlamaError as LlamaError,
+        Lost as Lost,
+        NotFound as NotFound,
+        Numeric as Numeric,
+        OutOfMemory as OutOfMemory,
+        Unsupported as Unsupported,
+    )
     from ._evaluate import evaluate as evaluate
     from ._heads import Head as Head, solve_head as solve_head
     from ._serve import Server as Server, serve as serve
@@ -31,9 +46,20 @@ _HOMES = {
     "_cache": ("FoldedCache",),
     "_compact": ("Method", "Report", "check", "compact", "load", "methods", "save"),
     "_errors": (
-        "Busy", "Cancelled", "Corrupt", "Error", "FileError", "Internal", "InvalidArgument", "LlamaError", "Lost",
-        "NotFound", "Numeric", "OutOfMemory", "Unsupported",
-    ),  # fmt: skip
+        "Busy",
+        "Cancelled",
+        "Corrupt",
+        "Error",
+        "FileError",
+        "Internal",
+        "InvalidArgument",
+        "LlamaError",
+        "Lost",
+        "NotFound",
+        "Numeric",
+        "OutOfMemory",
+        "Unsupported",
+    ),
     "_evaluate": ("evaluate",),
     "_heads": ("Head", "solve_head"),
     "_serve": ("Server", "serve"),

@@ -109,9 +109,15 @@ class Attached:
         for method, next_one in zip(methods, [*OTHERS, None]):
             try:
                 return compact_target(
-                    of_llama(llm), ratio=fold.before / fold.after, method=method, keep_first=fold.keep_first,
-                    keep_last=fold.keep_last, seed=self._seed, threads=self._threads, progress=self._progress,
-                )  # fmt: skip
+                    of_llama(llm),
+                    ratio=fold.before / fold.after,
+                    method=method,
+                    keep_first=fold.keep_first,
+                    keep_last=fold.keep_last,
+                    seed=self._seed,
+                    threads=self._threads,
+                    progress=self._progress,
+                )
             except (Cancelled, Lost):
                 raise
             except Error as error:
@@ -167,6 +173,12 @@ def attach(
             stacklevel=2,
         )
     return Attached(
-        llm, virtual=virtual, policy=policy, method=method, seed=seed, threads=threads, progress=progress,
+        llm,
+        virtual=virtual,
+        policy=policy,
+        method=method,
+        seed=seed,
+        threads=threads,
+        progress=progress,
         on_fold=on_fold,
-    )  # fmt: skip
+    )

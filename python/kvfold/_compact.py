@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 from . import _library
 from ._errors import InvalidArgument, Unsupported
 from ._guard import guard
-from ._sequence import Target, c_tokens, of_llama, target
+from ._sequence import Target, target
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -98,9 +98,14 @@ def compact_target(
     params.progress = watched.callback
     try:
         _library.call(
-            "kvfold_sequence_compact", to.ctx, to.seq_id, to.tokens, to.n_tokens, ctypes.byref(params),
+            "kvfold_sequence_compact",
+            to.ctx,
+            to.seq_id,
+            to.tokens,
+            to.n_tokens,
+            ctypes.byref(params),
             ctypes.byref(report),
-        )  # fmt: skip
+        )
     except Exception:
         if watched.raised is not None:
             raise watched.raised from None
@@ -134,7 +139,8 @@ def compact(
     (-1 where none stands).
 
     ratio: cells before / cells after. method: a name of methods(), or "fast", "balanced", "best"; None = the default.
-    keep_first, keep_last: first and newest cells that stay as they are; keep_last -1 = 32, or fewer when little is left.
+    keep_first, keep_last: first and newest cells that stay as they are; keep_last -1 = 32, or fewer when little is
+    left.
     seed: the same seed gives the same cache. threads: 0 = as many as the context uses for batches.
     progress(stage, done): asked often, perhaps from another thread; False cancels, and so does what it raises.
 
@@ -142,9 +148,15 @@ def compact(
     """
     to = target(llm, ctx, seq_id, tokens)
     return compact_target(
-        to, ratio=ratio, method=method, keep_first=keep_first, keep_last=keep_last, seed=seed, threads=threads,
+        to,
+        ratio=ratio,
+        method=method,
+        keep_first=keep_first,
+        keep_last=keep_last,
+        seed=seed,
+        threads=threads,
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 def save(
@@ -170,17 +182,15 @@ def read_slot(ctx: int, seq_id: int, path: str | os.PathLike[str], room: int | N
             raise
     if room is not None and count.value > room:
         raise InvalidArgument(
-            f"{os.fspath(path)}: holds {count.value} tokens, and this Llama has room for {room}; give it a larger n_ctx, "
-            "or call kvfold.attach(llm, virtual=...) first"
+            f"{os.fspath(path)}: holds {count.value} tokens, and this Llama has room for {room}; give it a larger "
+            "n_ctx, or call kvfold.attach(llm, virtual=...) first"
         )
     tokens = (ctypes.c_int32 * count.value)()
     _library.call("kvfold_slot_load", ctx, seq_id, name, tokens, len(tokens), ctypes.byref(count))
     return list(tokens)
 
 
-def load(
-    llm: Llama | None, path: str | os.PathLike[str], *, ctx: Any = None, seq_id: int = 0
-) -> list[int]:
+def load(llm: Llama | None, path: str | os.PathLike[str], *, ctx: Any = None, seq_id: int = 0) -> list[int]:
     """Restores a slot file and returns its tokens. A Llama then has them as its own, so a prompt that begins with the
     same text is read from where it goes on. With ctx=, llm is None and the tokens are the caller's to keep."""
     to = target(llm, ctx, seq_id, None)

@@ -14,9 +14,13 @@ USAGE = "usage: kvfold doctor [--json]\nWhere kvfold looks for llama.cpp, and wh
 
 def run_with(llama: _find.Llama, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [_cli.program(), *arguments], env=_cli.environment(llama, is_serve=False), text=True, errors="replace",
-        stdin=subprocess.DEVNULL, capture_output=True,
-    )  # fmt: skip
+        [_cli.program(), *arguments],
+        env=_cli.environment(llama, is_serve=False),
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
 
 
 def examine(llama: _find.Llama) -> dict[str, Any]:

@@ -84,10 +84,20 @@ class OutOfMemory(Error, MemoryError):
 BY_CODE = {
     kind.code: kind
     for kind in (
-        InvalidArgument, Unsupported, FileError, Corrupt, Cancelled, LlamaError, Numeric, Internal, NotFound, Busy,
-        Lost, OutOfMemory,
+        InvalidArgument,
+        Unsupported,
+        FileError,
+        Corrupt,
+        Cancelled,
+        LlamaError,
+        Numeric,
+        Internal,
+        NotFound,
+        Busy,
+        Lost,
+        OutOfMemory,
     )
-}  # fmt: skip
+}
 
 
 def error_of(code: int, message: str) -> Error:

@@ -37,7 +37,12 @@ def evaluate(
     for text in texts:
         words += ["-f", os.fspath(text)]
     words += ["--ratios", joined(ratios), "--methods", joined(methods), "--tasks", joined(tasks)]
-    words += ["--seeds", joined(seeds), *(["-t", threads] if threads else []), *(["--html", os.fspath(html)] if html else [])]
+    words += [
+        "--seeds",
+        joined(seeds),
+        *(["-t", threads] if threads else []),
+        *(["--html", os.fspath(html)] if html else []),
+    ]
     command, environment = _cli.prepare([str(word) for word in (*words, *args, "--json")])
     done = subprocess.run(
         command, env=environment, text=True, errors="replace", stdin=subprocess.DEVNULL, capture_output=True

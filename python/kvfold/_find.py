@@ -72,8 +72,9 @@ def of_python() -> Iterator[Llama]:
     for place in (spec and spec.submodule_search_locations) or []:
         found = look_at("llama-cpp-python", pathlib.Path(place) / "lib")
         # Its wheel has the libraries twice. Programs that it brings were linked to the other copy, which is the same.
-        yield Llama(found.source, found.folder, found.server or server_of(pathlib.Path(place).parent / "lib"),
-                    found.problem)  # fmt: skip
+        yield Llama(
+            found.source, found.folder, found.server or server_of(pathlib.Path(place).parent / "lib"), found.problem
+        )
 
 
 def of_system() -> Iterator[Llama]:

@@ -6,6 +6,7 @@ import array
 import ctypes
 import functools
 import importlib.util
+import itertools
 import os
 import pathlib
 from dataclasses import dataclass
@@ -100,7 +101,11 @@ class Rows:
         rows = [list(map(float, row)) for row in matrix]
         if not rows or len(set(map(len, rows))) != 1 or not rows[0]:
             return None
-        return memoryview(array.array("f", sum(rows, []))).cast("B").cast("f", [len(rows), len(rows[0])])
+        return (
+            memoryview(array.array("f", itertools.chain.from_iterable(rows)))
+            .cast("B")
+            .cast("f", [len(rows), len(rows[0])])
+        )
 
 
 def room(rows: int, width: int) -> tuple[Any, Any]:
@@ -126,15 +131,28 @@ def solve_head(
     pinned: cells that must be kept, rising. Releases the GIL; heads can be solved in threads."""
     k, v, q = Rows(keys, "keys"), Rows(values, "values"), Rows(queries, "queries")
     if v.rows != k.rows or q.width != k.width:
-        raise InvalidArgument(f"{k.rows} keys of width {k.width}, {v.rows} values, queries of width {q.width}: no match")
+        raise InvalidArgument(
+            f"{k.rows} keys of width {k.width}, {v.rows} values, queries of width {q.width}: no match"
+        )
     if not 1 <= kept <= k.rows:
         raise InvalidArgument(f"cannot keep {kept} of {k.rows} cells")
     cells = (ctypes.c_uint32 * kept)()
     (new_keys, keys_view), (new_values, values_view) = room(kept, k.width), room(kept, v.width)
     head = CHead(
-        ctypes.sizeof(CHead), k.data, v.data, q.data, k.rows, k.width, v.width, q.rows, scale, softcap,
-        None if method is None else method.encode(), (ctypes.c_uint32 * len(pinned))(*pinned), len(pinned),
-    )  # fmt: skip
+        ctypes.sizeof(CHead),
+        k.data,
+        v.data,
+        q.data,
+        k.rows,
+        k.width,
+        v.width,
+        q.rows,
+        scale,
+        softcap,
+        None if method is None else method.encode(),
+        (ctypes.c_uint32 * len(pinned))(*pinned),
+        len(pinned),
+    )
     result = CResult(ctypes.sizeof(CResult), cells, new_keys, new_values)
     code = library().kvfold_head_solve(ctypes.byref(head), kept, ctypes.byref(result))
     if code != 0:

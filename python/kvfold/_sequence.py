@@ -30,7 +30,9 @@ def c_tokens(tokens: Any) -> Any:
     try:
         view = memoryview(tokens)
         if view.format == "i" and view.c_contiguous:
-            return (ctypes.c_int32 * len(view)).from_buffer_copy(view.cast("B")) if len(view) else (ctypes.c_int32 * 0)()
+            return (
+                (ctypes.c_int32 * len(view)).from_buffer_copy(view.cast("B")) if len(view) else (ctypes.c_int32 * 0)()
+            )
     except TypeError:
         pass
     return (ctypes.c_int32 * len(tokens))(*map(int, tokens))

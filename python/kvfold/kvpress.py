@@ -1,8 +1,8 @@
 """Attention Matching as a press of kvpress, for models of transformers:
 
-    from kvfold.kvpress import AttentionMatchingPress
-    with AttentionMatchingPress(compression_ratio=0.875)(model):
-        model(input_ids, past_key_values=cache)
+from kvfold.kvpress import AttentionMatchingPress
+with AttentionMatchingPress(compression_ratio=0.875)(model):
+    model(input_ids, past_key_values=cache)
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class AttentionMatchingPress(BasePress):
 
     The reference queries are those of the prompt itself, taken evenly from all of it and turned to its last positions,
     as if they were asked behind it. n_queries: of them for each KV head. method: of kvfold.solve_head. keep_first,
-    keep_last: first and newest cells that stay as they are; keep_last -1 = 32, or an eighth of what is left when that is
-    less. threads: 0 = one for each processor."""
+    keep_last: first and newest cells that stay as they are; keep_last -1 = 32, or an eighth of what is left when that
+    is less. threads: 0 = one for each processor."""
 
     compression_ratio: float = 0.0
     method: str = "refine"
@@ -40,7 +40,9 @@ class AttentionMatchingPress(BasePress):
 
     def __post_init__(self) -> None:
         if not 0 <= self.compression_ratio < 1:
-            raise ValueError(f"compression_ratio is {self.compression_ratio}; give the share to remove, from 0 to below 1")
+            raise ValueError(
+                f"compression_ratio is {self.compression_ratio}; give the share to remove, from 0 to below 1"
+            )
 
     def compress(
         self,
@@ -65,9 +67,14 @@ class AttentionMatchingPress(BasePress):
 
         def solve(where: tuple[int, int]) -> Any:
             return solve_head(
-                region[0][where], region[1][where], queries[where], scale, kept - first - last, method=self.method,
+                region[0][where],
+                region[1][where],
+                queries[where],
+                scale,
+                kept - first - last,
+                method=self.method,
                 softcap=softcap,
-            )  # fmt: skip
+            )
 
         heads = list(itertools.product(range(keys.shape[0]), range(keys.shape[1])))
         with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
