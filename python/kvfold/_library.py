@@ -105,8 +105,10 @@ def bring_llama() -> ctypes.CDLL | None:
     """The handle of the libllama that llama-cpp-python has, or of one found elsewhere; None when another binding has
     loaded one already."""
     if "llama_cpp" in sys.modules or importlib.util.find_spec("llama_cpp"):
-        from llama_cpp import llama_cpp
-
+        try:
+            from llama_cpp import llama_cpp
+        except Exception as error:  # its loader raises RuntimeError and FileNotFoundError too
+            raise ImportError(f"llama-cpp-python is installed and cannot be imported: {error}") from error
         return llama_cpp._lib
     if is_llama_loaded():
         return None

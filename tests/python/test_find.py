@@ -171,6 +171,10 @@ class OneLlama(unittest.TestCase):
         done = self.python("import kvfold; kvfold.methods()", paths=[PATHS[0]], KVFOLD_LLAMA_PREFIX="/nowhere")
         self.assertIn("ImportError: kvfold needs llama.cpp and found none; /nowhere/lib", done.stderr)
 
+    def test_a_broken_llama_cpp_python_is_named(self):
+        done = self.python("import kvfold; kvfold.methods()", LLAMA_CPP_LIB_PATH="/nowhere")
+        self.assertIn("ImportError: llama-cpp-python is installed and cannot be imported: ", done.stderr)
+
     def test_a_missing_or_older_library_is_named(self):
         for library, words in (("/nowhere/libkvfold.so", "no such library; install kvfold with pip"),
                                (str(LLAMA_CPP / "lib/libggml-base.so"), "is older than this package")):
