@@ -35,7 +35,7 @@ def run(*argv, **changed):
     """As a stranger: nothing that leads to this tree or its llama.cpp."""
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith(("KVFOLD_", "PYTHON", "LD_LIBRARY_PATH"))}
-    return subprocess.run(list(map(str, argv)), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=850,
+    return subprocess.run(list(map(str, argv)), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1700,
                           env={**environment, **changed}, cwd=tempfile.gettempdir())
 
 
