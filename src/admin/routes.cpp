@@ -4,8 +4,13 @@
 #include "admin/metrics.h"
 #include "admin/request_body.h"
 
+#include <algorithm>
+#include <optional>
+
 namespace kvfold::admin {
 namespace {
+
+constexpr double kLongCall = 1; // second into which a call into llama.cpp is worth a word
 
 // The page runs its own scripts, asks its own server and shows up in no other page's frame.
 constexpr const char* kPagePolicy =
@@ -91,17 +96,17 @@ void Routes::page(const Request&, Response& response) {
 }
 
 void Routes::health(const Request&, Response& response) {
-    const Reply states = reply_of(control_.ask({{"op", "states"}}));
-    bool answered = false, ready = false;
-    if (states.status == 200)
-        for (const Json& process : states.body.at("processes")) {
-            if (!process.contains("state")) continue;
-            const Json& state = process["state"];
-            answered = true;
-            ready = ready || (state.contains("context") && !state["context"].is_null());
+    const Reply list = reply_of(control_.ask({{"op", "processes"}}));
+    std::optional<double> busy_s; // of the one that is least so
+    if (list.status == 200)
+        for (const Json& process : list.body.at("processes")) {
+            if (!process.value("answers", false)) continue;
+            const double so_far = process.value("busy_s", 0.0);
+            busy_s = std::min(busy_s.value_or(so_far), so_far);
         }
-    const char* const status = ready ? "ok" : answered ? "no context" : "no answer";
-    send(response, {ready ? 200 : 503, {{"status", status}}});
+    if (!busy_s) return send(response, {503, {{"status", "no answer"}}});
+    if (*busy_s < kLongCall) return send(response, {200, {{"status", "ok"}}});
+    send(response, {200, {{"status", "busy"}, {"busy_s", *busy_s}}});
 }
 
 Reply Routes::ask(const Request& request, const char* op) {

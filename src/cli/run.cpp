@@ -9,9 +9,11 @@
 #include "launch/loads_llama.h"
 #include "launch/processes.h"
 
+#include <csignal>
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <thread>
 
 namespace kvfold::cli {
 
@@ -20,8 +22,18 @@ namespace {
 struct RunOptions {
     launch::PreloadSettings settings;
     std::string admin, token_file;
-    bool children = false; // the program itself need not load llama.cpp
+    bool children = false;  // the program itself need not load llama.cpp
+    bool is_server = false; // kvfold serve
 };
+
+bool folds(const launch::PreloadSettings& settings) {
+    return settings.virtual_factor > 1 || settings.ratio.has_value();
+}
+
+// SIGINT ends llama-server; other programs may only be interrupted by it.
+bool asks_to_end(int signal, const RunOptions& options) {
+    return signal == SIGTERM || (signal == SIGINT && options.is_server);
+}
 
 // Nothing is started when one of these is wrong.
 Result<admin::AdminOptions> admin_options(const RunOptions& options) {
@@ -53,6 +65,15 @@ void say_inactive(const std::string& program) {
         program);
 }
 
+// Null, with a line: the program can do without.
+std::unique_ptr<launch::Processes> listen_for_stops() {
+    auto processes = launch::Processes::listen();
+    if (processes) return *std::move(processes);
+    kvfold::print(stderr, "kvfold: {}; a program that is told to stop may wait for a fold\n",
+                  processes.error().message);
+    return nullptr;
+}
+
 // REQUIRES: the program may run. Its exit code.
 Result<int> run_to_the_end(launch::ProgramPlan plan, const RunOptions& options) {
     launch::ForwardedSignals signals;             // before the server's threads
@@ -61,17 +82,24 @@ Result<int> run_to_the_end(launch::ProgramPlan plan, const RunOptions& options) 
     if (!options.admin.empty()) {
         KVFOLD_TRY(const admin::AdminOptions admin, admin_options(options));
         KVFOLD_TRY(processes, launch::Processes::listen());
-        plan.settings.control = processes->path();
         KVFOLD_TRY(server, admin::AdminServer::start(admin, *processes));
         say_where(admin, server->port());
+    } else if (folds(options.settings)) {
+        processes = listen_for_stops();
     }
+    if (processes) plan.settings.control = processes->path();
     // A Ctrl-C in the instant between this and the start reaches nobody: press it again.
     if (signals.asked_to_end()) return fail(ErrorCode::cancelled, "interrupted");
     KVFOLD_TRY(const pid_t program, launch::start_program(plan));
     std::optional<launch::ActivityWatch> watch;
     if (!options.children) // of children it cannot be known which are to have the library
         watch.emplace(program, plan.library, [&] { say_inactive(plan.words.front()); });
-    KVFOLD_TRY(const launch::ProgramEnd end, launch::wait_for_program(program, signals));
+    std::jthread announcement; // beside the signals that may still come
+    const auto heard = [&](int signal) {
+        if (!processes || announcement.joinable() || !asks_to_end(signal, options)) return;
+        announcement = std::jthread([&] { processes->announce_stop(); });
+    };
+    KVFOLD_TRY(const launch::ProgramEnd end, launch::wait_for_program(program, signals, heard));
     say_crash(plan.words.front(), end.signal);
     return end.code;
 }
@@ -170,6 +198,7 @@ void add_run(CLI::App& app, Command& chosen, ProgramRun& run) {
 
 void add_serve(CLI::App& app, Command& chosen, ProgramRun& run) {
     auto options = std::make_shared<RunOptions>();
+    options->is_server = true;
     CLI::App* command = app.add_subcommand("serve", "Run llama-server, compacting its cache");
     command->footer(kvfold::format(
         "kvfold serve [OPTIONS] -- LLAMA-SERVER-ARGUMENTS...\n{}\n"

@@ -147,13 +147,12 @@ void Books::clear() {
     sequences_.clear();
 }
 
-void Books::learn(llama_seq_id seq_id, std::span<const llama_pos> positions,
+void Books::learn(llama_seq_id seq_id, std::span<const llama_pos> positions, llama_pos fold_end,
                   std::vector<llama_token> tokens) {
     remove(seq_id, -1, -1);
     if (positions.empty() || !is_kept(seq_id) || stream_of(seq_id) >= streams_.size()) return;
-    const FoldedRegion folded = folded_region(positions);
     for (const llama_pos pos : positions)
-        cells_with(seq_id).push_back({pos, Owners().set(size_t(seq_id)), pos < folded.end});
+        cells_with(seq_id).push_back({pos, Owners().set(size_t(seq_id)), pos + 1 == fold_end});
     tokens.resize(static_cast<size_t>(positions.back()) + 1, LLAMA_TOKEN_NULL);
     sequences_[seq_id] = {std::move(tokens), positions.size()};
 }

@@ -52,9 +52,11 @@ class Books {
     void divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int divisor);
     void clear();
 
-    // The sequence holds cells of its own at `positions` (rising) and nothing else, as a state says. tokens:
-    // one a position, or none when they are unknown.
-    void learn(llama_seq_id seq_id, std::span<const llama_pos> positions, std::vector<llama_token> tokens);
+    // The sequence holds cells of its own at `positions` (rising) and nothing else, as a state says. Those at
+    // the last position before fold_end are folded; 0: none. tokens: one a position, or none when they are
+    // unknown.
+    void learn(llama_seq_id seq_id, std::span<const llama_pos> positions, llama_pos fold_end,
+               std::vector<llama_token> tokens);
 
     // Of the sequence's cells up to position `last`, all but the first `untouched` became `cells` cells at
     // `last`. REQUIRES: the same owners for all of them, as of a Foldable.

@@ -86,8 +86,9 @@ Result<pid_t> start_program(const ProgramPlan& plan) {
     return pid;
 }
 
-Result<ProgramEnd> wait_for_program(pid_t program, ForwardedSignals& signals) {
-    const int status = signals.wait_and_forward(program);
+Result<ProgramEnd> wait_for_program(pid_t program, ForwardedSignals& signals,
+                                    const std::function<void(int)>& heard) {
+    const int status = signals.wait_and_forward(program, heard);
     if (status < 0) return fail(ErrorCode::io, "the program cannot be waited for: {}", std::strerror(errno));
     if (WIFSIGNALED(status)) return ProgramEnd{128 + WTERMSIG(status), WTERMSIG(status)};
     return ProgramEnd{WEXITSTATUS(status), 0};

@@ -25,8 +25,9 @@ struct ProgramEnd {
 // everything else is as it is here. It goes on when kvfold is killed.
 Result<pid_t> start_program(const ProgramPlan& plan);
 
-// REQUIRES: `signals` was made before the program started.
-Result<ProgramEnd> wait_for_program(pid_t program, ForwardedSignals& signals);
+// REQUIRES: `signals` was made before the program started. heard: called with each signal that it gets.
+Result<ProgramEnd> wait_for_program(pid_t program, ForwardedSignals& signals,
+                                    const std::function<void(int)>& heard);
 
 // This process's environment with the library and the settings in it: NAME=value each.
 Result<std::vector<std::string>> program_environment(const ProgramPlan& plan);

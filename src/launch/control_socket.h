@@ -20,6 +20,8 @@ class ControlSocket {
 
     const std::string& path() const { return path_; } // absolute
 
+    int listener() const { return listener_.get(); } // can be read from when somebody waits
+
     // A process that waits to be let in; of this user. Does not block.
     std::optional<FileDescriptor> accept();
 

@@ -82,7 +82,7 @@ bool ForwardedSignals::asked_to_end() const {
     return false;
 }
 
-int ForwardedSignals::wait_and_forward(pid_t child) {
+int ForwardedSignals::wait_and_forward(pid_t child, const std::function<void(int)>& heard) {
     for (;;) {
         int status = 0;
         const pid_t changed = waitpid(child, &status, WNOHANG | WUNTRACED);
@@ -95,8 +95,9 @@ int ForwardedSignals::wait_and_forward(pid_t child) {
         // The child is not reaped, so its id cannot belong to another process yet. A SIGCHLD that comes from
         // here on waits until it is taken: nothing can be missed between the two calls.
         const Arrived arrived = take(waited_);
-        if (arrived.signal != 0 && arrived.signal != SIGCHLD && !arrived.from_terminal)
-            kill(child, arrived.signal);
+        if (arrived.signal == 0 || arrived.signal == SIGCHLD) continue;
+        if (!arrived.from_terminal) kill(child, arrived.signal);
+        heard(arrived.signal);
     }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <csignal>
+#include <functional>
 #include <sys/types.h>
 
 namespace kvfold::launch {
@@ -20,8 +21,9 @@ class ForwardedSignals {
     bool asked_to_end() const;
 
     // Returns the status of waitpid once `child` has ended; -1 when it cannot be waited for (errno says why).
-    // While the child is stopped (Ctrl-Z) this process is stopped too.
-    int wait_and_forward(pid_t child);
+    // While the child is stopped (Ctrl-Z) this process is stopped too. heard: called with each signal that
+    // reaches the child, once it is sent.
+    int wait_and_forward(pid_t child, const std::function<void(int)>& heard);
 
   private:
     sigset_t waited_, mask_before_;

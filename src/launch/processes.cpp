@@ -4,8 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <fcntl.h>
 #include <future>
+#include <iterator>
 #include <limits>
+#include <poll.h>
 #include <sys/socket.h>
 
 namespace kvfold::launch {
@@ -15,24 +19,27 @@ using std::chrono::milliseconds;
 
 namespace {
 
-constexpr milliseconds kListPatience{500}; // for names and sizes, which are known from before
+constexpr milliseconds kPulsePatience{500}; // for what is answered at once
+constexpr milliseconds kPause{100};         // before newcomers are listened to once more
 constexpr size_t kLongestHello = 4096;
 constexpr size_t kMostNewcomers = 64;
 
 struct Hello {
     int pid;
     std::string program;
+    bool is_pulse;
 };
 
 std::optional<Hello> parse_hello(std::string_view line) {
     const Json hello = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!hello.is_object()) return std::nullopt;
-    const auto pid = hello.find("pid"), program = hello.find("program");
+    const auto pid = hello.find("pid"), program = hello.find("program"), channel = hello.find("channel");
     if (pid == hello.end() || !pid->is_number_integer() || program == hello.end() || !program->is_string())
         return std::nullopt;
+    if (channel == hello.end() || (*channel != "pulse" && *channel != "control")) return std::nullopt;
     const auto number = pid->get<double>();
     if (number < 1 || number > std::numeric_limits<int>::max()) return std::nullopt;
-    return Hello{pid->get<int>(), program->get<std::string>()};
+    return Hello{pid->get<int>(), program->get<std::string>(), *channel == "pulse"};
 }
 
 // As an answer, so that it has an HTTP status.
@@ -43,10 +50,10 @@ Json refusal(int code, const std::string& message) {
 bool changes_something(const std::string& op) { return op != "state" && op != "methods"; }
 
 // What the list of processes says of a context, by the names that the state has for it.
-Json summary_of(const Json& state) {
+Json summary_of(const Json& answer) {
     Json summary = {{"file", ""}, {"model", ""}, {"cells", 0}, {"virtual_cells", 0}, {"managed", false}};
-    const auto context = state.find("context");
-    if (context == state.end() || !context->is_object()) return summary;
+    const auto context = answer.find("context");
+    if (context == answer.end() || !context->is_object()) return summary;
     for (auto& [name, value] : summary.items()) {
         const auto said = context->find(name);
         if (said == context->end()) continue;
@@ -58,8 +65,9 @@ Json summary_of(const Json& state) {
 } // namespace
 
 struct Processes::Process {
-    Process(Hello hello, FileDescriptor socket, milliseconds patience)
-        : pid(hello.pid), program(std::move(hello.program)), channel(std::move(socket), patience) {}
+    Process(Hello hello, FileDescriptor socket, FileDescriptor beat, milliseconds patience)
+        : pid(hello.pid), program(std::move(hello.program)), channel(std::move(socket), patience),
+          pulse(std::move(beat), std::min(patience, kPulsePatience)) {}
 
     Json facts() {
         const std::lock_guard lock(mutex);
@@ -73,31 +81,71 @@ struct Processes::Process {
         const Json& shown = file != "" ? file : model != "" ? model : known["program"];
         return kvfold::format("{} ({})", pid, printable(shown.get_ref<const std::string&>()));
     }
-    // {"pid":7,"program":"..",..} as it is known, and whole with the "state" where it answers in time.
-    Json tell(milliseconds wait, bool whole) {
-        Result<Json> state = channel.ask({{"op", "state"}}, wait);
-        const bool answered = state && !state->contains("error");
-        if (answered) {
-            const std::lock_guard lock(mutex);
-            summary = summary_of(*state);
-        }
+    // Its answer, from which the summary is learned; none: it is late, or an error.
+    std::optional<Json> hear(ControlChannel& from, const char* op) {
+        Result<Json> answer = from.ask({{"op", op}});
+        if (!answer || answer->contains("error")) return std::nullopt;
+        const std::lock_guard lock(mutex);
+        summary = summary_of(*answer);
+        return *std::move(answer);
+    }
+    // {"pid":7,"program":"..",..} as it is known, and how it is now.
+    Json listed() {
+        const std::optional<Json> answer = hear(pulse, "summary");
         Json told = facts();
-        if (whole && answered) told["state"] = *std::move(state);
+        const auto busy = answer ? answer->find("busy_s") : Json::const_iterator();
+        told["answers"] = answer.has_value();
+        told["busy_s"] = answer && busy != answer->end() && busy->is_number() ? *busy : Json(0.0);
+        return told;
+    }
+    // The same as it is known, with the "state" where it answers in time.
+    Json whole() {
+        std::optional<Json> state = hear(channel, "state");
+        Json told = facts();
+        if (state) told["state"] = *std::move(state);
         return told;
     }
 
     const int pid;
     const std::string program;
-    ControlChannel channel;
-    std::mutex mutex; // guards summary
+    ControlChannel channel; // an answer may have to wait for the context
+    ControlChannel pulse;   // answered at once, whatever the program does
+    std::mutex mutex;       // guards summary
     Json summary = summary_of(Json::object());
 };
 
-Processes::~Processes() = default;
+Processes::~Processes() {
+    door_.request_stop();
+    leave_.reset(); // wakes it
+}
 
 Result<std::unique_ptr<Processes>> Processes::listen(milliseconds patience) {
     KVFOLD_TRY(std::unique_ptr<ControlSocket> socket, ControlSocket::open());
-    return std::unique_ptr<Processes>(new Processes(std::move(socket), patience));
+    std::unique_ptr<Processes> processes(new Processes(std::move(socket), patience));
+    int ends[2];
+    if (::pipe(ends) != 0)
+        return fail(ErrorCode::io, "no pipe for the control socket: {}", std::strerror(errno));
+    for (const int end : ends)
+        ::fcntl(end, F_SETFD, FD_CLOEXEC);
+    processes->leave_.reset(ends[1]);
+    processes->door_ =
+        std::jthread([all = processes.get(), left = FileDescriptor(ends[0])](const std::stop_token& stop) {
+            while (!stop.stop_requested())
+                all->wait_at_the_door(left);
+        });
+    return processes;
+}
+
+// Whoever connects is let in although nobody asks.
+void Processes::wait_at_the_door(const FileDescriptor& left) {
+    present();
+    bool is_somebody_new = false; // who has connected, and said nothing yet
+    {
+        const std::lock_guard lock(mutex_);
+        is_somebody_new = !newcomers_.empty();
+    }
+    pollfd wanted[] = {{socket_->listener(), POLLIN, 0}, {left.get(), 0, 0}};
+    ::poll(wanted, std::size(wanted), is_somebody_new ? static_cast<int>(kPause.count()) : -1);
 }
 
 // False: it has nothing more to say, either way.
@@ -112,23 +160,39 @@ bool Processes::greet(FileDescriptor& newcomer) {
     const auto hello = parse_hello(said.substr(0, end));
     if (!hello || ::recv(newcomer.get(), text, end + 1, MSG_DONTWAIT) != static_cast<ssize_t>(end + 1))
         return false;
-    // A process that became another program has lost its old channel.
+    if (hello->is_pulse) {
+        pulses_[hello->pid] = std::move(newcomer);
+        return false;
+    }
+    auto pulse = pulses_.extract(hello->pid);
+    if (pulse.empty()) return false;
+    // A process that became another program has lost its old channels.
     std::erase_if(members_, [&](const auto& member) { return member->pid == hello->pid; });
-    members_.push_back(std::make_shared<Process>(*hello, std::move(newcomer), patience_));
+    members_.push_back(
+        std::make_shared<Process>(*hello, std::move(newcomer), std::move(pulse.mapped()), patience_));
     had_members_ = true;
     return false;
 }
 
+// A process opens its pulse first, so that it is found when its channel comes.
 Processes::Members Processes::present() {
     const std::lock_guard lock(mutex_);
-    while (auto newcomer = socket_->accept()) {
-        if (!greet(*newcomer)) continue;
+    while (auto newcomer = socket_->accept())
         newcomers_.push_back(*std::move(newcomer));
-        if (newcomers_.size() > kMostNewcomers) newcomers_.erase(newcomers_.begin());
-    }
     std::erase_if(newcomers_, [this](FileDescriptor& newcomer) { return !greet(newcomer); });
+    if (newcomers_.size() > kMostNewcomers)
+        newcomers_.erase(newcomers_.begin(), newcomers_.end() - kMostNewcomers);
+    while (pulses_.size() > kMostNewcomers)
+        pulses_.erase(pulses_.begin());
     std::erase_if(members_, [](const auto& member) { return member->channel.has_ended(); });
     return members_;
+}
+
+void Processes::announce_stop() {
+    ask_each(present(), [](Process& member) {
+        member.pulse.ask({{"op", "stop"}}); // one that has ended already needs to know nothing
+        return Json();
+    });
 }
 
 tl::unexpected<Error> Processes::nobody() {
@@ -143,9 +207,9 @@ Result<Json> Processes::ask(const Json& request) {
         return fail(ErrorCode::invalid_argument, "a control request must be a JSON object");
     const auto op = request.find("op");
     const Members members = present();
-    if (op != request.end() && *op == "processes") return ask_all(members, /*whole=*/false);
+    if (op != request.end() && *op == "processes") return ask_each(members, &Process::listed);
     if (members.empty()) return nobody();
-    if (op != request.end() && *op == "states") return ask_all(members, /*whole=*/true);
+    if (op != request.end() && *op == "states") return ask_each(members, &Process::whole);
     return ask_one(members, request);
 }
 
@@ -171,12 +235,11 @@ Result<Json> Processes::ask_one(const Members& members, const Json& request) {
 }
 
 // All at once, so that one that is slow costs the others nothing.
-Result<Json> Processes::ask_all(const Members& members, bool whole) {
-    const milliseconds wait = whole ? patience_ : std::min(patience_, kListPatience);
+Json Processes::ask_each(const Members& members, const std::function<Json(Process&)>& question) {
     std::vector<std::future<Json>> answers;
     for (const auto& member : members)
         answers.push_back(std::async(members.size() == 1 ? std::launch::deferred : std::launch::async,
-                                     [&member, wait, whole] { return member->tell(wait, whole); }));
+                                     [&member, &question] { return question(*member); }));
     Json list = Json::array();
     for (auto& answer : answers)
         list.push_back(answer.get());

@@ -1,13 +1,16 @@
-// The processes of the program in which llama.cpp runs, each with a control channel of its own. A router
-// starts one for each model.
+// The processes of the program in which llama.cpp runs, each with a control channel of its own, and a second
+// one, its pulse, that no call into llama.cpp holds up. A router starts one for each model.
 #pragma once
 
 #include "admin/control.h"
 #include "launch/control_channel.h"
 #include "launch/control_socket.h"
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 namespace kvfold::launch {
@@ -18,13 +21,18 @@ class Processes : public admin::Control {
     listen(std::chrono::milliseconds patience = ControlChannel::kPatience);
     ~Processes() override;
 
-    // What the preload library connects to. Its first line is {"pid":7,"program":"llama-server"}.
+    // What the preload library connects to, twice. Its first line is
+    // {"pid":7,"program":"llama-server","channel":"pulse"}, and then the same with "control". It is let in
+    // when it comes, whether or not anybody asks.
     const std::string& path() const { return socket_->path(); }
 
     // "process" names who is asked. Without it that is the only one. Where there are several, questions go to
-    // the one that came first, and what changes something is refused. Whoever waits to be let in is let in
-    // before, and whoever has ended is forgotten. Requests to different processes do not wait for each other.
+    // the one that came first, and what changes something is refused. Whoever has ended is forgotten.
+    // Requests to different processes do not wait for each other. The list of processes is there at once.
     Result<admin::Json> ask(const admin::Json& request) override;
+
+    // All hear that the program is told to stop: none of them waits for a fold any more.
+    void announce_stop();
 
   private:
     struct Process;
@@ -37,14 +45,19 @@ class Processes : public admin::Control {
     bool greet(FileDescriptor& newcomer);
     tl::unexpected<Error> nobody();
     Result<admin::Json> ask_one(const Members& members, const admin::Json& request);
-    Result<admin::Json> ask_all(const Members& members, bool whole);
+    admin::Json ask_each(const Members& members, const std::function<admin::Json(Process&)>& question);
+    void wait_at_the_door(const FileDescriptor& left);
 
     const std::unique_ptr<ControlSocket> socket_;
     const std::chrono::milliseconds patience_;
     std::mutex mutex_;                      // guards all below
     Members members_;                       // in the order in which they came
     std::vector<FileDescriptor> newcomers_; // that have not said yet who they are
+    std::map<int, FileDescriptor> pulses_;  // of processes whose channel is yet to come
     bool had_members_ = false;
+
+    FileDescriptor leave_; // closed: whoever waits at the door goes home
+    std::jthread door_;    // last: it uses all above
 };
 
 } // namespace kvfold::launch

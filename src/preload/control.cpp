@@ -97,6 +97,12 @@ Json change_policy(Registry& registry, ManagedContext& managed, const Json& requ
     return {{"policy", policy_json(*policy, managed.cells_of_a_sequence())}};
 }
 
+Json stop(Registry& registry) {
+    log_info("the program is told to stop: what waits for room gets it from {}", kQuickest->name);
+    registry.hurry(true);
+    return Json::object();
+}
+
 Json methods() {
     Json list = Json::array();
     for (const Method* method : all_methods())
@@ -141,13 +147,14 @@ void serve(Registry& registry, const FileDescriptor& channel) {
 
 constexpr size_t kLongestName = 256; // of a program; kvfold serve takes short lines only
 
-std::string hello() {
+std::string hello(const char* channel) {
 #ifdef __APPLE__ // untested
     const std::string_view program = getprogname();
 #else
     const std::string_view program = program_invocation_short_name;
 #endif
-    const Json hello = {{"pid", ::getpid()}, {"program", program.substr(0, kLongestName)}};
+    const Json hello = {
+        {"pid", ::getpid()}, {"program", program.substr(0, kLongestName)}, {"channel", channel}};
     return hello.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -170,6 +177,8 @@ Result<Policy> changed(Policy policy, const Json& request) {
 Json answer(Registry& registry, const Json& request) {
     try {
         const std::string op = request.value("op", "");
+        if (op == "summary") return {{"context", registry.describe()}, {"busy_s", registry.busy_s()}};
+        if (op == "stop") return stop(registry);
         if (op == "state") return state(registry);
         if (op == "methods") return methods();
         const auto managed = registry.managed();
@@ -177,7 +186,7 @@ Json answer(Registry& registry, const Json& request) {
         if (op == "compact") return compact(*managed, request);
         if (op == "job") return job(*managed, request);
         if (op == "policy") return change_policy(registry, *managed, request);
-        return error_of(kBadRequest, "op must be state, methods, compact, job or policy");
+        return error_of(kBadRequest, "op must be summary, state, methods, compact, job, policy or stop");
     } catch (const Json::exception& error) {
         return error_of(kBadRequest, error.what());
     } catch (const std::exception& error) {
@@ -187,13 +196,15 @@ Json answer(Registry& registry, const Json& request) {
 
 bool connect_control(Registry& registry) {
     if (!registry.control()) return false;
-    Result<FileDescriptor> socket = connect_to(*registry.control());
-    if (!socket) {
-        log_warning("the dashboard does not show this process: {}", socket.error().message);
-        return false;
+    for (const char* channel : {"pulse", "control"}) {
+        Result<FileDescriptor> socket = connect_to(*registry.control());
+        if (!socket) {
+            log_warning("no dashboard and no stop reach this process: {}", socket.error().message);
+            return false;
+        }
+        if (!write_line(socket->get(), hello(channel))) return false; // whoever listened has gone
+        serve_control(registry, *std::move(socket));
     }
-    if (!write_line(socket->get(), hello())) return false; // whoever listened has gone
-    serve_control(registry, *std::move(socket));
     return true;
 }
 
@@ -207,6 +218,7 @@ void serve_control(Registry& registry, FileDescriptor socket) {
         } catch (const std::exception& error) {
             log_error("the control channel ends: {}", error.what());
         }
+        registry.hurry(false); // whoever announced a stop has gone, and the program has not
     }).detach();
 }
 

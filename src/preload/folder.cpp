@@ -24,12 +24,12 @@ void give_way() {
 
 } // namespace
 
-void Folder::start(std::unique_ptr<FoldTask> task) {
+void Folder::start(std::unique_ptr<FoldTask> task, bool gives_way) {
     join(); // the thread of the task before; it has ended, or is about to
     task_ = std::move(task);
-    worker_ = std::jthread([this, task = task_.get()](const std::stop_token& stop) {
+    worker_ = std::jthread([this, task = task_.get(), gives_way](const std::stop_token& stop) {
         const Inside inside;
-        give_way();
+        if (gives_way) give_way();
         Result<CompactState> compact = without_throwing([&] {
             task->request.progress = [&stop](Stage, float) { return !stop.stop_requested(); };
             return compact_state(model_, task->snapshot, task->request);

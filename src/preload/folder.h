@@ -20,8 +20,8 @@ class Folder {
     explicit Folder(llama_model* model, Done done) : model_(model), done_(std::move(done)) {}
 
     const FoldTask* task() const { return task_.get(); } // what runs; null: nothing
-    // REQUIRES: nothing runs.
-    void start(std::unique_ptr<FoldTask> task);
+    // gives_way: to the program's own threads, and to other programs'. REQUIRES: nothing runs.
+    void start(std::unique_ptr<FoldTask> task, bool gives_way);
     void cancel() { worker_.request_stop(); } // what runs ends soon, and is done all the same
     void forget() { task_.reset(); }          // by the one that was told of its end
     void join();                              // without the lock that `done` takes

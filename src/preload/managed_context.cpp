@@ -79,6 +79,7 @@ void ManagedContext::clear(Original<void> original) {
 }
 
 bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Original<bool> original) {
+    const Calls::Running running(calls_);
     const MutexLock lock(mutex_);
     const Inside inside;
     std::vector<llama_seq_id> concerned;
@@ -312,26 +313,6 @@ llama_pos ManagedContext::fold_of(llama_seq_id seq_id, std::span<const llama_tok
         if (are_known && own[pos] != tokens[pos]) return 0;
     }
     return end;
-}
-
-// What the sequence holds now, from llama.cpp itself. tokens: one a position; any other number says nothing.
-void ManagedContext::relearn(llama_seq_id seq_id, std::vector<llama_token> tokens) {
-    const auto state = read_sequence(ctx_, seq_id);
-    if (!state) {
-        books_.remove(seq_id, -1, -1);
-        return;
-    }
-    const std::vector<int32_t> positions = sorted_positions(state->sections.front());
-    const size_t count = positions.empty() ? 0 : static_cast<size_t>(positions.back()) + 1;
-    if (tokens.size() != count) tokens.clear();
-    books_.learn(seq_id, positions, std::move(tokens));
-}
-
-void ManagedContext::relearn_all() {
-    books_.clear();
-    const auto sequences = static_cast<llama_seq_id>(llama_n_seq_max(ctx_));
-    for (llama_seq_id seq_id = 0; seq_id < sequences; ++seq_id)
-        relearn(seq_id, {});
 }
 
 std::string ManagedContext::name(llama_seq_id seq_id) const {

@@ -6,6 +6,7 @@
 #include "base/mutex.h"
 #include "engine/fold_task.h"
 #include "engine/policy.h"
+#include "preload/calls.h"
 #include "preload/folder.h"
 #include "preload/journal.h"
 #include "preload/log.h"
@@ -13,6 +14,7 @@
 #include "preload/real.h"
 #include "preload/saved_states.h"
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <set>
@@ -35,6 +37,8 @@ struct ContextSizes {
     size_t cell_bytes = 0;
     size_t number = 1; // among the program's contexts, for the log
 };
+
+inline constexpr const Method* kQuickest = &methods::keep_last; // it computes nothing
 
 class ManagedContext {
   public:
@@ -105,6 +109,10 @@ class ManagedContext {
     size_t set_all(Original<size_t> original, const std::function<std::span<const llama_token>()>& words);
 
     // What the control channel asks for. Any thread may call.
+    // The program is told to stop: a fold that runs is cancelled, and whatever needs room from now on gets it
+    // from the quickest method.
+    void hurry(bool is_so);
+    double busy_s() const { return calls_.seconds(); } // the call that runs; 0: none. Takes no lock
     Json state();
     Json describe() const;
     Journal journal();
@@ -125,7 +133,8 @@ class ManagedContext {
     void touch(llama_seq_id seq_id, llama_pos p0)
         KVFOLD_REQUIRES(mutex_); // cells from p0 on change: a fold is void
     void touch_all() KVFOLD_REQUIRES(mutex_);
-    void relearn(llama_seq_id seq_id, std::vector<llama_token> tokens) KVFOLD_REQUIRES(mutex_);
+    void relearn(llama_seq_id seq_id, std::vector<llama_token> tokens, bool may_hide_fold = false)
+        KVFOLD_REQUIRES(mutex_);
     void relearn_all() KVFOLD_REQUIRES(mutex_);
     void promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
     void keep_promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
@@ -168,9 +177,13 @@ class ManagedContext {
     CompactRequest request_for(const Method* method, bool knows_tokens, const Budget& budget,
                                int threads) const KVFOLD_REQUIRES(mutex_);
     const Method* method_for(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
-    Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget, int threads)
+    struct Pace { // of a fold
+        int threads;
+        bool gives_way = true; // false: the program waits for it
+    };
+    Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget, Pace pace)
         KVFOLD_REQUIRES(mutex_);
-    bool start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, int threads) KVFOLD_REQUIRES(mutex_);
+    bool start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, Pace pace) KVFOLD_REQUIRES(mutex_);
     void refuse(llama_seq_id seq_id, const std::string& reason) KVFOLD_REQUIRES(mutex_);
     void wait_for_fold() KVFOLD_REQUIRES(mutex_);
     void end_fold(const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop);
@@ -187,6 +200,8 @@ class ManagedContext {
     const uint32_t told_n_batch_;
     const llama_pos window_;
 
+    Calls calls_;
+    std::atomic<bool> in_a_hurry_ = false; // also read where a fold is computed with the lock held
     Mutex mutex_;
     Condition changed_; // a fold ended, or the program asked for what it was promised
     Books books_ KVFOLD_GUARDED_BY(mutex_);

@@ -25,6 +25,7 @@ std::set<llama_seq_id> sequences_that_read(std::span<const BatchEntry> entries) 
 } // namespace
 
 int32_t ManagedContext::decode(ProgramBatch& batch) {
+    const Calls::Running running(calls_);
     const MutexLock lock(mutex_);
     const Inside inside;
     note([&]() KVFOLD_REQUIRES(mutex_) { keep_promise(-1); });

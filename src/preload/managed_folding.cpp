@@ -19,9 +19,8 @@ constexpr llama_pos kGrowthBeforeRetry = 64;
 constexpr size_t kMostJobs = 32;
 constexpr auto kPromise = std::chrono::seconds(2); // a program that asked for a size takes the bytes by then
 
-// Instead of the policy's method when it failed, one after the other: simpler ones, the last of which
-// computes nothing.
-constexpr std::array kSimpler = {&methods::select, &methods::keep_last};
+// Instead of the policy's method when it failed, one after the other.
+constexpr std::array kSimpler = {&methods::select, kQuickest};
 
 // Failures that another method may be spared.
 bool is_of_method(ErrorCode code) {
@@ -63,7 +62,8 @@ bool ManagedContext::make_room(size_t stream) {
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/true, plan);
         if (seq_id < 0) return false;
-        if (!start_or_refuse(seq_id, plan, all_threads())) return true; // others may be folded
+        if (!start_or_refuse(seq_id, plan, {all_threads(), /*gives_way=*/false}))
+            return true; // others may be folded
     }
     wait_for_fold();
     return true;
@@ -78,25 +78,26 @@ void ManagedContext::wait_for_fold() {
 // Beside generation a fold takes half of the threads: a decode step ends with its slowest thread, so one more
 // than there are processors would halve the speed. A prompt will soon wait for the fold anyway.
 void ManagedContext::fold_when_high(bool generating) {
-    if (folder_.task() || shift_is_due_ || closed_) return;
+    if (folder_.task() || shift_is_due_ || closed_ || in_a_hurry_) return;
     for (size_t stream = 0; stream < books_.streams(); ++stream) {
         if (static_cast<double>(books_.used(stream)) < policy_.high_water * n_ctx_seq_) continue;
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/false, plan);
         if (seq_id < 0) continue;
         const int threads = generating ? std::max(1, all_threads() / 2) : all_threads();
-        if (start_or_refuse(seq_id, plan, threads)) return;
+        if (start_or_refuse(seq_id, plan, {threads})) return;
     }
 }
 
-bool ManagedContext::start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, int threads) {
-    const auto job = start_fold(seq_id, method_for(seq_id), plan.budget, threads);
+bool ManagedContext::start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, Pace pace) {
+    const auto job = start_fold(seq_id, method_for(seq_id), plan.budget, pace);
     if (!job) refuse(seq_id, job.error().message);
     return job.has_value();
 }
 
-// The policy's method, or a simpler one where it failed.
+// The policy's method, or a simpler one where it failed or there is no time for it.
 const Method* ManagedContext::method_for(llama_seq_id seq_id) const {
+    if (in_a_hurry_) return kQuickest;
     const auto failures = failures_.find(seq_id);
     if (failures == failures_.end()) return policy_.method;
     return kSimpler[std::min<size_t>(static_cast<size_t>(failures->second), kSimpler.size()) - 1];
@@ -122,10 +123,10 @@ CompactRequest ManagedContext::request_for(const Method* method, bool knows_toke
 }
 
 Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget,
-                                            int threads) {
+                                            Pace pace) {
     if (shift_is_due_)
         return fail(ErrorCode::busy, "llama.cpp moves its cells at the next decode; try again behind it");
-    CompactRequest request = request_for(method, books_.knows_all_tokens(seq_id), budget, threads);
+    CompactRequest request = request_for(method, books_.knows_all_tokens(seq_id), budget, pace.threads);
     if (request.method != method)
         log_info("{}: its tokens are not known; studying by {} instead of {}", name(seq_id),
                  request.method->name, method->name);
@@ -137,7 +138,7 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
     if (jobs_.size() > kMostJobs) jobs_.erase(jobs_.begin());
     log_debug("{}: folding {} cells up to position {} with {}", name(seq_id), task->region_size, task->last,
               method->name);
-    folder_.start(std::move(task));
+    folder_.start(std::move(task), pace.gives_way);
     return running_job_;
 }
 
@@ -159,6 +160,13 @@ void ManagedContext::end_fold(const FoldTask& task, Result<CompactState> compact
     note([&]() KVFOLD_REQUIRES(mutex_) { note_fold(task, std::move(status), compact); });
     folder_.forget();
     changed_.notify_all();
+}
+
+void ManagedContext::hurry(bool is_so) {
+    in_a_hurry_ = is_so;
+    if (!is_so) return;
+    const MutexLock lock(mutex_); // a fold that was started before
+    folder_.cancel();
 }
 
 Status ManagedContext::swap(const FoldTask& task, Result<CompactState>& compact) {
@@ -212,7 +220,7 @@ Result<uint64_t> ManagedContext::compact(llama_seq_id seq_id, const Method* meth
     if (!can_share(part))
         return fail(ErrorCode::unsupported, "slot {} shares cells with others that cannot be folded together",
                     seq_id);
-    return start_fold(seq_id, method, whole_budget(part, policy_, ratio), std::max(1, all_threads() / 2));
+    return start_fold(seq_id, method, whole_budget(part, policy_, ratio), {std::max(1, all_threads() / 2)});
 }
 
 Result<JobResult> ManagedContext::job(uint64_t number) {

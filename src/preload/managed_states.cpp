@@ -50,7 +50,39 @@ Status tell_fold(const std::filesystem::path& file, llama_pos end) {
     return write_slot_file(file, slot);
 }
 
+// Whose cells share a position and leave a gap behind it, as those of a fold do.
+bool has_images(const llama_model* model) {
+    const llama_rope_type type = llama_model_rope_type(model);
+    return type == LLAMA_ROPE_TYPE_MROPE || type == LLAMA_ROPE_TYPE_IMROPE;
+}
+
 } // namespace
+
+// What the sequence holds now, from llama.cpp itself. tokens: one a position; any other number says nothing.
+// may_hide_fold: behind the beginning of it. Then a gap tells of the fold, but not where images leave gaps
+// too.
+void ManagedContext::relearn(llama_seq_id seq_id, std::vector<llama_token> tokens, bool may_hide_fold) {
+    const auto state = read_sequence(ctx_, seq_id);
+    if (!state) {
+        books_.remove(seq_id, -1, -1);
+        return;
+    }
+    const KvSection& section = state->sections.front();
+    const std::vector<int32_t> positions = sorted_positions(section);
+    llama_pos fold_end = folded_region(positions).end;
+    if (may_hide_fold && is_plain() && !has_images(model_) && first_plain_position(section) > 1)
+        fold_end = first_plain_position(section);
+    const size_t count = positions.empty() ? 0 : static_cast<size_t>(positions.back()) + 1;
+    if (tokens.size() != count) tokens.clear();
+    books_.learn(seq_id, positions, fold_end, std::move(tokens));
+}
+
+void ManagedContext::relearn_all() {
+    books_.clear();
+    const auto sequences = static_cast<llama_seq_id>(llama_n_seq_max(ctx_));
+    for (llama_seq_id seq_id = 0; seq_id < sequences; ++seq_id)
+        relearn(seq_id, {}, /*may_hide_fold=*/true);
+}
 
 // A state tells of its fold by its first position. Where the fold stands behind a beginning that the sequence
 // shares with others, the cells do not: this is the fold's end, and 0 elsewhere.
@@ -119,15 +151,22 @@ void ManagedContext::make_room_for(llama_seq_id seq_id, size_t cells) {
 Result<SequenceState> ManagedContext::folded_to_fit(const SequenceState& state,
                                                     const std::vector<llama_token>& tokens, size_t cells) {
     Books books;
-    books.learn(0, sorted_positions(state.sections.front()), tokens);
+    const std::vector<int32_t> positions = sorted_positions(state.sections.front());
+    books.learn(0, positions, folded_region(positions).end, tokens);
     const Foldable whole = books.foldable_of(0).front();
     // Half of the room stays for what is new, as at any other fold.
     const double ratio =
         std::max(policy_.ratio, 2.0 * static_cast<double>(whole.cells) / static_cast<double>(cells));
-    CompactRequest request =
-        request_for(policy_.method, !tokens.empty(), whole_budget(whole, policy_, ratio), all_threads());
-    request.tokens = tokens;
-    KVFOLD_TRY(CompactState compact, compact_state(model_, state, request));
+    const auto fold = [&](const Method* method) KVFOLD_REQUIRES(mutex_) {
+        CompactRequest request =
+            request_for(method, !tokens.empty(), whole_budget(whole, policy_, ratio), all_threads());
+        request.tokens = tokens;
+        request.progress = [&](Stage, float) { return method == kQuickest || !in_a_hurry_; };
+        return compact_state(model_, state, request);
+    };
+    Result<CompactState> folded = fold(policy_.method);
+    if (!folded && in_a_hurry_) folded = fold(kQuickest);
+    KVFOLD_TRY(CompactState compact, std::move(folded));
     log_info("a state of {} cells is folded to {}: {} are free", whole.cells, compact.report.cells_after,
              cells);
     return std::move(compact.state);
@@ -135,6 +174,7 @@ Result<SequenceState> ManagedContext::folded_to_fit(const SequenceState& state,
 
 size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id seq_id,
                                  llama_state_seq_flags flags, Original<size_t> original) {
+    const Calls::Running running(calls_);
     const MutexLock lock(mutex_);
     const Inside inside;
     if (flags != kWholeState) return original(); // a window or a recurrent state: the cells stay
@@ -186,6 +226,7 @@ size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, std::spa
 
 size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::span<llama_token> words,
                                  size_t* count, Original<size_t> original) {
+    const Calls::Running running(calls_);
     const MutexLock lock(mutex_);
     const Inside inside;
     if (words.data() == nullptr) return original(); // only asks how many there are
@@ -240,7 +281,7 @@ size_t ManagedContext::set_all(Original<size_t> original,
         const auto end = static_cast<size_t>(books_.end(sequences.front()));
         const std::span<const llama_token> written = words();
         const auto decoded = written.first(std::min(written.size(), end));
-        relearn(sequences.front(), {decoded.begin(), decoded.end()});
+        relearn(sequences.front(), {decoded.begin(), decoded.end()}, /*may_hide_fold=*/true);
     });
     return read;
 }

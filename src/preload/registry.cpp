@@ -264,6 +264,18 @@ Json Registry::describe() {
     return about;
 }
 
+void Registry::hurry(bool is_so) {
+    for (const Entry& entry : entries())
+        entry.context->hurry(is_so);
+}
+
+double Registry::busy_s() const {
+    double longest = 0;
+    for (const Entry& entry : entries())
+        longest = std::max(longest, entry.context->busy_s());
+    return longest;
+}
+
 Status Registry::set_policy(const Policy& policy) {
     const std::vector<Entry> all = entries();
     if (all.empty()) return fail(ErrorCode::not_found, "there is no context");

@@ -50,6 +50,10 @@ class Registry {
     // Of all contexts. Fails where it can never work with the cells of the oldest.
     Status set_policy(const Policy& policy);
 
+    // The program is told to stop: nothing waits for a fold until this is taken back.
+    void hurry(bool is_so);
+    double busy_s() const; // for how long the call that runs has taken, in any of the contexts; 0: none runs
+
     // Of the oldest managed context, or why there is none ("freed": it is gone, as while a server sleeps);
     // null before the first. "others": of the rest.
     Json describe();

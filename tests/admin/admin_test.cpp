@@ -21,27 +21,28 @@ TEST_F(AdminTest, SequencesComeWithTheContextAndNothingElse) {
     EXPECT_EQ(answer["context"], some_state()["context"]);
 }
 
-TEST_F(AdminTest, HealthFollowsTheContexts) {
+TEST_F(AdminTest, HealthIsThatOfTheProcessThatCanBestBeAsked) {
     start();
-    EXPECT_EQ(get("/health"), Json::parse(R"({"status":"ok"})"));
-    Json without = some_state();
-    without["context"] = nullptr;
-    const auto states = [&](const std::vector<Json>& all) {
-        Json list = Json::array();
-        for (const Json& state : all)
-            list.push_back(some_process(state));
-        control.on("states", Json{{"processes", list}});
+    const auto listed = [&](const std::vector<Json>& all) {
+        control.on("processes", Json{{"processes", all}});
     };
-    states({without});
-    EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no context"})"));
-    states({nullptr});
-    EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no answer"})"));
-    states({nullptr, without});
-    EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no context"})"));
-    states({nullptr, without, some_state()}); // one that is ready is enough
+    const Json mute = {{"answers", false}, {"busy_s", 0.0}}, ready = {{"answers", true}, {"busy_s", 0.3}},
+               busy = {{"answers", true}, {"busy_s", 7.5}};
+    listed({ready});
     EXPECT_EQ(get("/health"), Json::parse(R"({"status":"ok"})"));
-    control.on("states", [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "it has ended"); });
+    listed({busy});
+    EXPECT_EQ(get("/health"), Json::parse(R"({"status":"busy","busy_s":7.5})"));
+    listed({mute, busy, ready}); // one is enough
+    EXPECT_EQ(get("/health"), Json::parse(R"({"status":"ok"})"));
+    listed({mute, busy});
+    EXPECT_EQ(get("/health"), Json::parse(R"({"status":"busy","busy_s":7.5})"));
+    listed({mute});
     EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no answer"})"));
+    listed({});
+    EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no answer"})"));
+    control.on("processes", [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "it has ended"); });
+    EXPECT_EQ(get("/health", 503), Json::parse(R"({"status":"no answer"})"));
+    EXPECT_TRUE(control.asked("states").empty() && control.asked("state").empty()); // they may have to wait
 }
 
 TEST_F(AdminTest, ProcessesAreListed) {

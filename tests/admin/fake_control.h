@@ -43,6 +43,8 @@ class FakeControl : public Control {
 
     FakeControl() {
         on("state", [](const Json&) { return some_state(); });
+        on("processes",
+           Json{{"processes", Json::array({{{"pid", 123}, {"answers", true}, {"busy_s", 0.0}}})}});
         on("states", [](const Json&) {
             return Json{{"processes", Json::array({some_process(some_state())})}};
         });

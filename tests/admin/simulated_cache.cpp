@@ -259,7 +259,10 @@ Result<Json> SimulatedProcesses::ask(const Json& request) {
                           {"program", "llama-server"},
                           {"file", cache->file()},
                           {"model", cache->model()}};
-            if (request.at("op") == "states") entry["state"] = state;
+            if (request.at("op") == "states")
+                entry["state"] = state;
+            else
+                entry.update({{"answers", true}, {"busy_s", 0.0}});
             list.push_back(entry);
         }
         return Json{{"processes", list}};

@@ -371,12 +371,12 @@ TEST(Books, StreamsHaveTheirOwnCells) {
     EXPECT_EQ(books.foldable(1).size(), 1u);
 }
 
-TEST(Books, AStateTellsItsFoldByItsFirstPosition) {
+TEST(Books, AFoldIsLearntByItsEnd) {
     Books books;
     std::vector<llama_pos> positions(12, 89);
     for (llama_pos pos = 90; pos < 100; ++pos)
         positions.push_back(pos);
-    books.learn(0, positions, std::vector<llama_token>(100, 7));
+    books.learn(0, positions, /*fold_end=*/90, std::vector<llama_token>(100, 7));
     EXPECT_EQ(books.cells(0), 22u);
     EXPECT_EQ(books.fold_of(0).end, 90);
     EXPECT_EQ(books.fold_of(0).cells, 12u);
@@ -385,7 +385,7 @@ TEST(Books, AStateTellsItsFoldByItsFirstPosition) {
     EXPECT_TRUE(books.tears_fold(0, 30, 40));
     EXPECT_FALSE(books.tears_fold(0, 90, -1));
     EXPECT_FALSE(books.tears_fold(0, -1, -1));
-    books.learn(0, std::vector<llama_pos>{0, 1, 2}, {});
+    books.learn(0, std::vector<llama_pos>{0, 1, 2}, /*fold_end=*/0, {});
     EXPECT_TRUE(books.fold_of(0).empty());
     EXPECT_FALSE(books.knows_all_tokens(0));
 }

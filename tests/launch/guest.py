@@ -21,8 +21,9 @@ class GuestTest(CommandTest):
         clean = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "KVFOLD_PRELOAD")}
         return {**clean, "KVFOLD_PRELOAD_LIBRARY": self.library, **variables}
 
-    def guest_argv(self, *words, options=()):
-        return [needed("KVFOLD_BIN"), "run", *options, "--", str(self.guests / "guest"), *words]
+    def guest_argv(self, *words, options=(), command="run"):
+        program = [str(self.guests / "guest")] if command == "run" else []
+        return [needed("KVFOLD_BIN"), command, *options, "--", *program, *words]
 
     def run_guest(self, *words, options=(), **more):
         """The guest's end, outputs as bytes."""
@@ -30,9 +31,14 @@ class GuestTest(CommandTest):
         return subprocess.run(self.guest_argv(*words, options=options), cwd=self.folder, capture_output=True,
                               timeout=PATIENCE_S, **more)
 
-    def start_guest(self, *words, options=(), **more):
+    def start_guest(self, *words, options=(), command="run", **more):
         """A guest that has said "ready"; it and kvfold are gone when the test ends."""
-        process = subprocess.Popen(self.guest_argv(*words, options=options), cwd=self.folder, env=self.environment(),
+        (self.folder / "bin").mkdir(exist_ok=True)
+        server = self.folder / "bin" / "llama-server"  # what kvfold serve takes
+        if not server.exists():
+            server.symlink_to(self.guests / "guest")
+        process = subprocess.Popen(self.guest_argv(*words, options=options, command=command), cwd=self.folder,
+                                   env=self.environment(KVFOLD_LLAMA_PREFIX=str(self.folder)),
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
         self.addCleanup(self.end, process)
         self.assertEqual(process.stdout.readline(), "ready\n", process.poll())

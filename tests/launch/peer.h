@@ -39,6 +39,8 @@ class Peer {
         socket_.reset();
     }
 
+    int socket() const { return socket_.get(); }
+
     std::string read_line() { // empty: closed
         char block[65536];
         size_t end;

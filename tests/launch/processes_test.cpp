@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <future>
+#include <map>
+#include <poll.h>
 #include <sys/stat.h>
 
 namespace kvfold::launch {
@@ -29,7 +31,9 @@ Json state_of(const std::string& model) {
 
 // Says who was asked what; of its state, its model.
 std::string answer_as(const std::string& name, const Json& request) {
-    Json answer = request["op"] == "state" ? state_of(name) : Json{{"asked", request}};
+    Json answer = {{"asked", request}};
+    if (request["op"] == "state" || request["op"] == "summary") answer = state_of(name);
+    if (request["op"] == "summary") answer["busy_s"] = 2.5;
     if (request["op"] == "compact") answer = {{"job", 7}};
     answer["id"] = request["id"];
     answer["by"] = name;
@@ -52,14 +56,21 @@ class ProcessesTest : public testing::Test {
         EXPECT_TRUE(socket) << socket.error().message;
         return std::make_unique<Peer>(*std::move(socket));
     }
-    std::unique_ptr<Peer> silent(int pid) const {
+    std::unique_ptr<Peer> channel(int pid, const char* which) const {
         auto peer = stranger();
-        peer->write(Json{{"pid", pid}, {"program", "llama-server"}}.dump() + "\n");
+        peer->write(Json{{"pid", pid}, {"program", "llama-server"}, {"channel", which}}.dump() + "\n");
         return peer;
     }
-    std::unique_ptr<Peer> process(int pid, const std::string& name) const {
+    // A process whose channel says nothing yet. Its pulse is in `pulses`, and does not either.
+    std::unique_ptr<Peer> silent(int pid) {
+        pulses[pid] = channel(pid, "pulse");
+        return channel(pid, "control");
+    }
+    std::unique_ptr<Peer> process(int pid, const std::string& name) {
         auto peer = silent(pid);
-        peer->serve([name](const Json& request) { return answer_as(name, request); });
+        const auto answer = [name](const Json& request) { return answer_as(name, request); };
+        pulses[pid]->serve(answer);
+        peer->serve(answer);
         return peer;
     }
 
@@ -82,6 +93,7 @@ class ProcessesTest : public testing::Test {
     }
 
     std::unique_ptr<Processes> processes;
+    std::map<int, std::unique_ptr<Peer>> pulses;
 };
 
 TEST_F(ProcessesTest, BeforeAnyConnectsTheReasonIsSaidAndTheListIsEmpty) {
@@ -103,8 +115,10 @@ TEST_F(ProcessesTest, TheOnlyOneIsAskedWithoutItsName) {
 TEST_F(ProcessesTest, TheListNamesEachWithItsModel) {
     const auto one = process(7, "one"), two = process(9, "two");
     EXPECT_EQ(ask({{"op", "processes"}}), Json::parse(R"({"processes":[
-        {"pid":7,"program":"llama-server","file":"one","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true},
-        {"pid":9,"program":"llama-server","file":"two","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true}]})"));
+        {"pid":7,"program":"llama-server","file":"one","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true,
+         "answers":true,"busy_s":2.5},
+        {"pid":9,"program":"llama-server","file":"two","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true,
+         "answers":true,"busy_s":2.5}]})"));
     const Json states = ask({{"op", "states"}}).at("processes");
     EXPECT_EQ(states.at(1).at("pid"), 9);
     EXPECT_EQ(states.at(1).at("state").at("by"), "two");
@@ -112,13 +126,13 @@ TEST_F(ProcessesTest, TheListNamesEachWithItsModel) {
 
 TEST_F(ProcessesTest, OddAnswersAreListedWithoutWhatIsOdd) {
     const auto one = silent(7);
-    one->serve([](const Json& request) {
-        return Json{{"id", request["id"]}, {"context", {{"model", 5}, {"cells", "all"}, {"managed", 1}}}}
-                   .dump() +
-               "\n";
+    pulses[7]->serve([](const Json& request) {
+        const Json context = {{"model", 5}, {"cells", "all"}, {"managed", 1}};
+        return Json{{"id", request["id"]}, {"context", context}, {"busy_s", "long"}}.dump() + "\n";
     });
     EXPECT_EQ(ask({{"op", "processes"}}), Json::parse(R"({"processes":[
-        {"pid":7,"program":"llama-server","file":"","model":"","cells":0,"virtual_cells":0,"managed":false}]})"));
+        {"pid":7,"program":"llama-server","file":"","model":"","cells":0,"virtual_cells":0,"managed":false,
+         "answers":true,"busy_s":0.0}]})"));
 }
 
 TEST_F(ProcessesTest, RequestsReachTheOneThatTheyName) {
@@ -174,46 +188,89 @@ TEST_F(ProcessesTest, WhenAllHaveEndedThatIsSaid) {
     EXPECT_TRUE(pids().empty());
 }
 
-TEST_F(ProcessesTest, OneThatIsSlowDoesNotKeepTheOthers) {
-    const auto slow = silent(7);
+TEST_F(ProcessesTest, OneThatIsBusyIsListedAndDoesNotKeepTheOthers) {
+    const auto busy = silent(7);
+    pulses[7]->serve([](const Json& request) { return answer_as("one", request); });
     const auto two = process(9, "two");
     auto waiting = std::async(std::launch::async, [&] {
         return processes->ask({{"op", "state"}, {"process", 7}});
     });
-    const Json request = slow->next_request();
+    const Json request = busy->next_request();
     EXPECT_EQ(ask({{"op", "state"}, {"process", 9}}).at("by"), "two");
     EXPECT_EQ(waiting.wait_for(milliseconds(0)), std::future_status::timeout);
     const Json list = ask({{"op", "processes"}}).at("processes");
-    EXPECT_EQ(list.at(0).at("file"), "");
+    EXPECT_EQ(list.at(0).at("file"), "one");
+    EXPECT_EQ(list.at(0).at("answers"), true);
     EXPECT_EQ(list.at(1).at("file"), "two");
-    slow->write(answer_as("one", request));
+    busy->write(answer_as("one", request));
     EXPECT_EQ(waiting.get()->at("by"), "one");
 }
 
-TEST_F(ProcessesTest, OneThatIsSlowIsListedAsItWasKnown) {
+TEST_F(ProcessesTest, OneThatDoesNotAnswerIsListedAsItWasKnown) {
     listen(kShort);
-    auto slow = silent(7);
+    const auto slow = silent(7);
     std::atomic<bool> mute = false;
-    slow->serve([&](const Json& request) { return mute ? std::string() : answer_as("one", request); });
-    const auto two = process(9, "two");
+    const auto answer = [&](const Json& request) { return mute ? std::string() : answer_as("one", request); };
+    pulses[7]->serve(answer);
+    slow->serve(answer);
     Json list = ask({{"op", "processes"}}).at("processes");
     for (int tries = 0; list.at(0).at("file") != "one" && tries < 100; ++tries) // a slow machine
         list = ask({{"op", "processes"}}).at("processes");
     mute = true;
-    EXPECT_EQ(ask({{"op", "processes"}}).at("processes").at(0).at("file"), "one");
+    list = ask({{"op", "processes"}}).at("processes");
+    EXPECT_EQ(list.at(0).at("file"), "one");
+    EXPECT_EQ(list.at(0).at("answers"), false);
     const Json states = ask({{"op", "states"}}).at("processes");
     EXPECT_EQ(states.at(0).at("file"), "one");
     EXPECT_FALSE(states.at(0).contains("state"));
+}
+
+TEST_F(ProcessesTest, AStopIsAnnouncedToAllByTheirPulses) {
+    const auto one = silent(7), two = silent(9); // busy, both of them
+    auto announcing = std::async(std::launch::async, [&] { processes->announce_stop(); });
+    for (const int pid : {7, 9}) {
+        const Json heard = pulses[pid]->next_request();
+        EXPECT_EQ(heard.at("op"), "stop") << pid;
+        pulses[pid]->write(echo(heard));
+    }
+}
+
+// Closed by kvfold; false after ten seconds.
+bool is_sent_away(const Peer& peer) {
+    pollfd wanted = {peer.socket(), 0, 0}; // POLLHUP comes unasked
+    return poll(&wanted, 1, 10000) == 1 && (wanted.revents & POLLHUP) != 0;
+}
+
+TEST_F(ProcessesTest, WhoeverComesIsHeardThoughNobodyAsks) {
+    const auto mute = stranger(), wrong = stranger();
+    wrong->write("nobody\n");
+    EXPECT_TRUE(is_sent_away(*wrong));
+    mute->write("nobody ei");
+    mute->write("ther\n");
+    EXPECT_TRUE(is_sent_away(*mute));
+}
+
+TEST_F(ProcessesTest, AChannelWithoutAPulseIsNoProcess) {
+    const auto lame = channel(7, "control");
+    EXPECT_TRUE(is_sent_away(*lame));
+    EXPECT_TRUE(pids().empty());
+    const auto beating = channel(7, "pulse"); // a process still to come
+    EXPECT_TRUE(pids().empty());
+    const auto one = process(7, "one");
+    EXPECT_EQ(pids(), std::vector{7});
 }
 
 TEST_F(ProcessesTest, NewcomersThatDoNotSayWhoTheyAreAreNoProcesses) {
     const auto mute = stranger();
     std::vector<std::unique_ptr<Peer>> wrong;
     for (const char* line :
-         {"", "7", "[]", "{}", R"({"pid":7})", R"({"program":"a"})", R"({"pid":"7","program":"a"})",
-          R"({"pid":0,"program":"a"})", R"({"pid":-7,"program":"a"})", R"({"pid":2147483648,"program":"a"})",
-          R"({"pid":7.5,"program":"a"})", R"({"pid":7,"program":5})", R"({"pid":7,"program":"a")",
-          "\x01\xff"}) {
+         {"", "7", "[]", "{}", R"({"pid":7})", R"({"program":"a"})",
+          R"({"pid":"7","program":"a","channel":"pulse"})", R"({"pid":0,"program":"a","channel":"pulse"})",
+          R"({"pid":-7,"program":"a","channel":"pulse"})",
+          R"({"pid":2147483648,"program":"a","channel":"pulse"})",
+          R"({"pid":7.5,"program":"a","channel":"pulse"})", R"({"pid":7,"program":5,"channel":"pulse"})",
+          R"({"pid":7,"program":"a")", R"({"pid":7,"program":"a"})",
+          R"({"pid":7,"program":"a","channel":"c"})", "\x01\xff"}) {
         wrong.push_back(stranger());
         wrong.back()->write(std::string(line) + "\n");
     }
@@ -224,9 +281,10 @@ TEST_F(ProcessesTest, NewcomersThatDoNotSayWhoTheyAreAreNoProcesses) {
         EXPECT_EQ(peer->read_line(), ""); // closed
     const auto one = process(7, "one");
     EXPECT_EQ(pids(), std::vector{7});
+    const auto pulse = channel(8, "pulse");
     mute->write(R"({"pid":8,)"); // in pieces
     EXPECT_EQ(pids(), std::vector{7});
-    mute->write(R"("program":"llama-server"})"
+    mute->write(R"("program":"llama-server","channel":"control"})"
                 "\n");
     mute->serve(echo);
     EXPECT_EQ(pids(), (std::vector{7, 8}));

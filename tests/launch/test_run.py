@@ -72,7 +72,9 @@ class Environment(GuestTest):
     def test_every_option_reaches_the_library(self):
         variables, _ = self.variables("--virtual", "4", "--ratio", "8", "--method", "select", "--high-water", "0.5",
                                       "--keep-first", "2", "--keep-last", "0", "--log", "warn")
-        self.assertEqual(json.loads(variables["KVFOLD_PRELOAD"]),
+        settings = json.loads(variables["KVFOLD_PRELOAD"])
+        self.assertTrue(settings.pop("control").endswith("/control"))  # by which a stop is announced
+        self.assertEqual(settings,
                          {"virtual": 4, "ratio": 8.0, "method": "select", "high_water": 0.5, "keep_first": 2,
                           "keep_last": 0, "log": "warn"})
 
@@ -224,7 +226,7 @@ class Children(GuestTest):
         done = self.run_file(script, options=["--children", "--virtual", "4"])
         self.assertEqual(done.returncode, 3, done.stderr)
         self.assertTrue(done.stdout.endswith("\npreloaded\n"), done.stdout)
-        self.assertIn('KVFOLD_PRELOAD={"log":"info","virtual":4}\n', done.stdout)
+        self.assertRegex(done.stdout, r'KVFOLD_PRELOAD={"control":"\S+","log":"info","virtual":4}\n')
         for guest in ("static", "stranger"):
             with self.subTest(guest):
                 done = self.run_file(self.guests / guest, options=["--children"])

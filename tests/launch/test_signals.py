@@ -52,6 +52,27 @@ class SentToKvfold(GuestTest):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(PATIENCE_S), 0)
 
+    def test_a_stop_is_announced_to_the_library_once(self):
+        for options, command, number in ((["--admin", "127.0.0.1:0"], "run", signal.SIGTERM),
+                                         (["--virtual", "4"], "run", signal.SIGTERM),
+                                         (["--ratio", "4"], "serve", signal.SIGINT)):
+            with self.subTest(options=options):
+                process = self.start_guest("control-on", options=options, command=command)
+                for _ in range(2):
+                    process.send_signal(number)
+                self.assertEqual(process.stdout.readline(), "stop\n")
+                os.kill(self.child_of(process.pid), signal.SIGKILL)
+                self.assertEqual(process.wait(PATIENCE_S), 128 + signal.SIGKILL)
+                self.assertEqual(process.stdout.read(), "")
+
+    def test_an_interrupt_is_no_stop_for_programs_that_may_go_on(self):
+        process = self.start_guest("control-on", options=["--virtual", "4"])
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # signals are taken in order, so this one is the first that is a stop
+        self.assertEqual(process.stdout.readline(), "stop\n")
+        os.kill(self.child_of(process.pid), signal.SIGKILL)
+        self.assertEqual(process.stdout.read(), "")
+
     def test_the_exit_code_survives_a_parent_that_ignores_sigchld(self):
         ignore = lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self.assertEqual(self.run_guest("exit", "7", preexec_fn=ignore).returncode, 7)

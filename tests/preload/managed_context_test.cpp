@@ -389,6 +389,32 @@ TEST_F(Managed, AStateTellsOfAFoldBehindASharedBeginning) {
     std::filesystem::remove(file);
 }
 
+TEST_F(Managed, ASessionTellsOfAFoldBehindASharedBeginning) {
+    ASSERT_TRUE(managed_->set_policy({}));
+    ASSERT_EQ(feed(0, 60), 0);
+    program_->copy(0, 1, -1, -1);
+    ASSERT_EQ(feed(60, 300, 1), 0);
+    const std::vector<uint8_t> plain = program_->saved_session();
+    ASSERT_TRUE(managed_->compact(1, *find_method("select"), 4));
+    settle();
+    const llama_pos smallest = program_->pos_min(1);
+    ASSERT_GT(smallest, 100);
+    const std::vector<uint8_t> folded = program_->saved_session();
+
+    const size_t cells = sequence(1)["folded_cells"];
+    managed_->clear([&] { llama_memory_clear(llama_get_memory(ctx_.get()), true); });
+    ASSERT_EQ(program_->restore_session(folded), folded.size());
+    EXPECT_EQ(program_->pos_min(1), smallest);
+    EXPECT_EQ(sequence(1)["folded_cells"], cells);
+    EXPECT_FALSE(program_->remove(1, smallest, -1)); // tokens are not known
+    EXPECT_TRUE(program_->remove(1, smallest + 1, -1));
+    EXPECT_EQ(program_->pos_min(0), 0); // shares the beginning, and no fold
+    // Broken twin: without a fold nothing is held to be one.
+    ASSERT_EQ(program_->restore_session(plain), plain.size());
+    EXPECT_EQ(program_->pos_min(1), 0);
+    EXPECT_TRUE(program_->remove(1, smallest, -1));
+}
+
 TEST_F(Managed, ABatchLargerThanTheCellsIsDecodedInParts) {
     ASSERT_EQ(feed(0, 1200), 0); // of 512 cells
     settle();

@@ -95,6 +95,16 @@ class Program {
             return llama_state_seq_set_data(ctx_, bytes.data(), bytes.size(), seq_id);
         });
     }
+    std::vector<uint8_t> saved_session() {
+        std::vector<uint8_t> bytes(managed_.state_size(-1, [&] { return llama_state_get_size(ctx_); }));
+        const auto original = [&] { return llama_state_get_data(ctx_, bytes.data(), bytes.size()); };
+        bytes.resize(managed_.get_state(bytes.data(), -1, LLAMA_STATE_SEQ_FLAGS_NONE, original));
+        return bytes;
+    }
+    size_t restore_session(const std::vector<uint8_t>& bytes) {
+        return managed_.set_all([&] { return llama_state_set_data(ctx_, bytes.data(), bytes.size()); },
+                                [] { return std::span<const llama_token>(); });
+    }
     size_t save(const char* path, llama_seq_id seq_id, std::span<const llama_token> words) {
         return managed_.save_file(path, seq_id, words, [&] {
             return llama_state_seq_save_file(ctx_, path, seq_id, words.data(), words.size());

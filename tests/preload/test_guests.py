@@ -110,7 +110,7 @@ class Guests(CommandTest):
         environment = {**os.environ, "LD_PRELOAD": LIBRARY, "KVFOLD_PRELOAD": settings}
         done = subprocess.run([GUESTS / "guest", self.plain, "text", "1500"], env=environment, text=True, capture_output=True)
         self.assertEqual((done.returncode, done.stdout), (0, "2048 2048 2048\n0 1\n"), done.stderr)
-        self.assertEqual(done.stderr.count("the dashboard does not show this process"), 1, done.stderr)
+        self.assertEqual(done.stderr.count("no dashboard and no stop reach this process"), 1, done.stderr)
         self.assertIn("became", done.stderr)
 
     def test_a_version_that_nobody_tried_works_with_one_warning(self):

@@ -1,5 +1,6 @@
 // A program that loads llama.cpp and tells how it was started. The first word says what to do.
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,24 +76,47 @@ static int outlive_parent(void) {
     return 0;
 }
 
-// As a process that kvfold manages: the same state whatever the question.
-static int answer_control(void) {
+// -1: kvfold does not listen.
+static int connect_channel(const char* channel) {
     const char* settings = getenv("KVFOLD_PRELOAD");
     const char* field = settings ? strstr(settings, "\"control\":\"") : NULL;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (!field || sscanf(field, "\"control\":\"%100[^\"]", address.sun_path) != 1) return 3;
+    if (!field || sscanf(field, "\"control\":\"%100[^\"]", address.sun_path) != 1) return -1;
     const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (connect(fd, (struct sockaddr*)&address, sizeof(address)) != 0) return 4;
-    dprintf(fd, "{\"pid\":%d,\"program\":\"guest\"}\n", (int)getpid());
+    if (connect(fd, (struct sockaddr*)&address, sizeof(address)) != 0) return -1;
+    dprintf(fd, "{\"pid\":%d,\"program\":\"guest\",\"channel\":\"%s\"}\n", (int)getpid(), channel);
+    return fd;
+}
+
+// The same state whatever the question. Says "stop" when that is announced.
+static void* answer(void* channel) {
+    const int fd = *(const int*)channel;
     FILE* in = fdopen(fd, "r");
     char line[4096];
-    puts("ready");
     while (fgets(line, sizeof(line), in)) {
+        if (strstr(line, "\"op\":\"stop\"")) puts("stop");
         const char* id = strstr(line, "\"id\":");
         dprintf(fd, "{\"id\":%d,\"sequences\":[{\"n\":7}],\"context\":{\"cells\":64}}\n",
                 id ? atoi(id + 5) : -1);
     }
+    return NULL;
+}
+
+// As a process that kvfold manages.
+static int answer_control(void) {
+    int pulse = connect_channel("pulse"), control = connect_channel("control");
+    pthread_t thread;
+    if (pulse < 0 || control < 0 || pthread_create(&thread, NULL, answer, &pulse) != 0) return 3;
+    puts("ready");
+    answer(&control);
     return 0;
+}
+
+// The same, and no signal ends it.
+static int answer_on(void) {
+    for (int signal = SIGHUP; signal <= SIGTERM; ++signal)
+        if (signal != SIGKILL) sigaction(signal, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+    return answer_control();
 }
 
 int main(int argc, char** argv) {
@@ -107,6 +131,7 @@ int main(int argc, char** argv) {
     if (!strcmp(what, "input")) return wait_for_input();
     if (!strcmp(what, "outlive")) return outlive_parent();
     if (!strcmp(what, "control")) return answer_control();
+    if (!strcmp(what, "control-on")) return answer_on();
     if (!strcmp(what, "exit")) return atoi(argv[2]);
     if (!strcmp(what, "die")) return raise(atoi(argv[2]));
     return 98;

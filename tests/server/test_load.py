@@ -1,0 +1,199 @@
+"""A mixed load for as long as KVFOLD_LOAD_SECONDS says: eight conversations, each with a code word of its own, that
+share a beginning, and are asked on, edited, asked again, hung up on, saved and restored; titles and choices of four
+beside them, and a question on a slot that is never folded. On SmolLM2: a tiny model repeats no word."""
+import collections
+import http.client
+import json
+import os
+import pathlib
+import random
+import tempfile
+import threading
+import time
+import unittest
+import urllib.error
+import urllib.parse
+
+from command import TEXTS, needed
+from llama_server import LlamaServer
+
+LOAD_S = float(os.environ.get("KVFOLD_LOAD_SECONDS", "60"))
+LONG_S = 300  # from here on memory has come to rest before half of the time
+WORDS = ("quartzite", "mandolin", "turmeric", "obsidian", "parsnip", "gazebo", "lacquer", "walrus")
+SYSTEM = "You are a helpful assistant. You answer in one short sentence. " + (TEXTS / "prose.txt").read_text()[:700]
+QUESTION = "What is my code word?"
+CELLS = 3072  # of which a conversation of 1600 tokens would take half
+LONGEST = 6000  # characters of a conversation
+
+
+def foreign(answer, word):
+    return [other for other in WORDS if other != word and other in answer.lower()]
+
+
+class Conversation:
+    """A person at a slot of their own, who does what comes to mind."""
+
+    def __init__(self, load, slot):
+        self.load, self.slot, self.word = load, slot, WORDS[slot]
+        self.random = random.Random(slot)
+        self.passages = (TEXTS / "dialogue.txt").read_text()
+        self.done = collections.Counter()
+        self.begin()
+
+    def begin(self):
+        self.messages = [{"role": "system", "content": SYSTEM},
+                         {"role": "user", "content": f"My code word is {self.word}. Please remember: {self.word}."},
+                         {"role": "assistant", "content": f"Your code word is {self.word}."}]
+
+    def run(self, stop):
+        acts = [self.go_on] * 5 + [self.edit, self.regenerate, self.hang_up, self.save_and_restore, self.title, self.four]
+        while not stop.is_set():
+            act = self.random.choice(acts)
+            act()
+            self.done[act.__name__] += 1
+            if sum(len(message["content"]) for message in self.messages) > LONGEST:
+                self.begin()
+
+    def ask(self):
+        answer = self.load.chat(self.messages, id_slot=self.slot)
+        self.load.check(answer, self.word)
+        return answer
+
+    def question(self):
+        if self.random.random() < 0.4:
+            return QUESTION
+        begin = self.random.randrange(len(self.passages) - 400)
+        return "What do you think of this? " + self.passages[begin:begin + self.random.randrange(100, 400)]
+
+    def go_on(self):
+        self.messages.append({"role": "user", "content": self.question()})
+        self.messages.append({"role": "assistant", "content": self.ask()})
+
+    def regenerate(self):
+        if len(self.messages) > 3:
+            self.messages.pop()
+            self.messages.append({"role": "assistant", "content": self.ask()})
+
+    def edit(self):
+        """Four turns back, and all that followed goes."""
+        if len(self.messages) > 3 + 2 * 4:
+            del self.messages[-2 * 4:]
+        self.go_on()
+
+    def hang_up(self):
+        self.load.hang_up({"messages": self.messages + [{"role": "user", "content": self.question()}], "max_tokens": 64,
+                           "temperature": 0, "id_slot": self.slot, "stream": True})
+
+    def save_and_restore(self):
+        for action in ("save", "erase", "restore"):
+            body = {} if action == "erase" else {"filename": f"{self.word}.slot"}
+            self.load.server.ask(f"/slots/{self.slot}?action={action}", body)
+        self.go_on()
+
+    def title(self):
+        """As chat programs do, in no slot of its own."""
+        said = "\n".join(message["content"] for message in self.messages[1:])
+        answer = self.load.chat([{"role": "user", "content": f"Give this chat a title of three words.\n{said}"}])
+        self.load.check(answer, self.word)
+
+    def four(self):
+        body = {"messages": self.messages + [{"role": "user", "content": QUESTION}], "max_tokens": 16, "n": 4,
+                "temperature": 0.5, "seed": 1}
+        for choice in self.load.server.ask("/v1/chat/completions", body)["choices"]:
+            self.load.check(choice["message"]["content"], self.word)
+
+
+class Load:
+    def __init__(self, server):
+        self.server, self.lock = server, threading.Lock()
+        self.answers, self.recalled, self.faults = 0, 0, []
+
+    def chat(self, messages, **fields):
+        body = {"messages": messages, "max_tokens": 24, "temperature": 0, **fields}
+        return self.server.ask("/v1/chat/completions", body)["choices"][0]["message"]["content"]
+
+    def check(self, answer, word):
+        with self.lock:
+            self.answers += 1
+            self.recalled += word in answer.lower()
+            if found := foreign(answer, word):
+                self.faults.append(f"{word}: {found} in {answer!r}")
+
+    def hang_up(self, body):
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.server.base).netloc, timeout=300)
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        if answer.status >= 500:
+            raise RuntimeError(f"{answer.status} for a stream")
+        answer.read(1)
+        connection.close()
+
+    def run(self, work, stop):
+        """In a thread: what goes wrong is a fault, and ends all."""
+        try:
+            work(stop)
+        except Exception as error:
+            said = error.read().decode(errors="replace") if isinstance(error, urllib.error.HTTPError) else ""
+            with self.lock:
+                self.faults.append(f"{error!r} {said}")
+            stop.set()
+
+
+class MixedLoad(unittest.TestCase):
+    def server(self, folder, kvfold):
+        return LlamaServer(needed("KVFOLD_MODEL_SMOL"), folder, "-kvu", "--cache-ram", "256", kvfold=kvfold, threads=2,
+                           slots=len(WORDS) + 1, context=4 * CELLS)
+
+    def control(self, server):
+        """A short question that is answered in a slot of its own, from nothing."""
+        question = server.passage("code", 0, 40)
+        return server.complete(question, 8, id_slot=len(WORDS), cache_prompt=False)["tokens"]
+
+    def resident(self, server):
+        kvfold = server.process.pid
+        program = pathlib.Path(f"/proc/{kvfold}/task/{kvfold}/children").read_text().split()[0]
+        pages = int(pathlib.Path(f"/proc/{program}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def test_nothing_is_lost_mixed_up_or_left_over(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with self.server(folder, None) as server:
+                expected = self.control(server)
+            with self.server(folder, ("--virtual", 4, "--method", "select", "--admin", "127.0.0.1:0")) as server:
+                load, stop = Load(server), threading.Event()
+                people = [Conversation(load, slot) for slot in range(len(WORDS))]
+                threads = [threading.Thread(target=load.run, args=(person.run, stop)) for person in people]
+                for thread in threads:
+                    thread.start()
+                controls, memory, start = [], [], time.monotonic()
+                try:
+                    while time.monotonic() - start < LOAD_S and not stop.is_set():
+                        controls.append(self.control(server))
+                        memory.append(self.resident(server))
+                        stop.wait(2)
+                finally:
+                    stop.set()
+                    for thread in threads:
+                        thread.join()
+                totals, done = server.admin("/state")["totals"], sum((person.done for person in people), start=collections.Counter())
+                report = f"{load.answers} answers, {load.recalled} with the code word; {dict(done)}; {totals}; " \
+                         f"MiB {[round(one) for one in memory[::max(1, len(memory) // 20)]]}"
+                print(report)
+                self.assertEqual(load.faults, [], report)
+                self.assertIsNone(server.process.poll())
+        self.assertGreater(load.recalled, 0, report)  # the model does say code words, so a foreign one would show
+        self.assertGreater(totals["folds"], 0, report)
+        self.assertEqual(totals["failures"], 0, report)
+        # In a batch with others the order of sums differs; most answers are the same to the letter.
+        self.assertGreater(sum(one == expected for one in controls), len(controls) / 2, controls)
+        if LOAD_S >= LONG_S:
+            half = len(memory) // 2
+            self.assertLess(max(memory[half:]), 1.1 * max(memory[:half]), report)
+
+    def test_a_foreign_word_is_seen(self):
+        self.assertEqual(foreign("Your code word is Walrus.", "gazebo"), ["walrus"])
+        self.assertEqual(foreign("Your code word is Walrus.", "walrus"), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
