@@ -1,8 +1,11 @@
 """What real programs do to a server, in `kvfold serve` and in the server alone, on a tiny model."""
+import http.client
+import json
 import pathlib
 import tempfile
 import time
 import unittest
+import urllib.parse
 
 from command import needed
 from llama_server import LlamaServer
@@ -16,8 +19,8 @@ class Cases(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
 
-    def server(self, *flags, kvfold=FOLDING, **options):
-        return LlamaServer(needed("KVFOLD_PLAIN_MODEL"), self.folder, *flags, kvfold=kvfold, **options)
+    def server(self, *flags, kvfold=FOLDING, model=None, **options):
+        return LlamaServer(model or needed("KVFOLD_PLAIN_MODEL"), self.folder, *flags, kvfold=kvfold, **options)
 
     def totals(self, server):
         return server.admin("/state")["totals"]
@@ -120,6 +123,63 @@ class Cases(unittest.TestCase):
             self.assertEqual(server.restore("large.slot")["n_restored"], len(document))
             timings = server.complete(document + server.passage("prose", 0, 10), 4)["timings"]
             self.assertEqual((timings["cache_n"], timings["prompt_n"]), (len(document), 10))
+
+    def idle_chats_asked_again(self, server):
+        """Three chats stand idle when a long prompt needs their cells; tokens read when each of them goes on."""
+        chats = [server.passage("manual", 300 * slot, 300 * slot + 280) for slot in range(3)]
+        for slot, chat in enumerate(chats):
+            server.complete(chat, 4, id_slot=slot)
+        self.assertEqual(server.complete(server.passage("prose", 0, 500), 4, id_slot=3)["timings"]["predicted_n"], 4)
+        more = server.passage("dialogue", 0, 10)
+        return sum(server.complete(chat + more, 4, id_slot=slot)["timings"]["prompt_n"] for slot, chat in enumerate(chats))
+
+    def test_idle_chats_are_folded_where_the_server_alone_drops_them(self):
+        with self.server("-kvu", slots=4, context=1024, kvfold=None) as server:
+            alone = self.idle_chats_asked_again(server)
+            self.assertIn("purging slot", server.log())
+        with self.server("-kvu", slots=4, context=4096) as server:  # 1024 cells too
+            folded = self.idle_chats_asked_again(server)
+            self.assertNotIn("purging slot", server.log())
+            self.assertEqual(self.totals(server)["failures"], 0)
+        self.assertEqual(folded, 3 * 10)
+        self.assertGreater(alone, 280)
+
+    def test_a_client_that_hangs_up_amid_folds_leaves_a_server_that_answers(self):
+        with self.server(kvfold=None) as server:
+            question = server.passage("prose", 0, 200)
+            expected = server.complete(question, 8)["tokens"]
+        with self.server() as server:  # 512 cells
+            for _ in range(3):
+                self.hang_up(server, server.passage("manual", 0, 1800))
+                self.assertEqual(server.complete(question, 8)["tokens"], expected)
+            self.assertFalse(any(slot["is_processing"] for slot in server.ask("/slots")))
+            self.assertEqual(self.totals(server)["failures"], 0)
+
+    def hang_up(self, server, prompt):
+        """Once the server has begun to read."""
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.base).netloc, timeout=60)
+        body = {"prompt": prompt, "n_predict": 64, "stream": True, "return_progress": True}
+        connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+        connection.getresponse().read(1)
+        connection.close()
+
+    def test_a_checkpoint_inside_a_fold_brings_no_torn_cells(self):
+        """A model with sliding windows: the server keeps checkpoints of them, and goes on from one without asking."""
+        model = needed("KVFOLD_WINDOW_MODEL")
+        start, turns = (0, 200), [(100 * turn, 100 * turn + 100) for turn in range(6)]
+        ask = lambda server, tokens: server.complete(tokens, 8)["tokens"]
+        with self.server(model=model, context=4 * 512) as server:
+            chat = server.passage("manual", *start)
+            first = ask(server, chat)
+            for turn in turns:
+                chat = chat + server.passage("dialogue", *turn)
+                ask(server, chat)
+            self.wait_until(server, lambda state: state["totals"]["folds"] > 0 and not state["sequences"][0]["folding"])
+            changed = server.passage("manual", *start) + first + server.passage("prose", 0, 40)
+            answer = ask(server, changed)
+            self.assertEqual(self.totals(server)["failures"], 0)
+        with self.server(model=model, kvfold=None) as server:
+            self.assertEqual(answer, ask(server, changed))
 
     def test_a_damaged_slot_file_ends_nothing(self):
         with self.server() as server:

@@ -22,8 +22,8 @@ LONG_S = 300  # from here on memory has come to rest before half of the time
 WORDS = ("quartzite", "mandolin", "turmeric", "obsidian", "parsnip", "gazebo", "lacquer", "walrus")
 SYSTEM = "You are a helpful assistant. You answer in one short sentence. " + (TEXTS / "prose.txt").read_text()[:700]
 QUESTION = "What is my code word?"
-CELLS = 3072  # of which a conversation of 1600 tokens would take half
-LONGEST = 6000  # characters of a conversation
+CELLS = 2048  # the conversations together take up to four times as many
+LONGEST = 3600  # characters of a conversation, about 900 tokens
 
 
 def foreign(answer, word):

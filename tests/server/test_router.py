@@ -1,9 +1,11 @@
 """llama-server's router inside `kvfold serve`: a child for each model, each managed and asked by its number."""
 import contextlib
 import json
+import os
 import pathlib
 import re
 import shutil
+import signal
 import tempfile
 import time
 import unittest
@@ -98,6 +100,21 @@ class Router(unittest.TestCase):
             held = re.search(rf'^kvfold_sequence_tokens{{process="{process}",file="{name}",model="[^"]+",id="0"}} (\d+)$', text, re.M)
             self.assertGreater(int(held[1]), 300, text)
         self.assertEqual(text.count("# TYPE kvfold_cells gauge"), 1)
+
+    def test_a_process_that_hangs_is_told_from_one_that_answers(self):
+        processes = self.both()
+        for process in processes:
+            self.addCleanup(os.kill, process, signal.SIGCONT)
+        os.kill(processes[0], signal.SIGSTOP)
+        self.assertEqual([self.processes()[name]["answers"] for name in NAMES], [False, True])
+        self.assertEqual(self.server.admin("/health"), {"status": "ok"})
+        os.kill(processes[1], signal.SIGSTOP)
+        with self.assertRaises(urllib.error.HTTPError) as refused:
+            self.server.admin("/health")
+        self.assertEqual((refused.exception.code, json.load(refused.exception)), (503, {"status": "no answer"}))
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+        self.assertEqual([one["answers"] for one in self.processes().values()], [True, True])
 
     def test_a_model_that_is_unloaded_leaves_the_list_and_comes_back(self):
         first, second = self.both()
