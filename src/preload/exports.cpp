@@ -66,6 +66,7 @@ llama_context* init_context(llama_model* model, Whole<llama_context_params> para
     Registry::Plan plan;
     note([&] { plan = registry.prepare(model, changed.known); });
     if (plan.verdict == Registry::Verdict::refuse) return nullptr;
+    if (plan.verdict == Registry::Verdict::probe) return original(model, changed);
     if (plan.verdict == Registry::Verdict::pass) {
         if (alone) note([&] { introduce(registry); });
         return original(model, params);

@@ -49,8 +49,8 @@ size_t bytes_of_cell(const AttentionMap& map, const llama_context_params& params
     return bytes;
 }
 
-// A context of a `factor`th of the cells.
-void shrink(llama_context_params& params, uint32_t factor, uint32_t window) {
+// To a `factor`th of the cells, or as many as the sliding window needs.
+void shrink(llama_context_params& params, uint32_t factor, uint32_t window, bool is_probe) {
     const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
     const uint32_t sharing = params.kv_unified ? std::max(1u, params.n_seq_max) : 1;
     uint32_t cells = std::max(1u, params.n_ctx / factor / streams); // of a stream
@@ -58,7 +58,8 @@ void shrink(llama_context_params& params, uint32_t factor, uint32_t window) {
     const uint32_t ubatch = std::min(params.n_ubatch == 0 ? params.n_batch : params.n_ubatch, params.n_batch);
     const uint32_t needed = window == 0 ? 0 : std::min(params.n_ctx / streams, window * sharing + ubatch);
     if (cells < needed) {
-        log_info("{} cells instead of {}: the model's sliding window needs them", needed, cells);
+        if (!is_probe)
+            log_info("{} cells instead of {}: the model's sliding window needs them", needed, cells);
         cells = needed;
     }
     params.n_ctx = cells * streams;
@@ -108,15 +109,28 @@ void Registry::note_model(llama_model* model, const llama_model_params& params, 
     if (model && (params.no_alloc || params.vocab_only)) without_weights_.insert(model);
 }
 
+// Whether it is to have fewer cells than the program asks for.
+bool Registry::shrink_as_told(const llama_model* model, llama_context_params& params, bool is_probe) const {
+    if (settings_.virtual_factor <= 1) return false;
+    if (params.n_ctx == 0) params.n_ctx = static_cast<uint32_t>(llama_model_n_ctx_train(model));
+    shrink(params, static_cast<uint32_t>(settings_.virtual_factor),
+           static_cast<uint32_t>(std::max(0, llama_model_n_swa(model))), is_probe);
+    return true;
+}
+
 Registry::Plan Registry::prepare(llama_model* model, llama_context_params& params) {
+    if (!enabled_) return {};
     Policy policy;
-    bool is_first = false;
+    bool is_first = false, is_probe = false;
     {
         const std::lock_guard lock(mutex_);
-        if (!enabled_ || without_weights_.contains(model)) return {}; // a probe of the memory it would take
         policy = policy_;
         is_first = entries_.empty();
+        is_probe = without_weights_.contains(model);
     }
+    const bool generates = !params.embeddings && params.ctx_type == LLAMA_CONTEXT_TYPE_DEFAULT;
+    if (is_probe)
+        return {generates && shrink_as_told(model, params, is_probe) ? Verdict::probe : Verdict::pass, {}};
     const auto pass = [&](std::string reason) {
         log_info("context passed through: {}", reason);
         const std::lock_guard lock(mutex_);
@@ -125,8 +139,7 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
         file_ = files_[model];
         return Plan();
     };
-    if (params.embeddings || params.ctx_type != LLAMA_CONTEXT_TYPE_DEFAULT)
-        return pass("it is not for generation from a context");
+    if (!generates) return pass("it is not for generation from a context");
     const auto map = [&] { // without the lock: other contexts go on
         const Inside inside;
         return probe_attention(model, params);
@@ -134,11 +147,7 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
     if (!map) return pass(map.error().message);
     Plan plan = {Verdict::manage, {.asked_batch = params.n_batch, .cell_bytes = bytes_of_cell(*map, params)}};
     plan.sizes.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
-    if (settings_.virtual_factor > 1) {
-        if (params.n_ctx == 0) params.n_ctx = static_cast<uint32_t>(llama_model_n_ctx_train(model));
-        shrink(params, plan.sizes.virtual_factor,
-               static_cast<uint32_t>(std::max(0, llama_model_n_swa(model))));
-    }
+    shrink_as_told(model, params, is_probe);
     const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
     const Status fits = check_room(policy, params.n_ctx / streams);
     if (fits || params.n_ctx == 0) return plan;

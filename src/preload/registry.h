@@ -27,8 +27,10 @@ class Registry {
     void note_model(llama_model* model, const llama_model_params& params, const char* path);
 
     // What becomes of the context to be made; the parameters to make it with, when it will be managed.
-    // refuse, with a line in the log: with these settings it could never be folded.
-    enum class Verdict { pass, manage, refuse };
+    // probe: it only tells the memory that it would take, with the cells that a managed one would have; else
+    // the program would plan for the virtual size. refuse, with a line in the log: with these settings it
+    // could never be folded.
+    enum class Verdict { pass, probe, manage, refuse };
     struct Plan {
         Verdict verdict = Verdict::pass;
         ContextSizes sizes;
@@ -62,6 +64,8 @@ class Registry {
     BatchLog& batches() { return batches_; }
 
   private:
+    bool shrink_as_told(const llama_model* model, llama_context_params& params, bool is_probe) const;
+
     struct Entry {
         std::shared_ptr<ManagedContext> context;
         llama_memory_t memory;

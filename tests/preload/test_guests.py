@@ -24,6 +24,12 @@ class Guests(CommandTest):
         self.assertEqual(out, "2048 2048 2048\n")  # batches too are as large as the program asked for
         self.assertEqual(log.count("512 cells serve as 2048"), 2)
 
+    def test_a_probe_of_memory_is_as_large_as_the_context_will_be(self):
+        out, log = self.run_guest("guest", "--virtual", 4, then=("probe", 0))
+        self.assertEqual((out, log), ("512\n2048\n", ""))
+        out, _ = self.run_guest("guest", then=("probe", 0))
+        self.assertEqual(out, "2048\n2048\n")
+
     def test_a_batch_larger_than_the_cells_is_decoded(self):
         for mode, count, expected in (("text", 1500, "0 1"), ("text", 500, "0 1"), ("image", 300, "0 1"),
                                       ("outputs", 300, "0 1")):

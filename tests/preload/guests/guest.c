@@ -4,6 +4,7 @@
 //   outputs N  the same, all with outputs
 //   image N    the same, each token seeing all others, as images do
 //   poll N     as text, and then asks for the newest position again and again for some seconds
+//   probe 0    loads the model without weights, and says how large contexts of it are: for text, for embeddings
 //   tool 0     starts a program that says what it inherits
 //   router 0   makes no context itself and calls nothing of llama.cpp: starts a guest that does
 // Built twice: OTHER_VERSION makes it answer for llama.cpp's version with one that kvfold does not know.
@@ -47,6 +48,23 @@ static long polls_that_erred(struct llama_context* ctx, llama_pos newest) {
     return wrong;
 }
 
+static int probe(const char* path) {
+    struct llama_model_params without = llama_model_default_params();
+    without.no_alloc = true;
+    without.load_mode = LLAMA_LOAD_MODE_NONE;
+    struct llama_model* model = llama_model_load_from_file(path, without);
+    for (int embeddings = 0; model && embeddings < 2; ++embeddings) {
+        struct llama_context_params params = llama_context_default_params();
+        params.n_ctx = 2048;
+        params.embeddings = embeddings;
+        struct llama_context* ctx = llama_init_from_model(model, params);
+        printf("%u\n", ctx ? llama_n_ctx(ctx) : 0);
+        llama_free(ctx);
+    }
+    llama_model_free(model);
+    return model ? 0 : 1;
+}
+
 static int start_guest(const char* program, const char* model) {
     char command[4096];
     snprintf(command, sizeof(command), "'%s' '%s' tool 0", program, model);
@@ -58,7 +76,7 @@ int main(int argc, char** argv) {
     if (argc > 3 && strcmp(argv[2], "router") == 0) return start_guest(argv[0], argv[1]);
     llama_log_set(quiet, NULL);
     ggml_backend_load_all();
-    ggml_backend_load_all();
+    if (argc > 3 && strcmp(argv[2], "probe") == 0) return probe(argv[1]);
     struct llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
     if (!model) return 1;
     struct llama_context_params params = llama_context_default_params();
