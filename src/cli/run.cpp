@@ -69,8 +69,7 @@ void say_inactive(const std::string& program) {
 std::unique_ptr<launch::Processes> listen_for_stops() {
     auto processes = launch::Processes::listen();
     if (processes) return *std::move(processes);
-    kvfold::print(stderr, "kvfold: {}; a program that is told to stop may wait for a fold\n",
-                  processes.error().message);
+    kvfold::print(stderr, "kvfold: {}; a stop may take as long as a fold\n", processes.error().message);
     return nullptr;
 }
 

@@ -93,6 +93,15 @@ class Environment(GuestTest):
                 self.assertLessEqual(len(str(control)), 100)
                 self.assertFalse(control.parent.exists())
 
+    def test_a_program_runs_where_there_can_be_no_socket(self):
+        nowhere = self.environment(TMPDIR="/proc")
+        done = self.run_guest("environment", options=["--virtual", "4"], env=nowhere)
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stderr.decode(), r"\Akvfold: no folder /proc/\S+ .*; a stop may take as long as a fold\n\Z")
+        self.assertIn(b'KVFOLD_PRELOAD={"log":"info","virtual":4}\n', done.stdout)
+        done = self.run_guest("environment", options=["--admin", "127.0.0.1:0"], env=nowhere)
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+
     def descriptors(self, options=()):
         done = self.run_guest("descriptors", options=options, stdin=subprocess.DEVNULL)
         return {int(line.split()[0]) for line in done.stdout.decode().splitlines()}

@@ -14,14 +14,18 @@ import unittest
 import urllib.error
 import urllib.parse
 
+import llama_server
 from command import TEXTS, needed
 from llama_server import LlamaServer
+
+llama_server.ANSWER_S = 900  # of many requests at once, on a machine that may be busy with others
 
 LOAD_S = float(os.environ.get("KVFOLD_LOAD_SECONDS", "60"))
 LONG_S = 300  # from here on memory has come to rest before half of the time
 WORDS = ("quartzite", "mandolin", "turmeric", "obsidian", "parsnip", "gazebo", "lacquer", "walrus")
 SYSTEM = "You are a helpful assistant. You answer in one short sentence. " + (TEXTS / "prose.txt").read_text()[:700]
 QUESTION = "What is my code word?"
+SLOTS = len(WORDS) + 1 + 5  # those of the conversations, of the short question, and of choices and titles
 CELLS = 2048  # the conversations together take up to four times as many
 LONGEST = 3600  # characters of a conversation, about 900 tokens
 
@@ -120,7 +124,7 @@ class Load:
                 self.faults.append(f"{word}: {found} in {answer!r}")
 
     def hang_up(self, body):
-        connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.server.base).netloc, timeout=300)
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.server.base).netloc, timeout=llama_server.ANSWER_S)
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         if answer.status >= 500:
@@ -142,7 +146,7 @@ class Load:
 class MixedLoad(unittest.TestCase):
     def server(self, folder, kvfold):
         return LlamaServer(needed("KVFOLD_MODEL_SMOL"), folder, "-kvu", "--cache-ram", "256", kvfold=kvfold, threads=2,
-                           slots=len(WORDS) + 1, context=4 * CELLS)
+                           slots=SLOTS, context=4 * CELLS)
 
     def control(self, server):
         """A short question that is answered in a slot of its own, from nothing."""
@@ -175,7 +179,8 @@ class MixedLoad(unittest.TestCase):
                     stop.set()
                     for thread in threads:
                         thread.join()
-                totals, done = server.admin("/state")["totals"], sum((person.done for person in people), start=collections.Counter())
+                totals = server.admin("/state")["totals"]
+                done = sum((person.done for person in people), start=collections.Counter())
                 report = f"{load.answers} answers, {load.recalled} with the code word; {dict(done)}; {totals}; " \
                          f"MiB {[round(one) for one in memory[::max(1, len(memory) // 20)]]}"
                 print(report)
