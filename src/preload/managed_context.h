@@ -147,6 +147,7 @@ class ManagedContext {
     int32_t decode_whole(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
     int32_t decode_in_parts(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
     int32_t decode_as_fits(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
+    bool takes_room_at_once(const ProgramBatch& batch) const KVFOLD_REQUIRES(mutex_);
     void undo(const std::map<llama_seq_id, llama_pos>& ends) KVFOLD_REQUIRES(mutex_);
     void record(std::span<const BatchEntry> entries, int32_t code, double seconds) KVFOLD_REQUIRES(mutex_);
     bool is_generation(size_t entries) const KVFOLD_REQUIRES(mutex_);

@@ -39,9 +39,20 @@ int32_t ManagedContext::decode_as_fits(ProgramBatch& batch) {
         size_t full_stream = 0;
         const bool fits = count <= n_batch_ && fitting(batch.entries(), full_stream) == count;
         const bool can_be_made_to_fit = count <= std::min<size_t>(n_batch_, most_at_once());
-        in_parts = !fits && !can_be_made_to_fit && policy_.automatic && batch.is_text() && causal_;
+        in_parts = !fits && !can_be_made_to_fit && policy_.automatic && batch.is_text() && causal_ &&
+                   !takes_room_at_once(batch);
     });
     return in_parts ? decode_in_parts(batch) : decode_whole(batch);
+}
+
+// A batch that cannot be parted, as one with a token of an answer before a prompt: outputs of the former go
+// with the parts before the last. Up to the high-water mark others can be folded for all of it. A server that
+// hears of no room drops its idle sequences.
+bool ManagedContext::takes_room_at_once(const ProgramBatch& batch) const {
+    const size_t count = batch.entries().size();
+    const bool can_be_parted = count - std::min(batch.outputs_begin(), count - 1) <= most_at_once();
+    const double most = std::min<double>(n_batch_, policy_.high_water * n_ctx_seq_);
+    return !can_be_parted && static_cast<double>(count) <= most;
 }
 
 int32_t ManagedContext::decode_whole(ProgramBatch& batch) {

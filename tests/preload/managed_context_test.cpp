@@ -439,6 +439,20 @@ TEST_F(Managed, ABatchWhoseOutputsNoPartCouldKeepIsRefusedBeforeAnythingIsDecode
     EXPECT_EQ(sequence()["tokens"], 100);
 }
 
+// As of a server that reads a prompt while it answers another one: the answer's output is the first.
+TEST_F(Managed, ABatchThatCannotBePartedGetsItsRoom) {
+    feed_all(300);
+    ASSERT_EQ(feed(0, 50, 1), 0);
+    Batch batch(201);
+    batch.add(tokens_[50], 50, {1}, true);
+    for (llama_pos pos = 300; pos < 500; ++pos)
+        batch.add(tokens_[static_cast<size_t>(pos)], pos, {0}, pos == 499);
+    EXPECT_EQ(feed(batch), 0);
+    EXPECT_EQ(program_->end(0), 500);
+    EXPECT_EQ(program_->end(1), 51);
+    EXPECT_EQ(managed_->output_index(200), 200);
+}
+
 TEST_F(Managed, AStateLargerThanTheRoomIsFoldedIn) {
     ASSERT_EQ(feed(0, 250), 0);
     const std::vector<uint8_t> bytes = program_->saved_state(0);
