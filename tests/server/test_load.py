@@ -167,14 +167,19 @@ class MixedLoad(unittest.TestCase):
                 load, stop = Load(server), threading.Event()
                 people = [Conversation(load, slot) for slot in range(len(WORDS))]
                 threads = [threading.Thread(target=load.run, args=(person.run, stop)) for person in people]
+                controls, memory, start = [], [], time.monotonic()
+
+                def ask_again(stop):
+                    while not stop.is_set():
+                        controls.append(self.control(server))
+                        stop.wait(2)
+
+                threads.append(threading.Thread(target=load.run, args=(ask_again, stop)))
                 for thread in threads:
                     thread.start()
-                controls, memory, start = [], [], time.monotonic()
                 try:
-                    while time.monotonic() - start < LOAD_S and not stop.is_set():
-                        controls.append(self.control(server))
+                    while time.monotonic() - start < LOAD_S and not stop.wait(1):
                         memory.append(self.resident(server))
-                        stop.wait(2)
                 finally:
                     stop.set()
                     for thread in threads:
@@ -192,8 +197,9 @@ class MixedLoad(unittest.TestCase):
         # In a batch with others the order of sums differs; most answers are the same to the letter.
         self.assertGreater(sum(one == expected for one in controls), len(controls) / 2, controls)
         if LOAD_S >= LONG_S:
-            half = len(memory) // 2
-            self.assertLess(max(memory[half:]), 1.1 * max(memory[:half]), report)
+            # A fold takes memory while it runs. What is left between them has grown to its size by the second third.
+            third = len(memory) // 3
+            self.assertLess(min(memory[2 * third:]), 1.1 * min(memory[third:2 * third]), report)
 
     def test_a_foreign_word_is_seen(self):
         self.assertEqual(foreign("Your code word is Walrus.", "gazebo"), ["walrus"])
