@@ -1,4 +1,6 @@
-// Milliseconds of attention matching for one head, whole and by stage, on one core.
+// Milliseconds of attention matching for one head, whole and by stage, on one core. In a build with several
+// variants of the solver, stages that no table of kernels names are those of the plain one; $KVFOLD_KERNELS
+// chooses the others.
 //   bench_solve --benchmark_repetitions=5 --benchmark_format=json
 //   bench_solve --size=2013/221/2112         cells, kept cells and queries; in place of the sizes below
 // Before a size is timed its result is verified: the solver must beat plain selection on it.
@@ -6,12 +8,11 @@
 #include "method/method.h"
 #include "reference/synthetic_head.h"
 #include "solve/absorb.h"
-#include "solve/attention.h"
 #include "solve/bias.h"
+#include "solve/kernels.h"
 #include "solve/omp.h"
 #include "solve/refine.h"
 #include "solve/select.h"
-#include "solve/solve_head.h"
 #include "solve/values.h"
 
 #include <benchmark/benchmark.h>
@@ -26,6 +27,8 @@
 
 namespace kvfold {
 namespace {
+
+const Kernels* kernels = nullptr; // chosen before anything is measured
 
 struct Size {
     Index cells, kept, queries;
@@ -45,12 +48,12 @@ struct Stages {
 };
 
 std::string verify(const HeadProblem& problem, Index kept) {
-    const auto solved = solve_head(problem, {}, {.kept = kept});
-    const auto selected = solve_head(problem, methods::select.solve, {.kept = kept});
+    const auto solved = kernels->solve_head(problem, {}, {.kept = kept});
+    const auto selected = kernels->solve_head(problem, methods::select.solve, {.kept = kept});
     if (!solved) return solved.error().message;
     if (!selected) return selected.error().message;
-    const auto pursued = solve_head(problem, methods::omp.solve, {.kept = kept});
-    const auto refined = solve_head(problem, methods::refine.solve, {.kept = kept});
+    const auto pursued = kernels->solve_head(problem, methods::omp.solve, {.kept = kept});
+    const auto refined = kernels->solve_head(problem, methods::refine.solve, {.kept = kept});
     if (!pursued) return pursued.error().message;
     if (!refined) return refined.error().message;
     if (pursued->output_error > solved->output_error) return "the pursuit does not beat the RMS score";
@@ -67,7 +70,7 @@ std::unique_ptr<Stages> make_stages(const Size& size) {
     const HeadProblem problem = stages->head.problem();
     stages->failure = verify(problem, size.kept);
     if (!stages->failure.empty()) return stages;
-    stages->full = attend_all(problem);
+    stages->full = kernels->attend_all(problem);
     const std::vector<uint32_t> cells = select_cells(stages->full.score, size.kept, {});
     stages->keys = stages->head.keys(cells, Eigen::all);
     stages->values = stages->head.values(cells, Eigen::all);
@@ -75,7 +78,7 @@ std::unique_ptr<Stages> make_stages(const Size& size) {
     stages->bias = fit_bias(stages->shares).value();
     stages->absorbed = stages->keys;
     (void)absorb_bias(problem, stages->shares, stages->full.mass, stages->bias, stages->absorbed);
-    stages->compact = attend_compact(problem, stages->absorbed);
+    stages->compact = kernels->attend_compact(problem, stages->absorbed);
     return stages;
 }
 
@@ -103,19 +106,21 @@ void time_stage(const char* name, const std::function<void(Stages&, Index kept)>
 
 void register_all() {
     time_stage("solve_head", [](Stages& s, Index kept) {
-        benchmark::DoNotOptimize(solve_head(s.head.problem(), {}, {.kept = kept}));
+        benchmark::DoNotOptimize(kernels->solve_head(s.head.problem(), {}, {.kept = kept}));
     });
     time_stage("solve_head_omp", [](Stages& s, Index kept) {
-        benchmark::DoNotOptimize(solve_head(s.head.problem(), methods::omp.solve, {.kept = kept}));
+        benchmark::DoNotOptimize(kernels->solve_head(s.head.problem(), methods::omp.solve, {.kept = kept}));
     });
     time_stage("solve_head_refine", [](Stages& s, Index kept) {
-        benchmark::DoNotOptimize(solve_head(s.head.problem(), methods::refine.solve, {.kept = kept}));
+        benchmark::DoNotOptimize(
+            kernels->solve_head(s.head.problem(), methods::refine.solve, {.kept = kept}));
     });
     time_stage("select_only", [](Stages& s, Index kept) {
-        benchmark::DoNotOptimize(solve_head(s.head.problem(), methods::select.solve, {.kept = kept}));
+        benchmark::DoNotOptimize(
+            kernels->solve_head(s.head.problem(), methods::select.solve, {.kept = kept}));
     });
     time_stage("attend_all",
-               [](Stages& s, Index) { benchmark::DoNotOptimize(attend_all(s.head.problem())); });
+               [](Stages& s, Index) { benchmark::DoNotOptimize(kernels->attend_all(s.head.problem())); });
     time_stage("select_cells",
                [](Stages& s, Index kept) { benchmark::DoNotOptimize(select_cells(s.full.score, kept, {})); });
     time_stage("pursue_cells", [](Stages& s, Index kept) {
@@ -135,7 +140,7 @@ void register_all() {
         benchmark::DoNotOptimize(refine_keys(s.head.problem(), s.full, s.values, steps, keys));
     });
     time_stage("attend_compact", [](Stages& s, Index) {
-        benchmark::DoNotOptimize(attend_compact(s.head.problem(), s.absorbed));
+        benchmark::DoNotOptimize(kernels->attend_compact(s.head.problem(), s.absorbed));
     });
     time_stage("fit_values", [](Stages& s, Index) {
         Matrix values = s.values;
@@ -164,6 +169,10 @@ bool read_size(int& argc, char** argv) {
 
 int main(int argc, char** argv) {
     if (!kvfold::read_size(argc, argv)) return std::fprintf(stderr, "--size=CELLS/KEPT/QUERIES\n"), 1;
+    const auto chosen = kvfold::chosen_kernels();
+    if (!chosen) return std::fprintf(stderr, "%s\n", chosen.error().message.c_str()), 1;
+    kvfold::kernels = *chosen;
+    benchmark::AddCustomContext("kernels", std::string(kvfold::kernels->name));
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     kvfold::register_all();

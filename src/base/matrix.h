@@ -3,6 +3,10 @@
 
 #include <Eigen/Core>
 
+#ifdef KVFOLD_HAS_VARIANTS
+static_assert(EIGEN_DEFAULT_ALIGN_BYTES == 64, "variants of the solver (cmake/variants.cmake) share matrices");
+#endif
+
 namespace kvfold {
 
 using Index = Eigen::Index;

@@ -123,6 +123,7 @@ Json to_json(const BenchOptions& options, const LoadedModel& model, const BenchR
             {"decode_tokens", request.decode_tokens},
             {"turn_tokens", request.turn_tokens},
             {"threads", model.threads()},
+            {"kernels", kernels_name()},
             {"cache_type_k", ggml_type_name(model.params.type_k)},
             {"cache_type_v", ggml_type_name(model.params.type_v)},
             {"kvfold", KVFOLD_VERSION},

@@ -137,6 +137,7 @@ Json to_json(const CompactOptions& options, const LoadedModel& model, const Comp
             {"peak_extra_mb", megabytes_json(peak)},
             {"seed", options.seed},
             {"threads", model.threads()},
+            {"kernels", kernels_name()},
             {"out", file_name(options.out)}};
 }
 

@@ -166,6 +166,7 @@ Json describe(const EvalOptions& options, const LoadedModel& model, size_t conte
             {"hindsight", options.hindsight ? Json(options.hindsight->name) : Json()},
             {"prefill_s", options.slot.empty() ? Json(prefill_s) : Json(nullptr)},
             {"threads", model.threads()},
+            {"kernels", kernels_name()},
             {"cache_type_k", ggml_type_name(model.params.type_k)},
             {"cache_type_v", ggml_type_name(model.params.type_v)},
             {"kvfold", KVFOLD_VERSION},

@@ -7,6 +7,7 @@
 #include "cli/options.h"
 #include "model/llama_check.h"
 #include "model/model.h"
+#include "solve/kernels.h"
 
 #include <ggml.h>
 
@@ -51,9 +52,11 @@ int report(const Status& status) {
 }
 
 int run(std::vector<std::string> arguments) {
+    if (const auto kernels = chosen_kernels(); !kernels) return report(tl::unexpected(kernels.error()));
     CLI::App app("kvfold shrinks the KV cache of llama.cpp models by Attention Matching.", "kvfold");
-    app.set_version_flag("--version", kvfold::format("kvfold {} (llama.cpp {}, ggml {})", KVFOLD_VERSION,
-                                                     llama_version_name(), ggml_version()));
+    app.set_version_flag("--version",
+                         kvfold::format("kvfold {} (llama.cpp {}, ggml {}, kernels {})", KVFOLD_VERSION,
+                                        llama_version_name(), ggml_version(), cli::kernels_name()));
     app.require_subcommand(1);
     app.footer("Exit codes: 0 ok, 1 failed, 2 wrong usage, 130 interrupted (nothing is left half-written).");
     cli::Command chosen;

@@ -1,6 +1,7 @@
 #include "cli/options.h"
 
 #include "base/format.h"
+#include "solve/kernels.h"
 
 #include <algorithm>
 #include <array>
@@ -105,6 +106,8 @@ CLI::Validator cache_type_check() {
     };
     return {check, "TYPE"};
 }
+
+std::string_view kernels_name() { return chosen_kernels().value()->name; }
 
 std::string command_line(const CLI::App& command) {
     std::string line = "kvfold " + command.get_name();

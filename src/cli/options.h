@@ -45,6 +45,9 @@ void add_json_flag(CLI::App& command, JsonTarget& target);
 ggml_type cache_type(const std::string& name);
 CLI::Validator cache_type_check();
 
+// Of the solver's kernels in use. REQUIRES: chosen_kernels has succeeded, as it has when a command runs.
+std::string_view kernels_name();
+
 // The command as it could be typed again, for a report that is passed on: options as they were given, files
 // by their names alone, without where results go.
 std::string command_line(const CLI::App& command);

@@ -39,8 +39,9 @@ Result<Fitted> fit_region(llama_model* model, const SequenceState& snapshot, con
                           const CompactRequest& request) {
     const Method& method = *request.method;
     KVFOLD_CHECK(check_tokens(request.tokens, snapshot.sections.front(), method));
+    KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
     KVFOLD_TRY(const AttentionMap map, probe_attention(model, request.context));
-    Result<Fitted> fitted = method.fit(problem_of(model, map, snapshot, regions, request));
+    Result<Fitted> fitted = method.fit(problem_of(model, map, snapshot, regions, request, *kernels));
     if (!fitted && fitted.error().code == ErrorCode::invalid_argument)
         return fail(ErrorCode::invalid_argument, "method {}: {}", method.name, fitted.error().message);
     return fitted;
@@ -49,7 +50,7 @@ Result<Fitted> fit_region(llama_model* model, const SequenceState& snapshot, con
 } // namespace
 
 RegionProblem problem_of(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
-                         const Regions& regions, const CompactRequest& request) {
+                         const Regions& regions, const CompactRequest& request, const Kernels& kernels) {
     return {model,
             map,
             snapshot,
@@ -63,7 +64,8 @@ RegionProblem problem_of(llama_model* model, const AttentionMap& map, const Sequ
             request.adapters,
             request.seed,
             request.threads,
-            request.progress};
+            request.progress,
+            kernels};
 }
 
 Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot, const Regions& regions,

@@ -9,7 +9,7 @@ namespace kvfold {
 
 // What a fit strategy is given of a request. All that it refers to must outlive it.
 RegionProblem problem_of(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
-                         const Regions& regions, const CompactRequest& request);
+                         const Regions& regions, const CompactRequest& request, const Kernels& kernels);
 
 // regions: of the snapshot's first section. Fails as the method's fit strategy does, and with
 // invalid_argument when request.tokens are not those of the snapshot.

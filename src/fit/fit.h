@@ -8,7 +8,7 @@
 #include "fit/regions.h"
 #include "model/adapters.h"
 #include "model/probe.h"
-#include "solve/head.h"
+#include "solve/kernels.h"
 #include "study/study.h"
 
 #include <llama.h>
@@ -34,13 +34,14 @@ struct RegionProblem {
     uint64_t seed;                                         // of the study
     int threads;                                           // of study and solve
     const ProgressFn& progress;
+    const Kernels& kernels; // that solve its heads
 
     const KvSection& section() const { return snapshot.sections.front(); }
 
     // The same region with other layers to fit, in a cache that holds it differently.
     RegionProblem with(const AttentionMap& layers, const SequenceState& cache) const {
-        return {model,  layers,   cache,   regions,  slots, study,   solve,
-                tokens, expected, context, adapters, seed,  threads, progress};
+        return {model,    layers,  cache,    regions, slots,   study,    solve,  tokens,
+                expected, context, adapters, seed,    threads, progress, kernels};
     }
 };
 

@@ -5,7 +5,6 @@
 #include "solve/allocate.h"
 #include "solve/loss.h"
 #include "solve/neutral.h"
-#include "solve/solve_head.h"
 
 #include <algorithm>
 
@@ -51,12 +50,13 @@ std::vector<uint32_t> evenly_spread(Index rows, Index slots) {
 Result<CompactHead> solve_in_slots(const HeadTask& task, const SolvePlan& plan, Index budget) {
     SolveRequest smaller = task.request;
     smaller.kept = budget;
-    KVFOLD_TRY(CompactHead head, solve_head(task.problem, plan, smaller));
+    KVFOLD_TRY(CompactHead head, task.kernels.solve_head(task.problem, plan, smaller));
     const Index slots = task.request.kept;
     if (budget == slots) return head;
-    const Vector mass = attend_compact(task.problem, head.keys).mass;
-    KVFOLD_TRY(const std::optional<Vector> neutral, neutral_key(task.problem, mass, task.request.round_keys));
-    if (!neutral) return solve_head(task.problem, plan, task.request);
+    const Vector mass = task.kernels.attend_compact(task.problem, head.keys).mass;
+    KVFOLD_TRY(const std::optional<Vector> neutral,
+               task.kernels.neutral_key(task.problem, mass, task.request.round_keys));
+    if (!neutral) return task.kernels.solve_head(task.problem, plan, task.request);
     return spread_head(head, *neutral, evenly_spread(budget, slots), slots);
 }
 

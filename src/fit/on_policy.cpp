@@ -4,8 +4,6 @@
 #include "fit/join_cells.h"
 #include "fit/solve_layers.h"
 #include "fit/study_region.h"
-#include "solve/loss.h"
-#include "solve/solve_head.h"
 
 #include <atomic>
 
@@ -61,10 +59,13 @@ Study join(Study study, const Study& more) {
 Result<double> trial_loss(const HeadTask& task, SolvePlan plan, const Matrix& seen, const Matrix& held_out) {
     const HeadProblem& all = task.problem;
     plan.refine_steps = 0;
-    KVFOLD_TRY(const CompactHead head,
-               solve_head({all.keys, all.values, seen, all.scale, all.softcap}, plan, task.request));
+    KVFOLD_TRY(
+        const CompactHead head,
+        task.kernels.solve_head({all.keys, all.values, seen, all.scale, all.softcap}, plan, task.request));
     const HeadProblem judge{all.keys, all.values, held_out, all.scale, all.softcap};
-    return matching_loss(attend_all(judge), attend_compact(judge, head.keys), head.values);
+    const Kernels& kernels = task.kernels;
+    return kernels.matching_loss(kernels.attend_all(judge), kernels.attend_compact(judge, head.keys),
+                                 head.values);
 }
 
 struct Refit {
@@ -84,7 +85,7 @@ Result<Refit> refit(const RegionProblem& problem, const Solution& first, const S
         KVFOLD_TRY(const double after, trial_loss(task, problem.solve, queries(trial.on_policy), judge));
         if (!(after < before)) return head_in_cache(first, problem.map, task.layer, task.index);
         ++refitted;
-        return solve_head(task.problem, problem.solve, task.request);
+        return task.kernels.solve_head(task.problem, problem.solve, task.request);
     };
     KVFOLD_TRY(Solution solution, solve_layers(problem, everything, solve));
     return Refit{std::move(solution), refitted};

@@ -3,7 +3,6 @@
 #include "base/timer.h"
 #include "fit/solve_layers.h"
 #include "fit/study_region.h"
-#include "solve/attention.h"
 #include "solve/neutral.h"
 
 #include <algorithm>
@@ -28,11 +27,12 @@ struct LayerRows {
 
 // Puts the rows of a folded head into the cells that they came from, and makes its others neutral. Leaves the
 // cells as they are, and returns false, when no neutral key exists.
-Result<bool> place_head(const AttentionLayer& layer, Index head, const CompactHead& compact,
-                        const Matrix& queries, const RoundRows& round, LayerRows& rows) {
+Result<bool> place_head(const Kernels& kernels, const AttentionLayer& layer, Index head,
+                        const CompactHead& compact, const Matrix& queries, const RoundRows& round,
+                        LayerRows& rows) {
     const HeadProblem problem{compact.keys, compact.values, queries, layer.scale, layer.softcap};
-    const Vector mass = attend_compact(problem, compact.keys).mass;
-    KVFOLD_TRY(const std::optional<Vector> neutral, neutral_key(problem, mass, round));
+    const Vector mass = kernels.attend_compact(problem, compact.keys).mass;
+    KVFOLD_TRY(const std::optional<Vector> neutral, kernels.neutral_key(problem, mass, round));
     if (!neutral) return false;
     const CompactHead spread = spread_head(compact, *neutral, compact.kept, rows.keys.rows());
     rows.keys.middleCols(head * layer.key_width, layer.key_width) = spread.keys;
@@ -65,7 +65,8 @@ Result<Index> place_layers(const RegionProblem& problem, const Study& study, con
         for (Index head = 0; head < layer.kv_heads; ++head) {
             const Matrix queries = queries_of_head(study, problem.map, i, head, problem.study.max_queries);
             const CompactHead compact = head_in_cache(solution, problem.map, i, index++);
-            KVFOLD_TRY(const bool placed, place_head(layer, head, compact, queries, round, rows));
+            KVFOLD_TRY(const bool placed,
+                       place_head(problem.kernels, layer, head, compact, queries, round, rows));
             if (!placed) ++left_full;
         }
         KVFOLD_CHECK(put_region(rows.keys, region, keys));

@@ -2,7 +2,6 @@
 
 #include "base/no_throw.h"
 #include "base/parallel.h"
-#include "solve/solve_head.h"
 
 #include <mutex>
 #include <numeric>
@@ -81,7 +80,7 @@ Result<CompactHead> solve_job(const RegionProblem& problem, const Study& study, 
     const Matrix q = queries_of_head(study, problem.map, job.layer, job.head, problem.study.max_queries);
     const auto round = [&keys](MutableMatrixView rows) { round_rows(rows, keys.type); };
     const HeadProblem head{k, v, q, layer.scale, layer.softcap};
-    return solve({job.layer, job.head, index, head, {problem.slots, {}, round}});
+    return solve({job.layer, job.head, index, head, {problem.slots, {}, round}, problem.kernels});
 }
 
 Result<Solution> join_solution(const RegionProblem& problem, const std::vector<Job>& jobs,
@@ -144,7 +143,7 @@ CompactHead head_in_cache(const Solution& solution, const AttentionMap& map, siz
 
 Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const SolvePlan& plan) {
     return solve_layers(problem, study, [&plan](const HeadTask& task) {
-        return solve_head(task.problem, plan, task.request);
+        return task.kernels.solve_head(task.problem, plan, task.request);
     });
 }
 

@@ -14,6 +14,7 @@ struct HeadTask {
     size_t index; // among all heads, as in Solution::heads
     const HeadProblem& problem;
     SolveRequest request;
+    const Kernels& kernels;
 };
 using HeadSolver = std::function<Result<CompactHead>(const HeadTask&)>;
 

@@ -69,8 +69,9 @@ TEST_P(Compactable, BlocksMatchTheOracle) {
     const auto regions = plan_regions(section, {.ratio = 2}, Keep::fit);
     ASSERT_TRUE(regions) << regions.error().message;
     const CompactRequest request;
-    const auto solution = solve_layers(problem_of(model_.get(), *map, snapshot, *regions, request), study,
-                                       methods::refine.solve);
+    const auto solution =
+        solve_layers(problem_of(model_.get(), *map, snapshot, *regions, request, *usable_kernels().front()),
+                     study, methods::refine.solve);
     ASSERT_TRUE(solution) << solution.error().message;
 
     size_t job = 0;
@@ -115,8 +116,9 @@ TEST_P(Compactable, AsManyCellsAsThereAreAreTheFullCache) {
     regions.region = all_cells(kTokens);
     regions.folded = kTokens;
     const CompactRequest request;
-    const auto solution = solve_layers(problem_of(model_.get(), *map, snapshot, regions, request),
-                                       study_of(snapshot, *map), methods::refine.solve);
+    const auto solution =
+        solve_layers(problem_of(model_.get(), *map, snapshot, regions, request, *usable_kernels().front()),
+                     study_of(snapshot, *map), methods::refine.solve);
     ASSERT_TRUE(solution) << solution.error().message;
     SequenceState compact = snapshot;
     compact.sections[0].keys = solution->keys;

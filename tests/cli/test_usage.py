@@ -1,5 +1,6 @@
 """What goes without a model, and what is refused before one is loaded."""
 import json
+import os
 import pathlib
 
 from command import CommandTest
@@ -9,7 +10,11 @@ import tiny_models
 
 class Usage(CommandTest):
     def test_version_names_kvfold_and_llama(self):
-        self.assertRegex(self.succeed("--version"), r"^kvfold \S+ \(llama\.cpp \S+, ggml \S+\)\n$")
+        self.assertRegex(self.succeed("--version"), r"^kvfold \S+ \(llama\.cpp \S+, ggml \S+, kernels \w+\)\n$")
+
+    def test_kernels_that_are_not_there_are_refused(self):
+        done = self.run_command("methods", env={**os.environ, "KVFOLD_KERNELS": "mmx"})
+        self.assert_fails(done, 1, "KVFOLD_KERNELS=mmx: this build on this processor has")
 
     def test_every_command_has_help(self):
         for command in ("compact", "ask", "chat", "eval", "bench", "inspect", "methods", "doctor", "run", "serve"):
