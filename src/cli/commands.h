@@ -27,6 +27,9 @@ void add_doctor(CLI::App& app, Command& chosen);
 void add_inspect(CLI::App& app, Command& chosen);
 void add_methods(CLI::App& app, Command& chosen);
 
+// Describes what `app` has when the command runs. REQUIRES: `app` outlives `chosen`.
+void add_describe(CLI::App& app, Command& chosen);
+
 // REQUIRES: `run` outlives `chosen`.
 void add_run(CLI::App& app, Command& chosen, ProgramRun& run);
 void add_serve(CLI::App& app, Command& chosen, ProgramRun& run);

@@ -1,6 +1,7 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "cli/commands.h"
+#include "cli/description.h"
 #include "cli/eval_output.h"
 #include "cli/interrupt.h"
 #include "cli/session.h"
@@ -91,7 +92,7 @@ CLI::Validator task_check() {
                    ? std::string()
                    : kvfold::format("no task '{}'; there are {}", name, task_names());
     };
-    return {check, "TASK"};
+    return {check, choices_text(joined(all_tasks(), ",", &TaskKind::name))};
 }
 
 Result<std::vector<SuiteText>> read_texts(const LoadedModel& model, const EvalOptions& options,

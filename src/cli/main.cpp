@@ -68,6 +68,7 @@ int run(std::vector<std::string> arguments) {
     cli::add_inspect(app, chosen);
     cli::add_methods(app, chosen);
     cli::add_doctor(app, chosen);
+    cli::add_describe(app, chosen);
     const std::string first_word = arguments.empty() ? "" : arguments.front();
     const bool starts_program = first_word == "run" || first_word == "serve";
     cli::ProgramRun program;

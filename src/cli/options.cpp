@@ -1,6 +1,7 @@
 #include "cli/options.h"
 
 #include "base/format.h"
+#include "cli/description.h"
 #include "solve/kernels.h"
 
 #include <algorithm>
@@ -104,7 +105,7 @@ CLI::Validator cache_type_check() {
         return known ? std::string()
                      : kvfold::format("no cache type '{}'; there are {}", name, cache_type_names());
     };
-    return {check, "TYPE"};
+    return {check, choices_text(joined(kCacheTypes, ",", ggml_type_name))};
 }
 
 std::string_view kernels_name() { return chosen_kernels().value()->name; }
@@ -144,7 +145,8 @@ CLI::Validator method_check() {
         const Result<const Method*> method = find_method(name);
         return method ? std::string() : method.error().message;
     };
-    return {check, "METHOD"};
+    return {check, choices_text(joined(all_methods(), ",", &Method::name) + "," +
+                                joined(all_presets(), ",", &Preset::name))};
 }
 
 std::vector<std::string> take_words_behind_dashes(std::vector<std::string>& arguments) {

@@ -2,6 +2,7 @@
 #include "admin/admin_server.h"
 #include "base/format.h"
 #include "cli/commands.h"
+#include "cli/description.h"
 #include "cli/options.h"
 #include "launch/activity.h"
 #include "launch/child.h"
@@ -138,7 +139,7 @@ CLI::Validator log_check() {
             if (name == level) return std::string();
         return kvfold::format("no log level '{}'; there are {}", name, joined(launch::kLogLevels, " "));
     };
-    return {check, "LEVEL"};
+    return {check, choices_text(joined(launch::kLogLevels, ","))};
 }
 
 void add_run_options(CLI::App& command, RunOptions& options) {

@@ -80,3 +80,11 @@ class Package(unittest.TestCase):
     def test_the_installed_command_runs(self):
         out = run(self.prefix / "bin" / "kvfold", "--version", environment=plain_environment())
         self.assertTrue(out.startswith(f"kvfold {os.environ['KVFOLD_PACKAGE_VERSION']} "), out)
+
+    def test_completions_and_the_manual_page_are_where_shells_and_man_look(self):
+        share = self.prefix / "share"
+        for file, beginning in {"bash-completion/completions/kvfold": "# bash completion of kvfold",
+                                "zsh/site-functions/_kvfold": "#compdef kvfold",
+                                "fish/vendor_completions.d/kvfold.fish": "# fish completion of kvfold",
+                                "man/man1/kvfold.1": ".TH KVFOLD 1"}.items():
+            self.assertTrue((share / file).read_text().startswith(beginning), file)
