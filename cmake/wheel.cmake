@@ -1,5 +1,6 @@
 # What pip installs: one folder with bin/, lib/ and include/ in it. It holds no llama.cpp, and no path leads to one: the
 # Python package finds that at run time.
+set(KVFOLD_PACKAGE ON)
 set(KVFOLD_NATIVE OFF)
 set(KVFOLD_BUILD_TESTS OFF)
 set(KVFOLD_BUILD_BENCH OFF)

@@ -56,8 +56,6 @@ CommandText describe_command(const CLI::App& app) {
 
 } // namespace
 
-std::string choices_text(const std::string& choices) { return "{" + choices + "}"; }
-
 std::vector<CommandText> describe_commands(const CLI::App& app) {
     std::vector<CommandText> commands = {describe_command(app)};
     for (const CLI::App* command : app.get_subcommands(is_shown)) {

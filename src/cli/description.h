@@ -23,7 +23,7 @@ struct CommandText {
 };
 
 // What a validator says of itself whose choices can be listed, as CLI::IsMember does. choices: "a,b,c"
-std::string choices_text(const std::string& choices);
+inline std::string choices_text(const std::string& choices) { return "{" + choices + "}"; }
 
 // Without what --help hides, in its order; the program's own options under its own name, first.
 std::vector<CommandText> describe_commands(const CLI::App& app);
