@@ -39,7 +39,7 @@ template <class Struct> size_t written_size(Struct (*make)(), Struct& made) {
         std::memset(room, filling, sizeof room);
         asm volatile("" : : "r"(room) : "memory"); // the filling is read below, though an object is made over it
         // Larger than any register, so the caller passes the place: a longer struct needs only more room.
-        new (room) Room(reinterpret_cast<Room (*)()>(make)());
+        new (room) Room(reinterpret_cast<Room (*)()>(reinterpret_cast<void (*)()>(make))());
         asm volatile("" : : "r"(room) : "memory");
         for (size_t i = 0; i < sizeof room; ++i)
             if (room[i] != filling) written = std::max(written, i + 1);

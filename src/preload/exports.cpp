@@ -27,11 +27,11 @@ template <class Known> struct Whole {
 // llama.cpp's function, taking the whole struct. A caller passes a struct of this size in memory, on every
 // processor that llama.cpp runs on, and the function looks at as much of it as it knows.
 template <class Answer, class First, class Known> auto with_whole(Answer (*function)(First, Known)) {
-    return reinterpret_cast<Answer (*)(First, Whole<Known>)>(function);
+    return reinterpret_cast<Answer (*)(First, Whole<Known>)>(reinterpret_cast<void (*)()>(function));
 }
 template <class Answer, class First, class Second, class Known>
 auto with_whole(Answer (*function)(First, Second, Known)) {
-    return reinterpret_cast<Answer (*)(First, Second, Whole<Known>)>(function);
+    return reinterpret_cast<Answer (*)(First, Second, Whole<Known>)>(reinterpret_cast<void (*)()>(function));
 }
 
 } // namespace
