@@ -1,7 +1,8 @@
 # The solver for several instruction sets in one binary.
 include(CMakeDependentOption)
 set(KVFOLD_HAS_VARIANTS OFF)
-if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND NOT KVFOLD_SANITIZE)
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$"
+    AND CMAKE_OBJCOPY AND NOT KVFOLD_SANITIZE)
   set(KVFOLD_HAS_VARIANTS ON)
 endif()
 cmake_dependent_option(KVFOLD_DISPATCH "Choose the solver's instruction set at run time, by the processor" ON
