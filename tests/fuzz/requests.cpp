@@ -111,16 +111,29 @@ std::string wrong_with_answer(std::span<const uint8_t> bytes) {
     return "";
 }
 
+// The first line of the pulse of the process whose channel begins with this; none where it has no number.
+std::string pulse_before(const std::string& hello) {
+    Json said = Json::parse(hello.substr(0, hello.find('\n')), nullptr, /*allow_exceptions=*/false);
+    if (!said.is_object() || !said.contains("pid") || !said["pid"].is_number_integer()) return "";
+    const Json pulse = {{"pid", said["pid"]}, {"program", ""}, {"channel", "pulse"}};
+    return pulse.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 // The bytes are the first that a process says.
 std::string wrong_with_hello(std::span<const uint8_t> bytes) {
     static const auto listening = launch::Processes::listen();
     if (!listening) return listening.error().message;
     launch::Processes& processes = **listening;
+    Result<FileDescriptor> pulse = connect_to(processes.path());
+    if (!pulse) return "a process cannot connect";
+    const std::string beat = pulse_before({bytes.begin(), bytes.end()});
+    ::send(pulse->get(), beat.data(), beat.size(), MSG_DONTWAIT);
+    ::shutdown(pulse->get(), SHUT_WR); // so that nobody waits for its answers
     Result<FileDescriptor> theirs = connect_to(processes.path());
     if (!theirs) return "a process cannot connect";
     const ssize_t sent = ::send(theirs->get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
     if (sent != static_cast<ssize_t>(bytes.size())) return "";
-    ::shutdown(theirs->get(), SHUT_WR); // so that nobody waits for its answers
+    ::shutdown(theirs->get(), SHUT_WR);
     const Result<Json> list = processes.ask({{"op", "processes"}});
     if (!list) return "the processes are not listed";
     (void)admin::metrics_text(list->at("processes"));
