@@ -101,14 +101,23 @@ class Router(unittest.TestCase):
             self.assertGreater(int(held[1]), 300, text)
         self.assertEqual(text.count("# TYPE kvfold_cells gauge"), 1)
 
+    def hang(self, process):
+        """A signal takes its time to reach each thread."""
+        os.kill(process, signal.SIGSTOP)
+        end = time.monotonic() + PATIENCE_S
+        state = lambda thread: thread.read_text().rsplit(")", 1)[1].split()[0]
+        while {state(thread) for thread in pathlib.Path(f"/proc/{process}/task").glob("*/stat")} != {"T"}:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
     def test_a_process_that_hangs_is_told_from_one_that_answers(self):
         processes = self.both()
         for process in processes:
             self.addCleanup(os.kill, process, signal.SIGCONT)
-        os.kill(processes[0], signal.SIGSTOP)
+        self.hang(processes[0])
         self.assertEqual([self.processes()[name]["answers"] for name in NAMES], [False, True])
         self.assertEqual(self.server.admin("/health"), {"status": "ok"})
-        os.kill(processes[1], signal.SIGSTOP)
+        self.hang(processes[1])
         with self.assertRaises(urllib.error.HTTPError) as refused:
             self.server.admin("/health")
         self.assertEqual((refused.exception.code, json.load(refused.exception)), (503, {"status": "no answer"}))
