@@ -53,14 +53,14 @@ class Conversation:
         acts = [self.go_on] * 5 + [self.edit, self.regenerate, self.hang_up, self.save_and_restore, self.title, self.four]
         while not stop.is_set():
             act = self.random.choice(acts)
-            act()
             self.done[act.__name__] += 1
+            act()
             if sum(len(message["content"]) for message in self.messages) > LONGEST:
                 self.begin()
 
     def ask(self):
         answer = self.load.chat(self.messages, id_slot=self.slot)
-        self.load.check(answer, self.word)
+        self.load.check(answer, self)
         return answer
 
     def question(self):
@@ -98,13 +98,13 @@ class Conversation:
         """As chat programs do, in no slot of its own."""
         said = "\n".join(message["content"] for message in self.messages[1:])
         answer = self.load.chat([{"role": "user", "content": f"Give this chat a title of three words.\n{said}"}])
-        self.load.check(answer, self.word)
+        self.load.check(answer, self)
 
     def four(self):
         body = {"messages": self.messages + [{"role": "user", "content": QUESTION}], "max_tokens": 16, "n": 4,
                 "temperature": 0.5, "seed": 1}
         for choice in self.load.server.ask("/v1/chat/completions", body)["choices"]:
-            self.load.check(choice["message"]["content"], self.word)
+            self.load.check(choice["message"]["content"], self)
 
 
 class Load:
@@ -116,12 +116,13 @@ class Load:
         body = {"messages": messages, "max_tokens": 24, "temperature": 0, **fields}
         return self.server.ask("/v1/chat/completions", body)["choices"][0]["message"]["content"]
 
-    def check(self, answer, word):
+    def check(self, answer, person):
         with self.lock:
             self.answers += 1
-            self.recalled += word in answer.lower()
-            if found := foreign(answer, word):
-                self.faults.append(f"{word}: {found} in {answer!r}")
+            self.recalled += person.word in answer.lower()
+            if found := foreign(answer, person.word):
+                self.faults.append(f"slot {person.slot}, {person.word}: {found} in {answer!r} after {person.messages[1:]}; "
+                                   f"{dict(person.done)}; {self.server.kvfold_log()[-12:]}")
 
     def hang_up(self, body):
         connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.server.base).netloc, timeout=llama_server.ANSWER_S)
