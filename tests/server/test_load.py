@@ -20,7 +20,7 @@ from llama_server import LlamaServer
 
 llama_server.ANSWER_S = 900  # of many requests at once, on a machine that may be busy with others
 
-LOAD_S = float(os.environ.get("KVFOLD_LOAD_SECONDS", "60"))
+LOAD_S = float(os.environ.get("KVFOLD_LOAD_SECONDS", "8"))
 LONG_S = 300  # from here on memory has come to rest before half of the time
 WORDS = ("quartzite", "mandolin", "turmeric", "obsidian", "parsnip", "gazebo", "lacquer", "walrus")
 SYSTEM = "You are a helpful assistant. You answer in one short sentence. " + (TEXTS / "prose.txt").read_text()[:700]
