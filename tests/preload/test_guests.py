@@ -9,6 +9,9 @@ import unittest
 
 from command import TEXTS, CommandTest, needed
 
+# scripts/versions: guests run with the libraries of another llama.cpp, programs of the pinned one do not.
+OTHER_LLAMA = "LD_LIBRARY_PATH" in os.environ
+OF_THE_PINNED = unittest.skipIf(OTHER_LLAMA, "a program of the pinned llama.cpp")
 GUESTS = pathlib.Path(needed("KVFOLD_GUESTS"))
 LIBRARY = needed("KVFOLD_PRELOAD_LIBRARY")
 
@@ -55,6 +58,7 @@ class Guests(CommandTest):
         self.assertEqual(done.returncode, 1)
         self.assertIn("give keep_first up to", done.stderr)
 
+    @unittest.skipIf(OTHER_LLAMA, "such programs do not hear of LD_LIBRARY_PATH")
     @unittest.skipUnless(sys.platform == "linux" and os.geteuid() == 0, "only root gives programs another user's rights")
     def test_a_program_that_drops_the_library_is_told_of(self):
         program = self.folder / "guest"
@@ -66,6 +70,7 @@ class Guests(CommandTest):
                 done = self.run_command("run", "--virtual", 4, "--", str(program), self.plain, "poll", "100")
                 self.assertEqual("runs without kvfold" in done.stderr, told, done.stderr)
 
+    @OF_THE_PINNED
     def test_llamas_own_program_reads_a_prompt_larger_than_the_cells(self):
         program = pathlib.Path(needed("KVFOLD_LLAMA_PREFIX")) / "bin" / "llama-completion"
         prompt = self.text(1400)
@@ -74,6 +79,7 @@ class Guests(CommandTest):
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
         self.assertIn("became", done.stderr)
 
+    @OF_THE_PINNED
     def test_a_prompt_cache_keeps_its_tokens(self):
         program = pathlib.Path(needed("KVFOLD_LLAMA_PREFIX")) / "bin" / "llama-completion"
         text = (TEXTS / "manual.txt").read_text()
