@@ -61,6 +61,7 @@ inline constexpr const char* kLlamaFunctions[] = {
     "llama_model_n_embd",
     "llama_model_n_layer",
     "llama_model_n_swa",
+    "llama_model_rope_type",
     "llama_n_batch",
     "llama_n_ctx",
     "llama_n_ctx_seq",

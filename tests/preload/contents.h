@@ -1,0 +1,83 @@
+// Which tokens the cells of a sequence were made of, told by the values of the first layer: those depend on the token
+// alone. Against it a naive model of what a program has done: a word of one sequence must never stand in another.
+#pragma once
+
+#include "support/llama_fixture.h"
+#include "state/live_sequence.h"
+
+#include <algorithm>
+#include <set>
+
+namespace kvfold::preload {
+
+inline constexpr llama_token kFirstToken = 3, kKinds = 200;
+
+// The first layer's values of tokens kFirstToken and up, one a row.
+class TokenRows {
+  public:
+    explicit TokenRows(const testing::ModelPtr& model) {
+        const testing::ContextPtr ctx = testing::make_context(model, {.n_ctx = 256});
+        std::vector<llama_token> tokens(kKinds);
+        for (llama_token i = 0; i < kKinds; ++i)
+            tokens[static_cast<size_t>(i)] = kFirstToken + i;
+        EXPECT_EQ(llama_decode(ctx.get(), llama_batch_get_one(tokens.data(), kKinds)), 0);
+        const auto state = read_sequence(ctx.get(), 0);
+        EXPECT_TRUE(state);
+        if (state) rows_ = to_float(state->sections.front().values.front());
+    }
+    // Not necessarily equal: batches of other sizes are rounded otherwise.
+    llama_token nearest(const Matrix& rows, Index row) const {
+        Index best = 0;
+        (rows_.rowwise() - rows.row(row)).rowwise().squaredNorm().minCoeff(&best);
+        return kFirstToken + static_cast<llama_token>(best);
+    }
+
+  private:
+    Matrix rows_;
+};
+
+class Contents {
+  public:
+    static constexpr llama_token kGone = -1;
+
+    void decode(llama_seq_id seq_id, llama_token token) { of_[seq_id].tokens.push_back(token); }
+    void remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1) {
+        auto& [tokens, folded] = of_[seq_id];
+        const auto end = static_cast<llama_pos>(tokens.size());
+        for (llama_pos pos = std::max(p0, 0); pos < end && (p1 < 0 || pos < p1); ++pos) {
+            if (p1 >= 0) folded.insert(tokens[static_cast<size_t>(pos)]); // some cell may still tell of it
+            tokens[static_cast<size_t>(pos)] = kGone;
+        }
+        while (!tokens.empty() && tokens.back() == kGone)
+            tokens.pop_back();
+        if (tokens.empty()) folded.clear();
+    }
+    void copy(llama_seq_id from, llama_seq_id to, llama_pos end) {
+        of_[to] = of_[from];
+        of_[to].tokens.resize(std::min(of_[to].tokens.size(), static_cast<size_t>(end)));
+    }
+    // Empty, or what stands in a cell that no token of the sequence up to its position is. A folded cell stands behind
+    // the position that it was.
+    std::string foreign(llama_seq_id seq_id, const KvSection& section, const TokenRows& known) const {
+        const auto found = of_.find(seq_id);
+        const Matrix rows = to_float(section.values.front());
+        for (size_t i = 0; i < section.cells.size(); ++i) {
+            const llama_token token = known.nearest(rows, static_cast<Index>(i));
+            if (found == of_.end()) return kvfold::format("{} holds cells", seq_id);
+            const auto& [tokens, folded] = found->second;
+            const auto end = tokens.begin() + std::min<std::ptrdiff_t>(section.cells[i].pos + 1, std::ssize(tokens));
+            if (std::find(tokens.begin(), end, token) == end && !folded.contains(token))
+                return kvfold::format("token {} at position {} of sequence {}", token, section.cells[i].pos, seq_id);
+        }
+        return {};
+    }
+
+  private:
+    struct Sequence {
+        std::vector<llama_token> tokens; // of each position
+        std::set<llama_token> folded;    // removed amid the sequence
+    };
+    std::map<llama_seq_id, Sequence> of_;
+};
+
+} // namespace kvfold::preload
