@@ -1,86 +1,10 @@
 // The bookkeeping and folding of a managed context against what llama.cpp itself holds.
-#include "base/format.h"
-#include "preload/program.h"
+#include "preload/managed.h"
 
-#include "preload/real.h"
-#include "state/live_sequence.h"
-#include "support/divergence.h"
-#include "support/llama_fixture.h"
-
-#include <filesystem>
 #include <thread>
 
 namespace kvfold::preload {
 namespace {
-
-using testing::decode;
-using testing::last_logits;
-
-constexpr uint32_t kCells = 512;
-
-class Managed : public ::testing::Test {
-  protected:
-    void SetUp() override {
-        model_ = testing::load_model("KVFOLD_PLAIN_MODEL");
-        ASSERT_TRUE(model_);
-        tokens_ = testing::filler_tokens(model_.get(), 2000);
-        manage(folding());
-    }
-
-    // Two sequences, in one cache or each in its own half.
-    void manage(const Policy& policy, bool unified = true) {
-        program_.reset();
-        ctx_ = testing::make_context(model_, {.n_ctx = kCells, .n_seq_max = 2, .unified = unified});
-        ASSERT_TRUE(ctx_);
-        llama_context_params params = llama_context_default_params();
-        params.n_ctx = kCells;
-        params.n_seq_max = 2;
-        params.kv_unified = unified;
-        params.n_threads = params.n_threads_batch = 1;
-        program_.emplace(ctx_.get(), model_.get(), params, policy);
-        managed_ = &program_->managed();
-    }
-
-    void TearDown() override { program_.reset(); }
-
-    static Policy folding() {
-        Policy policy;
-        policy.automatic = true;
-        policy.method = *find_method("select"); // the cheapest that folds
-        return policy;
-    }
-
-    // As a program would, through the manager. Returns llama_decode's answer.
-    int feed(llama_pos first, llama_pos last, llama_seq_id seq_id = 0) {
-        Batch batch(last - first);
-        for (llama_pos pos = first; pos < last; ++pos)
-            batch.add(tokens_[static_cast<size_t>(pos)], pos, {seq_id}, pos + 1 == last);
-        return feed(batch);
-    }
-    int feed(const Batch& batch) { return program_->decode(batch); }
-
-    void feed_all(llama_pos end, llama_pos first = 0) {
-        constexpr llama_pos step = 64;
-        for (llama_pos pos = first; pos < end; pos += step)
-            ASSERT_EQ(feed(pos, std::min(end, pos + step)), 0) << "at " << pos;
-    }
-
-    Json sequence(size_t index = 0) { return managed_->state()["sequences"].at(index); }
-
-    void settle() { program_->settle(); }
-
-    size_t real_cells(llama_seq_id seq_id = 0) {
-        const auto state = program_->read(seq_id);
-        EXPECT_TRUE(state) << state.error().message;
-        return state ? state->sections.front().cells.size() : 0;
-    }
-
-    testing::ModelPtr model_;
-    testing::ContextPtr ctx_;
-    std::vector<llama_token> tokens_;
-    std::optional<Program> program_;
-    ManagedContext* managed_ = nullptr; // of program_
-};
 
 TEST_F(Managed, APromptThreeTimesTheCellsGoesIn) {
     feed_all(3 * kCells);
@@ -197,24 +121,6 @@ TEST_F(Managed, AFoldOfTheSameTokensTellsWhereADraftOfThemCanBeCut) {
     EXPECT_EQ(managed_->fold_of(0, tokens), 0);
 }
 
-TEST_F(Managed, ASavedStateBringsItsTokensBack) {
-    feed_all(600);
-    settle();
-    const size_t cells = real_cells();
-    std::vector<uint8_t> bytes = program_->saved_state(0);
-    ASSERT_TRUE(program_->remove(0, -1, -1));
-    EXPECT_TRUE(managed_->state()["sequences"].empty());
-    ASSERT_EQ(program_->restore_state(bytes, 1), bytes.size());
-    EXPECT_EQ(sequence()["id"], 1);
-    EXPECT_EQ(sequence()["tokens_known"], true);
-    EXPECT_EQ(sequence()["cells"], cells);
-
-    bytes.back() ^= 1; // not what was saved: its tokens are not known
-    program_->restore_state(bytes, 1);
-    EXPECT_EQ(sequence()["tokens_known"], false);
-    EXPECT_EQ(sequence()["cells"], cells);
-}
-
 TEST_F(Managed, TheBooksAgreeWithTheCellsHoweverOftenASequenceIsFolded) {
     ASSERT_TRUE(managed_->set_policy({}));
     ASSERT_EQ(feed(0, 300), 0);
@@ -241,23 +147,6 @@ TEST_F(Managed, ASequenceOfUnknownTokensIsStudiedByGeneration) {
     EXPECT_TRUE(managed_->job(*job)->status);
     EXPECT_EQ(managed_->job(*job)->method, "generation");
     EXPECT_EQ(real_cells(), 50u);
-}
-
-TEST_F(Managed, ASlotFileBringsItsTokensAndItsFoldBack) {
-    feed_all(600);
-    settle();
-    const Json before = sequence();
-    const auto path =
-        std::filesystem::temp_directory_path() / kvfold::format("kvfold-preload-{}.slot", ::getpid());
-    ASSERT_GT(program_->save((path).c_str(), 0, std::span(tokens_).first(600)), 0u);
-    ASSERT_TRUE(program_->remove(0, -1, -1));
-    std::vector<llama_token> tokens(600);
-    size_t count = 0;
-    ASSERT_GT(program_->load(path.c_str(), 0, tokens, count), 0u);
-    std::filesystem::remove(path);
-    EXPECT_EQ(sequence()["tokens_known"], true);
-    EXPECT_EQ(sequence()["cells"], before["cells"]);
-    EXPECT_GE(sequence()["folded_tokens"].get<int>() + 64, before["folded_tokens"].get<int>());
 }
 
 TEST_F(Managed, ACutBelowARunningFoldVoidsIt) {
@@ -358,63 +247,6 @@ TEST_F(Managed, ASharedBeginningIsFoldedForBothAndStaysShared) {
     EXPECT_LT(testing::kl_divergence(full, last_logits(ctx_.get())), 5);
 }
 
-TEST_F(Managed, AStateTellsOfAFoldBehindASharedBeginning) {
-    ASSERT_TRUE(managed_->set_policy({}));
-    ASSERT_EQ(feed(0, 60), 0);
-    program_->copy(0, 1, -1, -1);
-    ASSERT_EQ(feed(60, 300, 1), 0);
-    const auto job = managed_->compact(1, *find_method("select"), 4);
-    ASSERT_TRUE(job) << job.error().message;
-    settle();
-    ASSERT_TRUE(managed_->job(*job)->status) << managed_->job(*job)->status.error().message;
-    ASSERT_EQ(llama_memory_seq_pos_min(llama_get_memory(ctx_.get()), 1), 0);
-    const llama_pos smallest = program_->pos_min(1);
-    ASSERT_GT(smallest, 100);
-    const size_t cells = real_cells(1);
-
-    const std::string file = ::testing::TempDir() + "shared-beginning.slot";
-    ASSERT_GT(program_->save(file.c_str(), 1, {tokens_.data(), 300}), 0u);
-    const std::vector<uint8_t> bytes = program_->saved_state(1);
-    std::vector<llama_token> words(300);
-    size_t count = 0;
-    for (const bool from_file : {false, true}) {
-        ASSERT_TRUE(program_->remove(1, -1, -1));
-        const size_t read =
-            from_file ? program_->load(file.c_str(), 1, words, count) : program_->restore_state(bytes, 1);
-        ASSERT_GT(read, 0u);
-        EXPECT_EQ(real_cells(1), cells);
-        EXPECT_EQ(program_->pos_min(1), smallest);
-        EXPECT_EQ(llama_memory_seq_pos_min(llama_get_memory(ctx_.get()), 1), smallest); // so a server alone
-    }
-    std::filesystem::remove(file);
-}
-
-TEST_F(Managed, ASessionTellsOfAFoldBehindASharedBeginning) {
-    ASSERT_TRUE(managed_->set_policy({}));
-    ASSERT_EQ(feed(0, 60), 0);
-    program_->copy(0, 1, -1, -1);
-    ASSERT_EQ(feed(60, 300, 1), 0);
-    const std::vector<uint8_t> plain = program_->saved_session();
-    ASSERT_TRUE(managed_->compact(1, *find_method("select"), 4));
-    settle();
-    const llama_pos smallest = program_->pos_min(1);
-    ASSERT_GT(smallest, 100);
-    const std::vector<uint8_t> folded = program_->saved_session();
-
-    const size_t cells = sequence(1)["folded_cells"];
-    managed_->clear([&] { llama_memory_clear(llama_get_memory(ctx_.get()), true); });
-    ASSERT_EQ(program_->restore_session(folded), folded.size());
-    EXPECT_EQ(program_->pos_min(1), smallest);
-    EXPECT_EQ(sequence(1)["folded_cells"], cells);
-    EXPECT_FALSE(program_->remove(1, smallest, -1)); // tokens are not known
-    EXPECT_TRUE(program_->remove(1, smallest + 1, -1));
-    EXPECT_EQ(program_->pos_min(0), 0); // shares the beginning, and no fold
-    // Broken twin: without a fold nothing is held to be one.
-    ASSERT_EQ(program_->restore_session(plain), plain.size());
-    EXPECT_EQ(program_->pos_min(1), 0);
-    EXPECT_TRUE(program_->remove(1, smallest, -1));
-}
-
 TEST_F(Managed, ABatchLargerThanTheCellsIsDecodedInParts) {
     ASSERT_EQ(feed(0, 1200), 0); // of 512 cells
     settle();
@@ -451,68 +283,6 @@ TEST_F(Managed, ABatchThatCannotBePartedGetsItsRoom) {
     EXPECT_EQ(program_->end(0), 500);
     EXPECT_EQ(program_->end(1), 51);
     EXPECT_EQ(managed_->output_index(200), 200);
-}
-
-TEST_F(Managed, AStateLargerThanTheRoomIsFoldedIn) {
-    ASSERT_EQ(feed(0, 250), 0);
-    const std::vector<uint8_t> bytes = program_->saved_state(0);
-    ASSERT_TRUE(program_->remove(0, -1, -1));
-    ASSERT_EQ(feed(0, 380, 1), 0);
-    settle();
-    ASSERT_TRUE(managed_->set_policy({}));
-    EXPECT_EQ(program_->restore_state(bytes, 0), 0u); // broken twin: nobody folds, and llama.cpp has no room
-    ASSERT_TRUE(managed_->set_policy(folding()));
-    EXPECT_EQ(program_->restore_state(bytes, 0), bytes.size());
-    EXPECT_EQ(sequence(0)["tokens"], 250);
-    EXPECT_EQ(sequence(0)["cells"], real_cells(0));
-    EXPECT_EQ(feed(250, 260), 0);
-}
-
-TEST_F(Managed, AFailedRestoreLeavesTheSequenceAsItWas) {
-    ASSERT_EQ(feed(0, 100), 0);
-    const auto before = testing::raw_state(ctx_.get());
-    std::vector<uint8_t> bytes = program_->saved_state(0);
-    ASSERT_EQ(feed(100, 150), 0);
-    const auto longer = testing::raw_state(ctx_.get());
-    bytes.resize(bytes.size() / 2);
-    EXPECT_EQ(program_->restore_state(bytes, 0), 0u);
-    EXPECT_EQ(testing::raw_state(ctx_.get()), longer);
-    EXPECT_EQ(sequence()["tokens"], 150);
-    EXPECT_EQ(sequence()["tokens_known"], true);
-    ASSERT_TRUE(program_->remove(0, 100, -1));
-    EXPECT_EQ(testing::raw_state(ctx_.get()), before);
-}
-
-TEST_F(Managed, ATruncatedSlotFileIsRefusedBeforeAnythingChanges) {
-    ASSERT_EQ(feed(0, 100), 0);
-    const auto path =
-        std::filesystem::temp_directory_path() / kvfold::format("kvfold-preload-{}-cut.slot", ::getpid());
-    ASSERT_GT(program_->save((path).c_str(), 0, std::span(tokens_).first(100)), 0u);
-    const auto before = testing::raw_state(ctx_.get());
-    std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
-    std::vector<llama_token> tokens(100);
-    size_t count = 0;
-    EXPECT_EQ(program_->load(path.c_str(), 0, tokens, count), 0u); // llama.cpp alone would abort
-    std::filesystem::remove(path);
-    EXPECT_EQ(testing::raw_state(ctx_.get()), before);
-    EXPECT_EQ(sequence()["tokens"], 100);
-}
-
-TEST_F(Managed, SlotFilesHaveLongNamesAndStandBehindLinks) {
-    ASSERT_EQ(feed(0, 50), 0);
-    const auto folder =
-        std::filesystem::temp_directory_path() / kvfold::format("kvfold-preload-{}", ::getpid());
-    std::filesystem::create_directories(folder);
-    const auto named = folder / std::string(255, 'n');
-    EXPECT_GT(program_->save((named).c_str(), 0, std::span(tokens_).first(50)), 0u);
-    std::filesystem::create_symlink(named, folder / "link");
-    EXPECT_GT(program_->save((folder / "link").c_str(), 0, std::span(tokens_).first(50)), 0u);
-    EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
-    size_t files = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder))
-        ++files;
-    EXPECT_EQ(files, 2u);
-    std::filesystem::remove_all(folder);
 }
 
 TEST_F(Managed, ACutThatCannotBeReadAgainLeavesTheSequenceAsItWas) {
