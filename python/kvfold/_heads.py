@@ -7,13 +7,11 @@ import ctypes
 import functools
 import importlib.util
 import itertools
-import os
-import pathlib
 from dataclasses import dataclass
 from typing import Any, Sequence
 
-from ._errors import InvalidArgument, error_of
-from ._library import PACKAGE, SUFFIX
+from ._errors import InvalidArgument
+from ._library import library_path, raise_error
 
 FLOATS, CELLS = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_uint32)
 
@@ -64,10 +62,7 @@ class Head:
 @functools.lru_cache(maxsize=1)
 def library() -> ctypes.CDLL:
     """$KVFOLD_HEAD_LIBRARY, else the one in this package."""
-    path = pathlib.Path(os.environ.get("KVFOLD_HEAD_LIBRARY") or PACKAGE / "lib" / f"libkvfold-head{SUFFIX}")
-    if not path.is_file():
-        raise ImportError(f"{path}: no such library; install kvfold with pip")
-    loaded = ctypes.CDLL(str(path))
+    loaded = ctypes.CDLL(str(library_path("KVFOLD_HEAD_LIBRARY", "libkvfold-head")))
     loaded.kvfold_last_error.restype = ctypes.c_char_p
     loaded.kvfold_head_solve.argtypes = [ctypes.POINTER(CHead), ctypes.c_size_t, ctypes.POINTER(CResult)]
     return loaded
@@ -154,7 +149,5 @@ def solve_head(
         len(pinned),
     )
     result = CResult(ctypes.sizeof(CResult), cells, new_keys, new_values)
-    code = library().kvfold_head_solve(ctypes.byref(head), kept, ctypes.byref(result))
-    if code != 0:
-        raise error_of(code, library().kvfold_last_error().decode(errors="replace"))
+    raise_error(library(), library().kvfold_head_solve(ctypes.byref(head), kept, ctypes.byref(result)))
     return Head(list(cells), keys_view, values_view, result.absorb_residual, result.output_error, result.mass_error)

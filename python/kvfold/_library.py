@@ -91,10 +91,19 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 }
 
 
-def library_path() -> pathlib.Path:
-    """$KVFOLD_LIBRARY, else the one in this package."""
-    given = os.environ.get("KVFOLD_LIBRARY")
-    return pathlib.Path(given) if given else PACKAGE / "lib" / f"libkvfold{SUFFIX}"
+def library_path(variable: str, name: str) -> pathlib.Path:
+    """The file that the environment variable names, else the one in this package. Raises ImportError without one."""
+    given = os.environ.get(variable)
+    path = pathlib.Path(given) if given else PACKAGE / "lib" / f"{name}{SUFFIX}"
+    if not path.is_file():
+        raise ImportError(f"{path}: no such library; install kvfold with pip, or name the library in {variable}")
+    return path
+
+
+def raise_error(library: ctypes.CDLL, code: int) -> None:
+    """What the library says of a call that returned this kvfold_error; nothing for 0."""
+    if code != 0:
+        raise error_of(code, library.kvfold_last_error().decode(errors="replace"))
 
 
 def is_llama_loaded() -> bool:
@@ -143,9 +152,7 @@ def check_one_llama(kvfold: ctypes.CDLL, llama: ctypes.CDLL | None) -> None:
 def load() -> ctypes.CDLL:
     """Raises ImportError, which says what to do."""
     llama = bring_llama()
-    path = library_path()
-    if not path.is_file():
-        raise ImportError(f"{path}: no such library; install kvfold with pip, or name the library in KVFOLD_LIBRARY")
+    path = library_path("KVFOLD_LIBRARY", "libkvfold")
     try:
         kvfold = ctypes.CDLL(str(path))
     except OSError as error:
@@ -163,6 +170,4 @@ def load() -> ctypes.CDLL:
 def call(name: str, *arguments: Any) -> None:
     """A call that returns a kvfold_error; raises what it says."""
     library = load()
-    code = getattr(library, name)(*arguments)
-    if code != 0:
-        raise error_of(code, library.kvfold_last_error().decode(errors="replace"))
+    raise_error(library, getattr(library, name)(*arguments))
