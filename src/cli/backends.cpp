@@ -1,8 +1,9 @@
 #include "cli/backends.h"
 
+#include "model/llama_check.h"
+
 #include <ggml-backend.h>
 
-#include <dlfcn.h>
 #include <filesystem>
 
 namespace kvfold::cli {
@@ -10,9 +11,8 @@ namespace kvfold::cli {
 void load_backends() {
     ggml_backend_load_all();
     if (ggml_backend_dev_count() > 0) return;
-    Dl_info library;
-    if (dladdr(reinterpret_cast<const void*>(&ggml_backend_load_all), &library) == 0) return;
-    ggml_backend_load_all_from_path(std::filesystem::path(library.dli_fname).parent_path().c_str());
+    const std::filesystem::path ggml = library_of("ggml_backend_load_all");
+    ggml_backend_load_all_from_path(ggml.parent_path().c_str());
 }
 
 } // namespace kvfold::cli

@@ -10,7 +10,6 @@
 #include <ggml-backend.h>
 #include <llama.h>
 
-#include <dlfcn.h>
 #include <memory>
 
 namespace kvfold::cli {
@@ -21,13 +20,6 @@ struct Options {
     std::string model;
     JsonTarget json;
 };
-
-// The file that holds a function.
-std::string library_of(const char* function) {
-    Dl_info library;
-    const void* address = dlsym(RTLD_DEFAULT, function);
-    return address && dladdr(address, &library) ? library.dli_fname : "not loaded";
-}
 
 // "ok", or what is wrong.
 std::string verdict(const Status& status) { return status ? "ok" : status.error().message; }

@@ -150,6 +150,12 @@ std::string llama_version_name() {
     return version ? version() : "of unknown version";
 }
 
+std::string library_of(const char* function) {
+    Dl_info library;
+    const void* address = dlsym(RTLD_DEFAULT, function);
+    return address && dladdr(address, &library) ? library.dli_fname : "";
+}
+
 std::string untested_llama_warning() {
     const std::string version = llama_version_name();
     const std::string_view tested = KVFOLD_TESTED_LLAMA; // ",0.4.0,0.5.0,"

@@ -25,6 +25,9 @@ Status check_llama();
 // "0.5.0-dev"; "of unknown version" before llama.cpp told.
 std::string llama_version_name();
 
+// The file that holds a function of llama.cpp or ggml; empty when there is none.
+std::string library_of(const char* function);
+
 // One line for a version that kvfold's tests have not run with; empty for the others.
 std::string untested_llama_warning();
 

@@ -309,16 +309,13 @@ TEST_P(Operations, KeepTheWordsOfSequencesApart) {
     start(policy);
     knows_words_ = true;
     for (size_t i = 0; i < operations(); ++i) {
-        const auto which = static_cast<llama_seq_id>(below(kSequences));
-        switch (const llama_pos last = end(which); below(12)) {
+        switch (below(12)) {
         default:
             decode_together();
             break;
         case 8:
-            cut(which, below(2) == 0 ? -1 : last / 2, -1);
-            break;
         case 9:
-            cut(which, last - std::min<llama_pos>(last, pos_below(20)), -1);
+            remove();
             break;
         case 10:
             copy();
