@@ -4,7 +4,8 @@
 #include <Eigen/Core>
 
 #ifdef KVFOLD_HAS_VARIANTS
-static_assert(EIGEN_DEFAULT_ALIGN_BYTES == 64, "variants of the solver (cmake/variants.cmake) share matrices");
+static_assert(EIGEN_DEFAULT_ALIGN_BYTES == 64,
+              "variants of the solver (cmake/variants.cmake) share matrices");
 #endif
 
 namespace kvfold {

@@ -3,8 +3,8 @@
 
 namespace kvfold::cli {
 
-// Loads those that lie where llama.cpp was told at compile time, or beside the program; where there are none, those
-// beside ggml's own library. llama.cpp's own programs lie beside them, kvfold need not. Before a model
+// Loads those that lie where llama.cpp was told at compile time, or beside the program; where there are none,
+// those beside ggml's own library. llama.cpp's own programs lie beside them, kvfold need not. Before a model
 // is loaded.
 void load_backends();
 

@@ -33,7 +33,8 @@ Json backends() {
     Json list = Json::array();
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
-        list.push_back({{"name", ggml_backend_dev_name(device)}, {"device", ggml_backend_dev_description(device)}});
+        list.push_back(
+            {{"name", ggml_backend_dev_name(device)}, {"device", ggml_backend_dev_description(device)}});
     }
     return list;
 }
@@ -86,7 +87,8 @@ void print_examined(const Json& found) {
     print_line("kvfold", found["kvfold"]);
     for (const char* name : {"llama_cpp", "ggml"})
         print_line(name == std::string("ggml") ? name : "llama.cpp",
-                   found[name]["version"].get<std::string>() + ", " + found[name]["library"].get<std::string>());
+                   found[name]["version"].get<std::string>() + ", " +
+                       found[name]["library"].get<std::string>());
     for (const auto& [about, result] : found["checks"].items())
         print_line(about, result);
     for (const Json& device : found["backends"])
@@ -112,10 +114,13 @@ Status run_doctor(const Options& options) {
 
 void add_doctor(CLI::App& app, Command& chosen) {
     auto options = std::make_shared<Options>();
-    CLI::App* command = app.add_subcommand("doctor", "Say which llama.cpp kvfold has here, and whether they fit");
-    command->footer("Exit code 0 when kvfold can work. With a model: whether it can be compacted, and whether its\n"
-                    "states come back as they were written.");
-    command->add_option("-m,--model", options->model, "also check a model, a GGUF file")->option_text("MODEL");
+    CLI::App* command =
+        app.add_subcommand("doctor", "Say which llama.cpp kvfold has here, and whether they fit");
+    command->footer(
+        "Exit code 0 when kvfold can work. With a model: whether it can be compacted, and whether its\n"
+        "states come back as they were written.");
+    command->add_option("-m,--model", options->model, "also check a model, a GGUF file")
+        ->option_text("MODEL");
     add_json_flag(*command, options->json);
     command->callback([options, &chosen] { chosen = [options] { return run_doctor(*options); }; });
 }

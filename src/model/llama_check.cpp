@@ -27,8 +27,8 @@ Status check_functions() {
     return {};
 }
 
-// The size of the struct that `make` returns as the library has it, by the last byte that it writes. Asked with
-// two fillings: a byte of the struct can look like one of them.
+// The size of the struct that `make` returns as the library has it, by the last byte that it writes. Asked
+// with two fillings: a byte of the struct can look like one of them.
 template <class Struct> size_t written_size(Struct (*make)(), Struct& made) {
     struct alignas(16) Room {
         unsigned char bytes[sizeof(Struct) + kSpare];
@@ -37,7 +37,10 @@ template <class Struct> size_t written_size(Struct (*make)(), Struct& made) {
     for (const int filling : {0x00, 0xA5}) {
         alignas(Room) unsigned char room[sizeof(Room)];
         std::memset(room, filling, sizeof room);
-        asm volatile("" : : "r"(room) : "memory"); // the filling is read below, though an object is made over it
+        asm volatile(""
+                     :
+                     : "r"(room)
+                     : "memory"); // the filling is read below, though an object is made over it
         // Larger than any register, so the caller passes the place: a longer struct needs only more room.
         new (room) Room(reinterpret_cast<Room (*)()>(reinterpret_cast<void (*)()>(make))());
         asm volatile("" : : "r"(room) : "memory");
@@ -51,8 +54,8 @@ template <class Struct> size_t written_size(Struct (*make)(), Struct& made) {
 template <class Struct> Status check_size(const char* name, Struct (*make)(), Struct& made) {
     const size_t size = written_size(make, made);
     if (size == sizeof(Struct)) return {};
-    return differs("its {} has {} bytes, the one that kvfold was compiled for (llama.cpp {}) has {}", name, size,
-                   KVFOLD_LLAMA_VERSION, sizeof(Struct));
+    return differs("its {} has {} bytes, the one that kvfold was compiled for (llama.cpp {}) has {}", name,
+                   size, KVFOLD_LLAMA_VERSION, sizeof(Struct));
 }
 
 Status check_context_params() {
@@ -95,8 +98,8 @@ Status check_types() {
     };
     for (const auto& [type, name] : kTypes)
         if (name != ggml_type_name(type))
-            return differs("its tensor type {} is {}, expected {}", static_cast<int>(type), ggml_type_name(type),
-                           name);
+            return differs("its tensor type {} is {}, expected {}", static_cast<int>(type),
+                           ggml_type_name(type), name);
     return {};
 }
 
@@ -160,9 +163,10 @@ std::string untested_llama_warning() {
     const std::string version = llama_version_name();
     const std::string_view tested = KVFOLD_TESTED_LLAMA; // ",0.4.0,0.5.0,"
     if (tested.find("," + version + ",") != std::string_view::npos) return {};
-    return kvfold::format("llama.cpp {} is not among the versions that kvfold {} is tested with ({}); all checks "
-                          "of it passed",
-                          version, KVFOLD_VERSION, tested.substr(1, tested.size() - 2));
+    return kvfold::format(
+        "llama.cpp {} is not among the versions that kvfold {} is tested with ({}); all checks "
+        "of it passed",
+        version, KVFOLD_VERSION, tested.substr(1, tested.size() - 2));
 }
 
 } // namespace kvfold

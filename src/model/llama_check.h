@@ -1,5 +1,5 @@
-// Whether the llama.cpp of this process is one that kvfold can work with: found by what it does, not by its name.
-// Its version string does not tell builds apart, and distributions ship what they like.
+// Whether the llama.cpp of this process is one that kvfold can work with: found by what it does, not by its
+// name. Its version string does not tell builds apart, and distributions ship what they like.
 #pragma once
 
 #include "base/result.h"
@@ -15,8 +15,8 @@ struct LlamaCheck {
     Status result; // fails with `unsupported` and what differs
 };
 
-// All checks that need no model, in the order in which each can rely on those before. What needs a model is asked
-// by probe_attention: a state is written, parsed to its last byte, and read back.
+// All checks that need no model, in the order in which each can rely on those before. What needs a model is
+// asked by probe_attention: a state is written, parsed to its last byte, and read back.
 std::vector<LlamaCheck> check_llama_parts();
 
 // The first of them that failed; asked once in a process.

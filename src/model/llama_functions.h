@@ -1,6 +1,6 @@
-// The functions of llama.cpp and ggml that kvfold calls. tests/model/test_llama_functions.py compares the list
-// with what the programs and libraries leave undefined. What only the newest versions have is not here: see
-// preload/real.h, llama_check.cpp.
+// The functions of llama.cpp and ggml that kvfold calls. tests/model/test_llama_functions.py compares the
+// list with what the programs and libraries leave undefined. What only the newest versions have is not here:
+// see preload/real.h, llama_check.cpp.
 #pragma once
 
 namespace kvfold {

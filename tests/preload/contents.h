@@ -1,9 +1,10 @@
-// Which tokens the cells of a sequence were made of, told by the values of the first layer: those depend on the token
-// alone. Against it a naive model of what a program has done: a word of one sequence must never stand in another.
+// Which tokens the cells of a sequence were made of, told by the values of the first layer: those depend on
+// the token alone. Against it a naive model of what a program has done: a word of one sequence must never
+// stand in another.
 #pragma once
 
-#include "support/llama_fixture.h"
 #include "state/live_sequence.h"
+#include "support/llama_fixture.h"
 
 #include <algorithm>
 #include <set>
@@ -56,8 +57,8 @@ class Contents {
         of_[to] = of_[from];
         of_[to].tokens.resize(std::min(of_[to].tokens.size(), static_cast<size_t>(end)));
     }
-    // Empty, or what stands in a cell that no token of the sequence up to its position is. A folded cell stands behind
-    // the position that it was.
+    // Empty, or what stands in a cell that no token of the sequence up to its position is. A folded cell
+    // stands behind the position that it was.
     std::string foreign(llama_seq_id seq_id, const KvSection& section, const TokenRows& known) const {
         const auto found = of_.find(seq_id);
         const Matrix rows = to_float(section.values.front());
@@ -65,9 +66,11 @@ class Contents {
             const llama_token token = known.nearest(rows, static_cast<Index>(i));
             if (found == of_.end()) return kvfold::format("{} holds cells", seq_id);
             const auto& [tokens, folded] = found->second;
-            const auto end = tokens.begin() + std::min<std::ptrdiff_t>(section.cells[i].pos + 1, std::ssize(tokens));
+            const auto end =
+                tokens.begin() + std::min<std::ptrdiff_t>(section.cells[i].pos + 1, std::ssize(tokens));
             if (std::find(tokens.begin(), end, token) == end && !folded.contains(token))
-                return kvfold::format("token {} at position {} of sequence {}", token, section.cells[i].pos, seq_id);
+                return kvfold::format("token {} at position {} of sequence {}", token, section.cells[i].pos,
+                                      seq_id);
         }
         return {};
     }

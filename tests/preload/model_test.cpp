@@ -1,5 +1,6 @@
 // A managed context through random operations of a program, against what llama.cpp really holds: positions
-// and cells of every sequence, the room that is left, to the cell, and the tokens that its cells were made of.
+// and cells of every sequence, the room that is left, to the cell, and the tokens that its cells were made
+// of.
 #include "base/format.h"
 #include "preload/contents.h"
 #include "preload/program.h"
@@ -176,7 +177,8 @@ class Operations : public ::testing::TestWithParam<Shape> {
     void save_and_restore() {
         const auto from = static_cast<llama_seq_id>(below(kSequences)),
                    to = static_cast<llama_seq_id>(below(kSequences));
-        if (end(from) == 0 || (knows_words_ && copy_is_due_)) return; // llama.cpp would save what was there before
+        if (end(from) == 0 || (knows_words_ && copy_is_due_))
+            return; // llama.cpp would save what was there before
         tell("save {} and restore it as {}", from, to);
         const std::vector<uint8_t> bytes = program_->saved_state(from);
         program_->restore_state(bytes, to);
@@ -350,12 +352,14 @@ TEST_P(Operations, LeaveTheBooksRightWhileTheAdminInterfaceAsks) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, Operations,
-    ::testing::Values(Shape{"mha_unified", "mha", true, true}, Shape{"mha_split", "mha", false, true},
-                      Shape{"gemma3_unified", "gemma3", true}, Shape{"gemma3_split", "gemma3", false},
-                      Shape{"granite_hybrid", "granite_hybrid", true}, Shape{"qwen2vl", "qwen2vl", true, true}),
-    [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Shapes, Operations,
+                         ::testing::Values(Shape{"mha_unified", "mha", true, true},
+                                           Shape{"mha_split", "mha", false, true},
+                                           Shape{"gemma3_unified", "gemma3", true},
+                                           Shape{"gemma3_split", "gemma3", false},
+                                           Shape{"granite_hybrid", "granite_hybrid", true},
+                                           Shape{"qwen2vl", "qwen2vl", true, true}),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 } // namespace
 } // namespace kvfold::preload
