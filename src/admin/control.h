@@ -14,13 +14,10 @@
 // Any of them may answer {"error":{"code":404,"message":"..."}}, code being an HTTP status.
 #pragma once
 
+#include "base/json.h"
 #include "base/result.h"
 
-#include <nlohmann/json.hpp>
-
 namespace kvfold::admin {
-
-using Json = nlohmann::json;
 
 class Control {
   public:

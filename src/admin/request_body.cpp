@@ -53,7 +53,7 @@ constexpr std::array kPolicyFields = {kRatio,
 std::string names(std::span<const Field> fields) { return joined(fields, ", ", &Field::name); }
 
 Result<Json> checked(std::string_view body, std::span<const Field> fields) {
-    Json object = Json::parse(body, /*callback=*/nullptr, /*allow_exceptions=*/false);
+    Json object = parse_json(body);
     if (object.is_discarded()) return fail(ErrorCode::invalid_argument, "the body is not JSON");
     if (!object.is_object()) return fail(ErrorCode::invalid_argument, "the body is not a JSON object");
     for (const auto& [name, value] : object.items()) {

@@ -21,7 +21,7 @@ constexpr const char* kPagePolicy =
 void send(httplib::Response& response, const Reply& reply) {
     response.status = reply.status;
     if (reply.status == 401) response.set_header("WWW-Authenticate", "Bearer");
-    response.set_content(reply.body.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n",
+    response.set_content(to_text(reply.body) + "\n",
                          "application/json");
 }
 

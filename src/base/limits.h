@@ -48,11 +48,4 @@ inline Status check(const Limit& limit, double value) {
     return out_of_range(limit, kvfold::format("{}", value));
 }
 
-// The same for a value of nlohmann's JSON, which may be no number at all.
-template <class Json> Status check_json(const Limit& limit, const Json& value) {
-    const bool is_number = limit.is_whole ? value.is_number_integer() : value.is_number();
-    if (is_number) return check(limit, value.template get<double>());
-    return out_of_range(limit, printable_json(value));
-}
-
 } // namespace kvfold

@@ -5,6 +5,7 @@
 #include <Eigen/Core>
 #include <fmt/core.h>
 #include <llama.h>
+#include <nlohmann/json.hpp>
 #include <tl/expected.hpp>
 
 #include <algorithm>

@@ -21,11 +21,4 @@ inline std::string printable(std::string_view text) {
     return shown;
 }
 
-// A value of nlohmann's JSON on one line; lists and objects by their kind alone, for writing out what is
-// nested deep takes a deep stack.
-template <class Json> std::string printable_json(const Json& value) {
-    if (value.is_structured()) return kvfold::format("an {}", value.type_name());
-    return value.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 } // namespace kvfold

@@ -6,7 +6,7 @@ namespace kvfold::cli {
 
 Status write_json(const JsonTarget& target, const Json& json) {
     if (!target.wanted()) return {};
-    const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    const std::string text = to_text(json, /*indent=*/2) + "\n";
     if (!target.is_stdout()) return write_file(target.file, text);
     kvfold::print(stdout, "{}", text);
     return {};

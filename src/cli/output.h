@@ -2,8 +2,7 @@
 #pragma once
 
 #include "base/file.h"
-
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 #include <cstdio>
 #include <filesystem>
@@ -12,7 +11,7 @@
 
 namespace kvfold::cli {
 
-using Json = nlohmann::ordered_json; // keys in the order they are set
+using Json = OrderedJson;
 
 // Value of --json: empty = none, "-" = standard output, else a file.
 struct JsonTarget {

@@ -8,7 +8,6 @@
 
 namespace kvfold::launch {
 
-using admin::Json;
 using std::chrono::steady_clock;
 
 namespace {
@@ -124,7 +123,7 @@ Result<Json> ControlChannel::exchange(const Json& request, Deadline deadline) {
 
     Json numbered = request;
     numbered["id"] = ++last_id_;
-    std::string line = numbered.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
+    std::string line = to_text(numbered) + '\n';
     if (line.size() > kLongestLine)
         return fail(ErrorCode::invalid_argument, "a control request must be shorter than {} bytes",
                     kLongestLine);

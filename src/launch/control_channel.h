@@ -24,8 +24,8 @@ class ControlChannel : public admin::Control {
 
     // REQUIRES: an object without "id". The answer comes without it. Fails with `llama` when there is no
     // answer in time (waiting for one's turn included), with `io` when the program has ended.
-    Result<admin::Json> ask(const admin::Json& request) override { return ask(request, patience_); }
-    Result<admin::Json> ask(const admin::Json& request, std::chrono::milliseconds patience);
+    Result<Json> ask(const Json& request) override { return ask(request, patience_); }
+    Result<Json> ask(const Json& request, std::chrono::milliseconds patience);
 
     // The program has closed the channel or broken it. False while somebody asks, who will see.
     bool has_ended();
@@ -33,7 +33,7 @@ class ControlChannel : public admin::Control {
   private:
     using Deadline = std::chrono::steady_clock::time_point;
 
-    Result<admin::Json> exchange(const admin::Json& request, Deadline deadline);
+    Result<Json> exchange(const Json& request, Deadline deadline);
     Status send_unsent(Deadline deadline);
     Result<std::string> receive_line(Deadline deadline);
     Status wait_for(short events, Deadline deadline) const;

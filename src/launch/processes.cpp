@@ -14,7 +14,6 @@
 
 namespace kvfold::launch {
 
-using admin::Json;
 using std::chrono::milliseconds;
 
 namespace {
@@ -31,7 +30,7 @@ struct Hello {
 };
 
 std::optional<Hello> parse_hello(std::string_view line) {
-    const Json hello = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const Json hello = parse_json(line);
     if (!hello.is_object()) return std::nullopt;
     const auto pid = hello.find("pid"), program = hello.find("program"), channel = hello.find("channel");
     if (pid == hello.end() || !pid->is_number_integer() || program == hello.end() || !program->is_string())

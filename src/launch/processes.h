@@ -29,7 +29,7 @@ class Processes : public admin::Control {
     // "process" names who is asked. Without it that is the only one. Where there are several, questions go to
     // the one that came first, and what changes something is refused. Whoever has ended is forgotten.
     // Requests to different processes do not wait for each other. The list of processes is there at once.
-    Result<admin::Json> ask(const admin::Json& request) override;
+    Result<Json> ask(const Json& request) override;
 
     // All hear that the program is told to stop: none of them waits for a fold any more.
     void announce_stop();
@@ -44,8 +44,8 @@ class Processes : public admin::Control {
     Members present();
     bool greet(FileDescriptor& newcomer);
     tl::unexpected<Error> nobody();
-    Result<admin::Json> ask_one(const Members& members, const admin::Json& request);
-    admin::Json ask_each(const Members& members, const std::function<admin::Json(Process&)>& question);
+    Result<Json> ask_one(const Members& members, const Json& request);
+    Json ask_each(const Members& members, const std::function<Json(Process&)>& question);
     void wait_at_the_door(const FileDescriptor& left);
 
     const std::unique_ptr<ControlSocket> socket_;

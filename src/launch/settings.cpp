@@ -1,19 +1,14 @@
 #include "launch/settings.h"
 
 #include "base/format.h"
-#include "base/limits.h"
-#include "base/printable.h"
+#include "base/json.h"
 #include "base/unix_socket.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 
 namespace kvfold::launch {
 
 namespace {
-
-using Json = nlohmann::json;
 
 tl::unexpected<Error> wrong(std::string_view field, const Json& value, std::string_view wanted) {
     return fail(ErrorCode::invalid_argument, "{}: \"{}\" is {}; give {}", kSettingsVariable, field,
@@ -90,11 +85,11 @@ std::string to_json(const PreloadSettings& settings) {
     put(object, "keep_first", settings.keep_first);
     put(object, "keep_last", settings.keep_last);
     put(object, "control", settings.control);
-    return object.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return to_text(object);
 }
 
 Result<PreloadSettings> from_json(std::string_view text) {
-    const Json object = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    const Json object = parse_json(text);
     if (!object.is_object())
         return fail(ErrorCode::invalid_argument, "{}: is not a JSON object; kvfold run writes it",
                     kSettingsVariable);

@@ -1,5 +1,5 @@
 // What `kvfold run` tells the preload library: one JSON object in one environment variable. Both sides
-// compile this file, so that they cannot disagree.
+// have this file, so that they cannot disagree.
 #pragma once
 
 #include "base/result.h"

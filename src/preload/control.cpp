@@ -122,7 +122,7 @@ bool write_line(int fd, std::string line) {
 }
 
 Json answer_line(Registry& registry, const std::string& line) {
-    const Json request = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const Json request = parse_json(line);
     if (!request.is_object()) return error_of(kBadRequest, "not a JSON object");
     Json reply = answer(registry, request);
     if (request.contains("id")) reply["id"] = request["id"];
@@ -139,7 +139,7 @@ void serve(Registry& registry, const FileDescriptor& channel) {
         pending.append(bytes, static_cast<size_t>(count));
         for (size_t end; (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1)) {
             const Json reply = answer_line(registry, pending.substr(0, end));
-            if (!write_line(channel.get(), reply.dump(-1, ' ', false, Json::error_handler_t::replace)))
+            if (!write_line(channel.get(), to_text(reply)))
                 return;
         }
     }
@@ -155,7 +155,7 @@ std::string hello(const char* channel) {
 #endif
     const Json hello = {
         {"pid", ::getpid()}, {"program", program.substr(0, kLongestName)}, {"channel", channel}};
-    return hello.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return to_text(hello);
 }
 
 } // namespace

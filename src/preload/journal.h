@@ -1,17 +1,14 @@
 // What happened in a context, in numbers: for metrics and the dashboard.
 #pragma once
 
+#include "base/json.h"
 #include "base/timer.h"
 #include "engine/compact.h"
-
-#include <nlohmann/json.hpp>
 
 #include <deque>
 #include <string>
 
 namespace kvfold::preload {
-
-using Json = nlohmann::json;
 
 struct FoldRecord {
     llama_seq_id seq_id = 0;

@@ -11,9 +11,8 @@ constexpr std::string_view kPlace = "{{document}}";
 
 // JSON that is inert inside <script>: a browser ends that element at "</script" and reads "<!--" in its own
 // way, whatever the quotes around them. In JSON "<" stands in strings alone, where \u003c is the same.
-std::string inert_json(const nlohmann::ordered_json& document) {
-    const std::string json =
-        document.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::ordered_json::error_handler_t::replace);
+std::string inert_json(const OrderedJson& document) {
+    const std::string json = to_ascii(document);
     std::string inert;
     inert.reserve(json.size());
     for (const char c : json)
@@ -23,7 +22,7 @@ std::string inert_json(const nlohmann::ordered_json& document) {
 
 } // namespace
 
-std::string render_report(const nlohmann::ordered_json& eval) {
+std::string render_report(const OrderedJson& eval) {
     std::string page(report_template());
     return page.replace(page.find(kPlace), kPlace.size(), inert_json(eval));
 }

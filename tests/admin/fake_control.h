@@ -13,7 +13,7 @@
 namespace kvfold::admin::testing {
 
 inline Json some_state() {
-    return Json::parse(R"({
+    return parse_json(R"({
         "uptime_s": 12.3,
         "context": {"model": "llama 135M Q4_1", "cells": 2048, "virtual_cells": 8192, "cell_bytes": 23040,
                     "n_seq_max": 4, "unified": true, "managed": true, "reason": ""},
@@ -104,7 +104,7 @@ class AdminTest : public ::testing::Test {
         }
         EXPECT_EQ(answer->status, status) << answer->body;
         EXPECT_EQ(answer->get_header_value("Content-Type"), "application/json");
-        Json body = Json::parse(answer->body, nullptr, false);
+        Json body = parse_json(answer->body);
         EXPECT_FALSE(body.is_discarded()) << answer->body;
         return body;
     }

@@ -39,7 +39,7 @@ std::string http(const Limit& limit, const std::string& value) {
 }
 
 std::string control_channel(const Limit& limit, const std::string& value) {
-    const auto policy = preload::changed({}, preload::Json::parse(body(limit, value)));
+    const auto policy = preload::changed({}, parse_json(body(limit, value)));
     return policy ? kGood : policy.error().message;
 }
 

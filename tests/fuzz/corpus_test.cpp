@@ -12,7 +12,6 @@
 namespace kvfold {
 namespace {
 
-using admin::Json;
 using Bytes = std::vector<uint8_t>;
 using Corpus = std::map<std::string, Bytes>; // by the name of the file
 
@@ -143,7 +142,7 @@ TEST_P(BrokenParsers, AreNoticed) {
 
 // Takes every object.
 Result<Json> unchecked_policy(std::string_view body) {
-    Json request = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+    Json request = parse_json(body);
     if (!request.is_object()) return fail(ErrorCode::invalid_argument, "not an object");
     request["op"] = "policy";
     return request;

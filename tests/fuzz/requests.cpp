@@ -16,8 +16,6 @@
 namespace kvfold::testing {
 namespace {
 
-using admin::Json;
-
 template <class T> bool is_one_line(const Result<T>& failed) {
     const std::string& message = failed.error().message;
     return !message.empty() && message.find_first_of("\r\n") == std::string::npos;
@@ -46,8 +44,8 @@ std::string wrong_with_body(std::string_view body, std::string_view op,
     if (fields.value("op", "") != op) return "a request has another op";
     fields.erase("op");
     for (const auto& [name, value] : fields.items())
-        if (!is_usable(name, value)) return kvfold::format("a request has a {} of {}", name, value.dump());
-    return parse(fields.dump()) == *request ? "" : "a request is not accepted again";
+        if (!is_usable(name, value)) return kvfold::format("a request has a {} of {}", name, to_text(value));
+    return parse(to_text(fields)) == *request ? "" : "a request is not accepted again";
 }
 
 std::string wrong_with_settings(std::string_view text, const Parsers& parsers) {
@@ -104,7 +102,7 @@ std::string wrong_with_answer(std::span<const uint8_t> bytes) {
     if (!answer->is_object() || answer->contains("id")) return "an answer is no object without an id";
     try { // as the server does: a field of another type throws
         const admin::Reply reply = admin::reply_of(answer);
-        (void)reply.body.dump(-1, ' ', false, Json::error_handler_t::replace);
+        (void)to_text(reply.body);
         (void)admin::metrics_text(Json::array({{{"pid", 7}, {"state", *answer}}}));
     } catch (const Json::exception&) {
     }
@@ -113,10 +111,10 @@ std::string wrong_with_answer(std::span<const uint8_t> bytes) {
 
 // The first line of the pulse of the process whose channel begins with this; none where it has no number.
 std::string pulse_before(const std::string& hello) {
-    Json said = Json::parse(hello.substr(0, hello.find('\n')), nullptr, /*allow_exceptions=*/false);
+    Json said = parse_json(hello.substr(0, hello.find('\n')));
     if (!said.is_object() || !said.contains("pid") || !said["pid"].is_number_integer()) return "";
     const Json pulse = {{"pid", said["pid"]}, {"program", ""}, {"channel", "pulse"}};
-    return pulse.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    return to_text(pulse) + "\n";
 }
 
 // The bytes are the first that a process says.

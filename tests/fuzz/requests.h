@@ -13,8 +13,8 @@
 namespace kvfold::testing {
 
 struct Parsers {
-    std::function<Result<admin::Json>(std::string_view)> compact = admin::compact_request;
-    std::function<Result<admin::Json>(std::string_view)> policy = admin::policy_request;
+    std::function<Result<Json>(std::string_view)> compact = admin::compact_request;
+    std::function<Result<Json>(std::string_view)> policy = admin::policy_request;
     std::function<Result<launch::PreloadSettings>(std::string_view)> settings = launch::from_json;
     std::function<std::string(const launch::PreloadSettings&)> settings_text = launch::to_json;
     std::function<Result<admin::AdminOptions>(std::string_view)> address = admin::parse_address;

@@ -10,8 +10,6 @@
 
 namespace kvfold::launch {
 
-using admin::Json;
-
 // The program's end, driven by the test.
 class Peer {
   public:
@@ -22,10 +20,10 @@ class Peer {
     void serve(std::function<std::string(const Json&)> answer) {
         thread_ = std::thread([this, answer = std::move(answer)] {
             for (std::string line; !(line = read_line()).empty();)
-                write(answer(Json::parse(line)));
+                write(answer(parse_json(line)));
         });
     }
-    Json next_request() { return Json::parse(read_line()); }
+    Json next_request() { return parse_json(read_line()); }
     void write(const std::string& text) {
         for (size_t done = 0; done < text.size();) {
             const ssize_t sent = ::send(socket_.get(), text.data() + done, text.size() - done, MSG_NOSIGNAL);
@@ -61,7 +59,7 @@ class Peer {
 };
 
 inline std::string echo(const Json& request) {
-    return Json{{"id", request["id"]}, {"op", request["op"]}}.dump() + "\n";
+    return to_text(Json{{"id", request["id"]}, {"op", request["op"]}}) + "\n";
 }
 
 } // namespace kvfold::launch

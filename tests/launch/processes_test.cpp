@@ -37,7 +37,7 @@ std::string answer_as(const std::string& name, const Json& request) {
     if (request["op"] == "compact") answer = {{"job", 7}};
     answer["id"] = request["id"];
     answer["by"] = name;
-    return answer.dump() + "\n";
+    return to_text(answer) + "\n";
 }
 
 class ProcessesTest : public testing::Test {
@@ -58,7 +58,7 @@ class ProcessesTest : public testing::Test {
     }
     std::unique_ptr<Peer> channel(int pid, const char* which) const {
         auto peer = stranger();
-        peer->write(Json{{"pid", pid}, {"program", "llama-server"}, {"channel", which}}.dump() + "\n");
+        peer->write(to_text(Json{{"pid", pid}, {"program", "llama-server"}, {"channel", which}}) + "\n");
         return peer;
     }
     // A process whose channel says nothing yet. Its pulse is in `pulses`, and does not either.
@@ -102,7 +102,7 @@ TEST_F(ProcessesTest, BeforeAnyConnectsTheReasonIsSaidAndTheListIsEmpty) {
         ASSERT_FALSE(answer) << op;
         EXPECT_NE(answer.error().message.find("no process has loaded llama.cpp yet"), std::string::npos);
     }
-    EXPECT_EQ(ask({{"op", "processes"}}), Json::parse(R"({"processes":[]})"));
+    EXPECT_EQ(ask({{"op", "processes"}}), parse_json(R"({"processes":[]})"));
 }
 
 TEST_F(ProcessesTest, TheOnlyOneIsAskedWithoutItsName) {
@@ -114,7 +114,7 @@ TEST_F(ProcessesTest, TheOnlyOneIsAskedWithoutItsName) {
 
 TEST_F(ProcessesTest, TheListNamesEachWithItsModel) {
     const auto one = process(7, "one"), two = process(9, "two");
-    EXPECT_EQ(ask({{"op", "processes"}}), Json::parse(R"({"processes":[
+    EXPECT_EQ(ask({{"op", "processes"}}), parse_json(R"({"processes":[
         {"pid":7,"program":"llama-server","file":"one","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true,
          "answers":true,"busy_s":2.5},
         {"pid":9,"program":"llama-server","file":"two","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true,
@@ -128,9 +128,9 @@ TEST_F(ProcessesTest, OddAnswersAreListedWithoutWhatIsOdd) {
     const auto one = silent(7);
     pulses[7]->serve([](const Json& request) {
         const Json context = {{"model", 5}, {"cells", "all"}, {"managed", 1}};
-        return Json{{"id", request["id"]}, {"context", context}, {"busy_s", "long"}}.dump() + "\n";
+        return to_text(Json{{"id", request["id"]}, {"context", context}, {"busy_s", "long"}}) + "\n";
     });
-    EXPECT_EQ(ask({{"op", "processes"}}), Json::parse(R"({"processes":[
+    EXPECT_EQ(ask({{"op", "processes"}}), parse_json(R"({"processes":[
         {"pid":7,"program":"llama-server","file":"","model":"","cells":0,"virtual_cells":0,"managed":false,
          "answers":true,"busy_s":0.0}]})"));
 }

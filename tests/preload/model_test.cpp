@@ -273,7 +273,7 @@ class Operations : public ::testing::TestWithParam<Shape> {
             text += kvfold::format("{}: {}\n", which, joined(positions(which), " ", [](int32_t pos) {
                                        return std::to_string(pos);
                                    }));
-        return text + program_->state()["sequences"].dump();
+        return text + to_text(program_->state()["sequences"]);
     }
 
     testing::ModelPtr model_;

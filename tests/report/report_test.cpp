@@ -7,7 +7,7 @@
 namespace kvfold {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = OrderedJson;
 
 constexpr std::string_view kOpening = "<script type=\"application/json\" id=\"document\">";
 
@@ -26,8 +26,8 @@ std::string embedded(std::string_view page) {
 
 TEST(Report, HoldsTheDocumentAsItIs) {
     const Json eval =
-        Json::parse(R"({"model":"m","rows":[{"method":"refine","kl":0.125,"peak_extra_mb":null}]})");
-    EXPECT_EQ(Json::parse(embedded(render_report(eval))), eval);
+        parse_json(R"({"model":"m","rows":[{"method":"refine","kl":0.125,"peak_extra_mb":null}]})");
+    EXPECT_EQ(parse_json(embedded(render_report(eval))), eval);
 }
 
 TEST(Report, NamesWithMarkupStayText) {
@@ -37,7 +37,7 @@ TEST(Report, NamesWithMarkupStayText) {
     const std::string page = render_report(eval), plain = render_report(Json::object());
     for (const char* word : {"<script", "</script", "<!--"})
         EXPECT_EQ(count(page, word), count(plain, word)) << word;
-    EXPECT_EQ(Json::parse(embedded(page)), eval);
+    EXPECT_EQ(parse_json(embedded(page)), eval);
 }
 
 // The twin of the one above: as dump() writes it, the name ends the element.
@@ -52,7 +52,7 @@ TEST(Report, MarkupThatIsNotEscapedWouldBeNoticed) {
 TEST(Report, BytesThatAreNotUtf8BecomeReplacementCharacters) {
     const Json eval = {{"model", "a\xff"
                                  "b"}};
-    EXPECT_EQ(Json::parse(embedded(render_report(eval)))["model"], "a\xef\xbf\xbd"
+    EXPECT_EQ(parse_json(embedded(render_report(eval)))["model"], "a\xef\xbf\xbd"
                                                                    "b");
 }
 

@@ -1,6 +1,6 @@
 // What the sources make of a context, without a model.
 #include "study/snippets.h"
-#include "study/study.h"
+#include "study/text_like.h"
 
 #include <gtest/gtest.h>
 
@@ -10,28 +10,11 @@
 namespace kvfold {
 namespace {
 
-using Tokens = std::vector<llama_token>;
-
 // Every token is its own position: what a passage copies shows where it comes from.
 Tokens counting(size_t count) {
     Tokens tokens(count);
     std::iota(tokens.begin(), tokens.end(), 0);
     return tokens;
-}
-
-// Words that come back, as in a text.
-Tokens text_like(size_t count) {
-    std::mt19937 rng(4);
-    Tokens tokens(count);
-    for (llama_token& token : tokens)
-        token = static_cast<llama_token>(1000 + rng() % 12 * (1 + rng() % 12));
-    return tokens;
-}
-
-bool is_same(const std::vector<Passage>& a, const std::vector<Passage>& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Passage& x, const Passage& y) {
-        return x.first_pos == y.first_pos && x.tokens == y.tokens;
-    });
 }
 
 std::vector<Passage> random_passages(Source source, TokenSpan context, size_t count, uint64_t seed) {
@@ -40,9 +23,6 @@ std::vector<Passage> random_passages(Source source, TokenSpan context, size_t co
     return source == Source::pseudo ? pseudo_passages(context, behind, count, rng)
                                     : repeat_passages(context, behind, count, rng);
 }
-
-// For plans that do not recite.
-const Pieces no_pieces = [](llama_token) { return std::string(); };
 
 TEST(TailPassages, AreTheNewestTokensWhereTheyStand) {
     const Tokens context = counting(500);
@@ -317,74 +297,6 @@ TEST(Sources, TakeTinyContexts) {
         }
         EXPECT_EQ(prefill_passages(context)[0].tokens, context);
     }
-}
-
-TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
-    const StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}},
-                         .max_tokens_a_part = 300};
-    EXPECT_EQ(plan.tokens_for(0.125f, 800), 100u);
-    EXPECT_EQ(plan.tokens_for(0.125f, 3), 1u); // never nothing
-    EXPECT_EQ(plan.tokens_for(0.5f, 800), 300u);
-
-    const Tokens context = text_like(800);
-    std::mt19937_64 rng(1), same(1), other(2);
-    constexpr FoldSize all{800, 800};
-    const auto passages = plan_passages(plan, context, all, /*back_to=*/1, no_pieces, rng);
-    EXPECT_EQ(count_tokens(passages), 300);
-    EXPECT_EQ(passages.front().tokens.size(), 100u);
-    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, all, /*back_to=*/1, no_pieces, same)));
-    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, all, /*back_to=*/1, no_pieces, other)));
-}
-
-TEST(StudyPlan, AsksForFewPlacesWhenFewCellsAreKept) {
-    const Tokens context = text_like(1024);
-    const auto tokens_of = [&](Source source, size_t kept) {
-        const StudyPlan plan{.parts = {{source, 0.25f}}};
-        std::mt19937_64 rng(1);
-        return count_tokens(plan_passages(plan, context, {1024, kept}, /*back_to=*/1, no_pieces, rng));
-    };
-    for (const Source source : {Source::repeat, Source::recite}) {
-        EXPECT_EQ(tokens_of(source, 512), 256); // the share
-        EXPECT_EQ(tokens_of(source, 205), 256); // 5/4 of what is kept, as much
-        EXPECT_EQ(tokens_of(source, 64), 80);
-        EXPECT_GT(tokens_of(source, 0), 0); // dropped, not folded
-    }
-    for (const Source source : {Source::tail, Source::pseudo})
-        EXPECT_EQ(tokens_of(source, 64), 256);
-}
-
-TEST(StudyPlan, ReadsAsMuchWhenFewCellsAreKept) {
-    const Tokens context = text_like(1024);
-    StudyPlan plan{.parts = {{Source::pseudo, 0.25f}, {Source::repeat, 0.25f}, {Source::recite, 0.25f}}};
-    const auto tokens = [&](size_t kept) {
-        std::mt19937_64 rng(1);
-        return count_tokens(plan_passages(plan, context, {1024, kept}, /*back_to=*/1, no_pieces, rng));
-    };
-    EXPECT_EQ(tokens(512), 768);
-    EXPECT_EQ(tokens(64), 768);
-    plan.max_tokens_a_part = 300; // pseudo too
-    EXPECT_EQ(tokens(64), 300 + 80 + 80);
-}
-
-TEST(StudyPlan, GrowsWithTheCellsKeptAndToItsLeastTokens) {
-    const Tokens context = text_like(1024);
-    StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}}, .tokens_a_cell = 1.5f};
-    const auto sizes = [&](size_t kept) {
-        std::mt19937_64 rng(1);
-        const auto passages = plan_passages(plan, context, {1024, kept}, /*back_to=*/1, no_pieces, rng);
-        return std::pair(passages.front().tokens.size(), count_tokens(passages)); // of the tail, of all
-    };
-    EXPECT_EQ(sizes(64), std::pair(size_t{128}, Index{384}));
-    EXPECT_EQ(sizes(256), std::pair(size_t{128}, Index{384})); // 3/2 of what is kept
-    EXPECT_EQ(sizes(512), std::pair(size_t{256}, Index{768}));
-    plan.max_tokens_a_part = 300;
-    EXPECT_EQ(sizes(512), std::pair(size_t{256}, Index{556}));
-    plan.tokens_a_cell = 0;
-    EXPECT_EQ(sizes(512), std::pair(size_t{128}, Index{384}));
-    plan.least_tokens = 480;
-    EXPECT_EQ(sizes(64), std::pair(size_t{160}, Index{460})); // pseudo is at its most
-    plan.least_tokens = 300;
-    EXPECT_EQ(sizes(64), std::pair(size_t{128}, Index{384}));
 }
 
 TEST(Studies, AreAppendedRowByRow) {

@@ -1,0 +1,78 @@
+// How much of each source a plan asks for.
+#include "study/text_like.h"
+
+#include <gtest/gtest.h>
+
+namespace kvfold {
+namespace {
+
+TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
+    const StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}},
+                         .max_tokens_a_part = 300};
+    EXPECT_EQ(plan.tokens_for(0.125f, 800), 100u);
+    EXPECT_EQ(plan.tokens_for(0.125f, 3), 1u); // never nothing
+    EXPECT_EQ(plan.tokens_for(0.5f, 800), 300u);
+
+    const Tokens context = text_like(800);
+    std::mt19937_64 rng(1), same(1), other(2);
+    constexpr FoldSize all{800, 800};
+    const auto passages = plan_passages(plan, context, all, /*back_to=*/1, no_pieces, rng);
+    EXPECT_EQ(count_tokens(passages), 300);
+    EXPECT_EQ(passages.front().tokens.size(), 100u);
+    EXPECT_TRUE(is_same(passages, plan_passages(plan, context, all, /*back_to=*/1, no_pieces, same)));
+    EXPECT_FALSE(is_same(passages, plan_passages(plan, context, all, /*back_to=*/1, no_pieces, other)));
+}
+
+TEST(StudyPlan, AsksForFewPlacesWhenFewCellsAreKept) {
+    const Tokens context = text_like(1024);
+    const auto tokens_of = [&](Source source, size_t kept) {
+        const StudyPlan plan{.parts = {{source, 0.25f}}};
+        std::mt19937_64 rng(1);
+        return count_tokens(plan_passages(plan, context, {1024, kept}, /*back_to=*/1, no_pieces, rng));
+    };
+    for (const Source source : {Source::repeat, Source::recite}) {
+        EXPECT_EQ(tokens_of(source, 512), 256); // the share
+        EXPECT_EQ(tokens_of(source, 205), 256); // 5/4 of what is kept, as much
+        EXPECT_EQ(tokens_of(source, 64), 80);
+        EXPECT_GT(tokens_of(source, 0), 0); // dropped, not folded
+    }
+    for (const Source source : {Source::tail, Source::pseudo})
+        EXPECT_EQ(tokens_of(source, 64), 256);
+}
+
+TEST(StudyPlan, ReadsAsMuchWhenFewCellsAreKept) {
+    const Tokens context = text_like(1024);
+    StudyPlan plan{.parts = {{Source::pseudo, 0.25f}, {Source::repeat, 0.25f}, {Source::recite, 0.25f}}};
+    const auto tokens = [&](size_t kept) {
+        std::mt19937_64 rng(1);
+        return count_tokens(plan_passages(plan, context, {1024, kept}, /*back_to=*/1, no_pieces, rng));
+    };
+    EXPECT_EQ(tokens(512), 768);
+    EXPECT_EQ(tokens(64), 768);
+    plan.max_tokens_a_part = 300; // pseudo too
+    EXPECT_EQ(tokens(64), 300 + 80 + 80);
+}
+
+TEST(StudyPlan, GrowsWithTheCellsKeptAndToItsLeastTokens) {
+    const Tokens context = text_like(1024);
+    StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}}, .tokens_a_cell = 1.5f};
+    const auto sizes = [&](size_t kept) {
+        std::mt19937_64 rng(1);
+        const auto passages = plan_passages(plan, context, {1024, kept}, /*back_to=*/1, no_pieces, rng);
+        return std::pair(passages.front().tokens.size(), count_tokens(passages)); // of the tail, of all
+    };
+    EXPECT_EQ(sizes(64), std::pair(size_t{128}, Index{384}));
+    EXPECT_EQ(sizes(256), std::pair(size_t{128}, Index{384})); // 3/2 of what is kept
+    EXPECT_EQ(sizes(512), std::pair(size_t{256}, Index{768}));
+    plan.max_tokens_a_part = 300;
+    EXPECT_EQ(sizes(512), std::pair(size_t{256}, Index{556}));
+    plan.tokens_a_cell = 0;
+    EXPECT_EQ(sizes(512), std::pair(size_t{128}, Index{384}));
+    plan.least_tokens = 480;
+    EXPECT_EQ(sizes(64), std::pair(size_t{160}, Index{460})); // pseudo is at its most
+    plan.least_tokens = 300;
+    EXPECT_EQ(sizes(64), std::pair(size_t{128}, Index{384}));
+}
+
+} // namespace
+} // namespace kvfold
