@@ -9,9 +9,6 @@
 #include <string>
 #include <string_view>
 
-extern template class nlohmann::basic_json<>;
-extern template class nlohmann::basic_json<nlohmann::ordered_map>;
-
 namespace kvfold {
 
 using Json = nlohmann::json;
