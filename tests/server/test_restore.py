@@ -9,16 +9,16 @@ from command import TEXTS, CommandTest, needed
 from llama_server import LlamaServer
 from slot_bytes import SlotBytes
 
-DOCUMENT_CHARACTERS = 4900
-PROBES, WORDS_BETWEEN_PROBES = 40, 3
+DOCUMENT_CHARACTERS = 2700
+PROBES, WORDS_BETWEEN_PROBES = 30, 3
 
 # A probe counts when the full cache is fairly sure of its token: below that the winner is a matter of rounding,
 # and two full caches differ among themselves.
 SURE = math.log(0.3)
 
-# Share of the sure probes at which a restored cache names the full cache's token. Seen with the 8x file: 20 of 21
-# (SmolLM2) and 20 to 22 of 27 (Gemma 3); with the damaged one: none and 11 to 16 of 27, since 15 of Gemma's 18 layers
-# look back over their untouched window only: so the damaged file is what the good one is compared with.
+# Share of the sure probes at which a restored cache names the full cache's token. Seen with the 8x file: all of 11
+# (SmolLM2) and of 17 (Gemma 3); with the damaged one: none and 5 of 17, since 15 of Gemma's 18 layers look back over
+# their untouched window only: so the damaged file is what the good one is compared with.
 AGREEMENT = 0.6
 
 
@@ -118,7 +118,7 @@ class Gemma3(Restoring, unittest.TestCase):
     # With a window-sized cache llama-server does not continue after any restored state; see the last test.
     model_variable = "KVFOLD_WINDOW_MODEL"
     server_flags = ("--swa-full",)
-    margin = 0.1
+    margin = 0.3
 
     def test_without_swa_full_it_goes_as_with_a_file_of_the_server_itself(self):
         # A saved state has exactly the window before the next token; llama-server asks for one cell more before
