@@ -51,7 +51,7 @@ TEST_P(NearRatioOne, IsNearTheNoiseFloor) {
     ASSERT_EQ(testing::decode(ctx.get(), tokens, 0), 0);
     const SequenceState snapshot = testing::snapshot_of(ctx.get());
     const auto full = testing::forced_logits(ctx.get(), next, 200);
-    const auto report = compact_sequence(ctx.get(), 0, testing::request_for(tokens, 1.05));
+    const auto report = compact_sequence(ctx.get(), 0, testing::request_for(tokens, 1.05, testing::quick_method()));
     ASSERT_TRUE(report) << report.error().message;
     const double kl = testing::mean_kl(full, testing::forced_logits(ctx.get(), next, 200));
 
@@ -64,7 +64,7 @@ TEST_P(NearRatioOne, IsNearTheNoiseFloor) {
     }
     ASSERT_TRUE(write_sequence(ctx.get(), 0, broken));
     const double broken_kl = testing::mean_kl(full, testing::forced_logits(ctx.get(), next, 200));
-    // Measured: 0.0024 and 0.00005; broken 2.7 and 0.8.
+    // Measured: 0.0025 and 0.0003; broken 2.7 and 0.8.
     EXPECT_LT(kl, 0.02);
     EXPECT_GT(broken_kl, 10 * kl);
     EXPECT_GT(broken_kl, 0.2);
