@@ -23,6 +23,7 @@ TEST(Nonuniform, TakesTheLargestBudgetAndHidesWhatAHeadDoesNotNeed) {
 
     Method method = methods::nonuniform;
     method.solve.refine_steps = 8;
+    method.study.least_tokens = 0;
     const auto report = compact_sequence(ctx.get(), 0, testing::request_for(context, 6, method));
     ASSERT_TRUE(report) << report.error().message;
     const SequenceState state = testing::snapshot_of(ctx.get());

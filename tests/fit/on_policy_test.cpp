@@ -25,10 +25,11 @@ class OnPolicy : public ::testing::Test {
         return result ? *std::move(result) : CompactState{snapshot_, {}};
     }
 
-    // refine with fewer steps, asked of this cache.
+    // refine with fewer steps and a small study, asked of this cache.
     static Method quick(FitStrategy fit) {
         Method method = methods::refine;
         method.solve.refine_steps = 8;
+        method.study.least_tokens = 0;
         method.fit = fit;
         return method;
     }
