@@ -1,5 +1,5 @@
-// JSON, as kvfold's processes exchange it and as its users get it. What takes long to compile of the library is
-// in json.cpp.
+// JSON, as kvfold's processes exchange it and as its users get it. What takes long to compile of the library
+// is in json.cpp.
 #pragma once
 
 #include "base/limits.h"

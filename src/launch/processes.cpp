@@ -143,8 +143,11 @@ void Processes::wait_at_the_door(const FileDescriptor& left) {
         const std::lock_guard lock(mutex_);
         is_somebody_new = !newcomers_.empty();
     }
-    pollfd wanted[] = {{socket_->listener(), POLLIN, 0}, {left.get(), 0, 0}};
-    ::poll(wanted, std::size(wanted), is_somebody_new ? static_cast<int>(kPause.count()) : -1);
+    pollfd wanted[] = {{left.get(), 0, 0}, {socket_->listener(), POLLIN, 0}};
+    // Who still stands there could not be let in, as without a free file descriptor: later then.
+    const bool is_stuck = ::poll(&wanted[1], 1, 0) > 0;
+    const int patience = is_somebody_new || is_stuck ? static_cast<int>(kPause.count()) : -1;
+    ::poll(wanted, is_stuck ? 1 : 2, patience);
 }
 
 // False: it has nothing more to say, either way.

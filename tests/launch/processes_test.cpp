@@ -5,12 +5,15 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <fcntl.h>
 #include <filesystem>
 #include <future>
 #include <map>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 namespace kvfold::launch {
 namespace {
@@ -103,6 +106,51 @@ TEST_F(ProcessesTest, BeforeAnyConnectsTheReasonIsSaidAndTheListIsEmpty) {
         EXPECT_NE(answer.error().message.find("no process has loaded llama.cpp yet"), std::string::npos);
     }
     EXPECT_EQ(ask({{"op", "processes"}}), parse_json(R"({"processes":[]})"));
+}
+
+std::chrono::nanoseconds processor_time() {
+    timespec now;
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
+
+// All file descriptors but those that are there; the former limit comes back.
+class NoFileDescriptors {
+  public:
+    NoFileDescriptors() {
+        ::getrlimit(RLIMIT_NOFILE, &before_);
+        taken_.emplace_back(::dup(STDERR_FILENO));
+        const rlimit few = {static_cast<rlim_t>(taken_.front().get()) + 1, before_.rlim_max};
+        ::setrlimit(RLIMIT_NOFILE, &few);
+        for (int fd; (fd = ::dup(STDERR_FILENO)) >= 0;)
+            taken_.emplace_back(fd);
+    }
+    ~NoFileDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+  private:
+    rlimit before_;
+    std::vector<FileDescriptor> taken_;
+};
+
+// Who waits at the door meanwhile must not cost a processor of its own.
+TEST_F(ProcessesTest, WhoComesWhileThereIsNoFileDescriptorIsLetInLater) {
+    FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM, 0));
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    processes->path().copy(address.sun_path, sizeof(address.sun_path) - 1);
+    const auto* at = reinterpret_cast<const sockaddr*>(&address);
+    {
+        const NoFileDescriptors none;
+        ASSERT_EQ(::connect(socket.get(), at, sizeof(address)), 0) << std::strerror(errno);
+        const auto begin = processor_time();
+        std::this_thread::sleep_for(3 * kShort);
+        EXPECT_LT(processor_time() - begin, kShort);
+    }
+    pulses[7] = std::make_unique<Peer>(std::move(socket));
+    pulses[7]->write(R"({"pid":7,"program":"llama-server","channel":"pulse"})"
+                     "\n");
+    const auto control = channel(7, "control");
+    EXPECT_EQ(pids(), std::vector{7});
 }
 
 TEST_F(ProcessesTest, TheOnlyOneIsAskedWithoutItsName) {
