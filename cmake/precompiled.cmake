@@ -32,7 +32,6 @@ endfunction()
 
 if(KVFOLD_PRECOMPILED)
   find_package(CLI11 REQUIRED)
-  find_package(nlohmann_json 3 REQUIRED)
   file(WRITE ${PROJECT_BINARY_DIR}/precompiled.cpp "int main() {}\n")
   kvfold_precompiled_headers(library)
   kvfold_precompiled_headers(command LIBRARIES CLI11::CLI11 HEADERS <CLI/CLI.hpp>)

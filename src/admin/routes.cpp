@@ -21,8 +21,7 @@ constexpr const char* kPagePolicy =
 void send(httplib::Response& response, const Reply& reply) {
     response.status = reply.status;
     if (reply.status == 401) response.set_header("WWW-Authenticate", "Bearer");
-    response.set_content(to_text(reply.body) + "\n",
-                         "application/json");
+    response.set_content(to_text(reply.body) + "\n", "application/json");
 }
 
 // The fields of the state under their own names; null where the state has none.

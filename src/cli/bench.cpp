@@ -85,7 +85,7 @@ void print_report(FILE* out, const BenchReport& report) {
     kvfold::print(out, "\n");
 }
 
-Json row_json(const BenchRow& row) {
+OrderedJson row_json(const BenchRow& row) {
     return {{"ratio", row.ratio},
             {"cells", row.cells},
             {"decode_tok_s", row.decode_tok_s.median},
@@ -102,18 +102,18 @@ Json row_json(const BenchRow& row) {
             {"peak_extra_mb", megabytes_json(row.peak_extra_bytes)}};
 }
 
-Json to_json(const BenchOptions& options, const LoadedModel& model, const BenchRequest& request,
-             const BenchReport& report) {
-    Json rows = Json::array();
+OrderedJson to_json(const BenchOptions& options, const LoadedModel& model, const BenchRequest& request,
+                    const BenchReport& report) {
+    OrderedJson rows = OrderedJson::array();
     for (const BenchRow& row : report.rows)
         rows.push_back(row_json(row));
-    const Json baseline = {{"stock_tok_s", report.stock_tok_s.median},
-                           {"stock_tok_s_min", report.stock_tok_s.min},
-                           {"stock_tok_s_max", report.stock_tok_s.max},
-                           {"kvfold_tok_s", report.kvfold_tok_s.median},
-                           {"kvfold_tok_s_min", report.kvfold_tok_s.min},
-                           {"kvfold_tok_s_max", report.kvfold_tok_s.max},
-                           {"overhead", report.overhead}};
+    const OrderedJson baseline = {{"stock_tok_s", report.stock_tok_s.median},
+                                  {"stock_tok_s_min", report.stock_tok_s.min},
+                                  {"stock_tok_s_max", report.stock_tok_s.max},
+                                  {"kvfold_tok_s", report.kvfold_tok_s.median},
+                                  {"kvfold_tok_s_min", report.kvfold_tok_s.min},
+                                  {"kvfold_tok_s_max", report.kvfold_tok_s.max},
+                                  {"overhead", report.overhead}};
     return {{"model", model.name},
             {"context", request.tokens.size()},
             {"method", options.method},

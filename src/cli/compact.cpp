@@ -117,7 +117,7 @@ void print_summary(const CompactOptions& options, const LoadedModel& model, cons
                   shell_word(options.model.path), shell_word(folder), file_name(file));
 }
 
-Json to_json(const CompactOptions& options, const LoadedModel& model, const Compacted& done) {
+OrderedJson to_json(const CompactOptions& options, const LoadedModel& model, const Compacted& done) {
     const auto& [session, report, prefill_s, peak] = done;
     return {{"model", model.name},
             {"method", options.method},
@@ -127,13 +127,13 @@ Json to_json(const CompactOptions& options, const LoadedModel& model, const Comp
             {"cells_after", report.cells_after},
             {"bytes_before", report.bytes_before},
             {"bytes_after", report.bytes_after},
-            {"prefill_s", options.slot.empty() ? Json(prefill_s) : Json(nullptr)},
+            {"prefill_s", options.slot.empty() ? OrderedJson(prefill_s) : OrderedJson(nullptr)},
             {"snapshot_s", report.snapshot_s},
             {"study_s", report.study_s},
             {"study_tokens", report.study_tokens},
             {"solve_s", report.solve_s},
             {"swap_s", report.swap_s},
-            {"figures", figures_json<Json>(report.figures)},
+            {"figures", figures_json<OrderedJson>(report.figures)},
             {"peak_extra_mb", megabytes_json(peak)},
             {"seed", options.seed},
             {"threads", model.threads()},

@@ -24,13 +24,13 @@ struct Options {
 // "ok", or what is wrong.
 std::string verdict(const Status& status) { return status ? "ok" : status.error().message; }
 
-Json place(const Result<std::filesystem::path>& found) {
+OrderedJson place(const Result<std::filesystem::path>& found) {
     if (found) return {{"path", found->string()}, {"problem", nullptr}};
     return {{"path", nullptr}, {"problem", found.error().message}};
 }
 
-Json backends() {
-    Json list = Json::array();
+OrderedJson backends() {
+    OrderedJson list = OrderedJson::array();
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
         list.push_back(
@@ -47,8 +47,8 @@ Status check_model(const std::string& path) {
     return {};
 }
 
-Json examine(const Options& options) {
-    Json checks = Json::object();
+OrderedJson examine(const Options& options) {
+    OrderedJson checks = OrderedJson::object();
     bool usable = true;
     const auto add = [&](std::string_view about, const Status& result) {
         checks[std::string(about)] = verdict(result);
@@ -56,7 +56,7 @@ Json examine(const Options& options) {
     };
     for (const LlamaCheck& check : check_llama_parts())
         add(check.about, check.result);
-    const Json devices = usable ? backends() : Json::array();
+    const OrderedJson devices = usable ? backends() : OrderedJson::array();
     if (usable && devices.empty())
         add("backends", fail(ErrorCode::unsupported,
                              "ggml has none: they lie neither beside kvfold nor beside ggml's library; set "
@@ -67,7 +67,7 @@ Json examine(const Options& options) {
             {"usable", usable},
             {"llama_cpp", {{"version", llama_version_name()}, {"library", library_of("llama_decode")}}},
             {"ggml", {{"version", ggml_version()}, {"library", library_of("ggml_init")}}},
-            {"warning", warning.empty() ? Json(nullptr) : Json(warning)},
+            {"warning", warning.empty() ? OrderedJson(nullptr) : OrderedJson(warning)},
             {"checks", checks},
             {"backends", devices},
             {"llama_server", place(launch::find_llama_server())},
@@ -78,12 +78,12 @@ void print_line(const std::string& name, const std::string& text) {
     kvfold::print(stdout, "{:<20}{}\n", name, text);
 }
 
-void print_place(const char* name, const Json& found) {
+void print_place(const char* name, const OrderedJson& found) {
     print_line(name, found["path"].is_null() ? "not found: " + found["problem"].get<std::string>()
                                              : found["path"].get<std::string>());
 }
 
-void print_examined(const Json& found) {
+void print_examined(const OrderedJson& found) {
     print_line("kvfold", found["kvfold"]);
     for (const char* name : {"llama_cpp", "ggml"})
         print_line(name == std::string("ggml") ? name : "llama.cpp",
@@ -91,7 +91,7 @@ void print_examined(const Json& found) {
                        found[name]["library"].get<std::string>());
     for (const auto& [about, result] : found["checks"].items())
         print_line(about, result);
-    for (const Json& device : found["backends"])
+    for (const OrderedJson& device : found["backends"])
         print_line("backend", device["name"].get<std::string>() + ", " + device["device"].get<std::string>());
     print_place("llama-server", found["llama_server"]);
     print_place("preload library", found["preload_library"]);
@@ -100,7 +100,7 @@ void print_examined(const Json& found) {
 
 Status run_doctor(const Options& options) {
     KVFOLD_CHECK(check_can_write(options.json));
-    const Json found = examine(options);
+    const OrderedJson found = examine(options);
     if (options.json.wanted()) {
         KVFOLD_CHECK(write_json(options.json, found));
     } else {

@@ -154,8 +154,8 @@ Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& o
     return request;
 }
 
-Json describe(const EvalOptions& options, const LoadedModel& model, size_t context, double prefill_s) {
-    Json texts = Json::array();
+OrderedJson describe(const EvalOptions& options, const LoadedModel& model, size_t context, double prefill_s) {
+    OrderedJson texts = OrderedJson::array();
     for (const std::string& path : options.texts)
         texts.push_back(file_name(path));
     return {{"model", model.name},
@@ -164,8 +164,8 @@ Json describe(const EvalOptions& options, const LoadedModel& model, size_t conte
             {"offsets", options.offsets},
             {"seeds", options.seeds},
             {"context", context},
-            {"hindsight", options.hindsight ? Json(options.hindsight->name) : Json()},
-            {"prefill_s", options.slot.empty() ? Json(prefill_s) : Json(nullptr)},
+            {"hindsight", options.hindsight ? OrderedJson(options.hindsight->name) : OrderedJson()},
+            {"prefill_s", options.slot.empty() ? OrderedJson(prefill_s) : OrderedJson(nullptr)},
             {"threads", model.threads()},
             {"kernels", kernels_name()},
             {"cache_type_k", ggml_type_name(model.params.type_k)},
@@ -213,7 +213,7 @@ Status run_eval(const EvalOptions& options) {
     if (options.hindsight)
         kvfold::print(out, "With hindsight: methods have studied {}. A bound, not a result.\n",
                       options.hindsight->studied);
-    Json json = describe(options, model, request.context, prefill_s);
+    OrderedJson json = describe(options, model, request.context, prefill_s);
     json.update(eval_json(summary, rows));
     if (!options.html.empty()) KVFOLD_CHECK(write_file(options.html, render_report(json)));
     return write_json(options.json, json);

@@ -122,12 +122,12 @@ void print_block(FILE* out, std::span<const SummaryRow> rows) {
     kvfold::print(out, "\n");
 }
 
-Json score_json(const Score& score, bool with_answers) {
-    Json json = {{"kl", score.kl},
-                 {"top1", score.top1},
-                 {"dnll", score.dnll()},
-                 {"nll", score.nll},
-                 {"nll_full", score.nll_full}};
+OrderedJson score_json(const Score& score, bool with_answers) {
+    OrderedJson json = {{"kl", score.kl},
+                        {"top1", score.top1},
+                        {"dnll", score.dnll()},
+                        {"nll", score.nll},
+                        {"nll_full", score.nll_full}};
     if (with_answers) {
         json["exact"] = score.exact;
         json["exact_full"] = score.exact_full;
@@ -135,8 +135,8 @@ Json score_json(const Score& score, bool with_answers) {
     return json;
 }
 
-Json depths_json(const std::vector<DepthScore>& depths) {
-    Json list = Json::array();
+OrderedJson depths_json(const std::vector<DepthScore>& depths) {
+    OrderedJson list = OrderedJson::array();
     for (const DepthScore& each : depths)
         list.push_back({{"depth", each.depth},
                         {"nll", each.score.nll},
@@ -146,8 +146,8 @@ Json depths_json(const std::vector<DepthScore>& depths) {
     return list;
 }
 
-Json rounds_json(const std::vector<RoundScore>& rounds) {
-    Json list = Json::array();
+OrderedJson rounds_json(const std::vector<RoundScore>& rounds) {
+    OrderedJson list = OrderedJson::array();
     for (const RoundScore& each : rounds)
         list.push_back({{"round", each.round},
                         {"kl", each.speech.kl},
@@ -161,16 +161,16 @@ Json rounds_json(const std::vector<RoundScore>& rounds) {
     return list;
 }
 
-Json row_json(const EvalRow& row) {
+OrderedJson row_json(const EvalRow& row) {
     const CompactReport& report = row.report;
-    Json json = {{"task", row.task},
-                 {"cache", row.cache},
-                 {"method", row.method},
-                 {"ratio", row.ratio},
-                 {"cells_before", report.cells_before},
-                 {"cells_after", report.cells_after},
-                 {"bytes_before", report.bytes_before},
-                 {"bytes_after", report.bytes_after}};
+    OrderedJson json = {{"task", row.task},
+                        {"cache", row.cache},
+                        {"method", row.method},
+                        {"ratio", row.ratio},
+                        {"cells_before", report.cells_before},
+                        {"cells_after", report.cells_after},
+                        {"bytes_before", report.bytes_before},
+                        {"bytes_after", report.bytes_after}};
     json.update(score_json(row.score, asks(row)));
     if (!row.by_depth.empty()) json["by_depth"] = depths_json(row.by_depth);
     if (!row.rounds.empty()) json["rounds"] = rounds_json(row.rounds);
@@ -178,12 +178,12 @@ Json row_json(const EvalRow& row) {
     json["solve_s"] = report.solve_s;
     json["swap_s"] = report.swap_s;
     json["peak_extra_mb"] = megabytes_json(row.peak_extra_bytes);
-    json["figures"] = figures_json<Json>(report.figures);
+    json["figures"] = figures_json<OrderedJson>(report.figures);
     return json;
 }
 
 // The heads of one layer together. `heads`: all of one layer, none empty.
-Json layer_json(std::span<const HeadReport> heads, size_t region_size) {
+OrderedJson layer_json(std::span<const HeadReport> heads, size_t region_size) {
     const auto count = static_cast<double>(heads.size());
     double output_error = 0, mass_error = 0;
     std::vector<double> kept(kStretches, 0.0);
@@ -199,8 +199,8 @@ Json layer_json(std::span<const HeadReport> heads, size_t region_size) {
             {"kept", kept}};
 }
 
-Json layers_json(const CompactReport& report) {
-    Json layers = Json::array();
+OrderedJson layers_json(const CompactReport& report) {
+    OrderedJson layers = OrderedJson::array();
     const auto& heads = report.heads;
     for (auto begin = heads.begin(); begin != heads.end();) {
         const auto is_another = [&](const HeadReport& head) { return head.layer != begin->layer; };
@@ -211,8 +211,8 @@ Json layers_json(const CompactReport& report) {
     return layers;
 }
 
-Json run_json(const SuiteRow& run) {
-    Json json = {{"task", run.row.task}};
+OrderedJson run_json(const SuiteRow& run) {
+    OrderedJson json = {{"task", run.row.task}};
     if (!run.text.empty()) {
         json["text"] = run.text;
         json["offset"] = run.offset;
@@ -224,8 +224,8 @@ Json run_json(const SuiteRow& run) {
     return json;
 }
 
-Json summary_json(const SummaryRow& row) {
-    Json json = row_json(row.mean);
+OrderedJson summary_json(const SummaryRow& row) {
+    OrderedJson json = row_json(row.mean);
     json["runs"] = row.runs;
     json["kl_min"] = row.kl_min;
     json["kl_max"] = row.kl_max;
@@ -246,11 +246,11 @@ void print_summary(FILE* out, std::span<const SummaryRow> summary) {
     }
 }
 
-Json eval_json(std::span<const SummaryRow> summary, std::span<const SuiteRow> runs) {
-    Json json = {{"noise_floor_kl", nullptr},
-                 {"noise_floors", Json::object()},
-                 {"rows", Json::array()},
-                 {"runs", Json::array()}};
+OrderedJson eval_json(std::span<const SummaryRow> summary, std::span<const SuiteRow> runs) {
+    OrderedJson json = {{"noise_floor_kl", nullptr},
+                        {"noise_floors", OrderedJson::object()},
+                        {"rows", OrderedJson::array()},
+                        {"runs", OrderedJson::array()}};
     for (const SummaryRow& row : summary) {
         if (row.mean.method != kNoiseFloor) {
             json["rows"].push_back(summary_json(row));

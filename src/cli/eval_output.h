@@ -10,6 +10,6 @@ namespace kvfold::cli {
 void print_summary(FILE* out, std::span<const SummaryRow> summary);
 
 // "noise_floor_kl", "rows" and "runs"; the caller adds what describes the command.
-Json eval_json(std::span<const SummaryRow> summary, std::span<const SuiteRow> runs);
+OrderedJson eval_json(std::span<const SummaryRow> summary, std::span<const SuiteRow> runs);
 
 } // namespace kvfold::cli

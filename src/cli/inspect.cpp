@@ -107,8 +107,8 @@ void print_slot(const std::string& path, const SlotFile& slot, size_t bytes) {
             bold(stdout, kvfold::format("recurrent state, {}", megabytes(slot.state.recurrent.size()))));
 }
 
-Json tensors_json(const std::vector<CacheTensor>& tensors) {
-    Json list = Json::array();
+OrderedJson tensors_json(const std::vector<CacheTensor>& tensors) {
+    OrderedJson list = OrderedJson::array();
     for (const CacheTensor& tensor : tensors)
         list.push_back({{"type", ggml_type_name(tensor.type)},
                         {"width", tensor.width},
@@ -117,17 +117,17 @@ Json tensors_json(const std::vector<CacheTensor>& tensors) {
     return list;
 }
 
-Json section_json(const KvSection& section, size_t index) {
+OrderedJson section_json(const KvSection& section, size_t index) {
     const Layout layout = layout_of(section, index);
-    Json runs = Json::array();
+    OrderedJson runs = OrderedJson::array();
     for (const Run& run : layout.runs)
         runs.push_back({run.first, run.last});
-    Json positions = layout.runs.empty() ? Json(nullptr)
-                                         : Json{{"first", layout.runs.front().first},
-                                                {"last", layout.runs.back().last},
-                                                {"missing", layout.missing},
-                                                {"runs", runs}};
-    Json folded = nullptr;
+    OrderedJson positions = layout.runs.empty() ? OrderedJson(nullptr)
+                                                : OrderedJson{{"first", layout.runs.front().first},
+                                                              {"last", layout.runs.back().last},
+                                                              {"missing", layout.missing},
+                                                              {"runs", runs}};
+    OrderedJson folded = nullptr;
     if (!layout.region.empty()) folded = {{"positions", layout.region.end}, {"cells", layout.region.cells}};
     return {{"cells", section.cells.size()},
             {"layers", section.keys.size()},
@@ -138,8 +138,8 @@ Json section_json(const KvSection& section, size_t index) {
             {"bytes", tensor_bytes(section.keys) + tensor_bytes(section.values)}};
 }
 
-Json to_json(const std::string& path, const SlotFile& slot, size_t bytes) {
-    Json sections = Json::array();
+OrderedJson to_json(const std::string& path, const SlotFile& slot, size_t bytes) {
+    OrderedJson sections = OrderedJson::array();
     for (size_t i = 0; i < slot.state.sections.size(); ++i)
         sections.push_back(section_json(slot.state.sections[i], i));
     return {{"file", file_name(path)},

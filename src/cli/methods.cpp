@@ -18,13 +18,13 @@ std::string_view preset_of(const Method& method) {
     return "";
 }
 
-Json to_json() {
-    Json list = Json::array();
+OrderedJson to_json() {
+    OrderedJson list = OrderedJson::array();
     for (const Method* method : all_methods()) {
-        Json entry = {{"name", method->name},
-                      {"advice", method->advice},
-                      {"preset", preset_of(*method)},
-                      {"default", method == &default_method()}};
+        OrderedJson entry = {{"name", method->name},
+                             {"advice", method->advice},
+                             {"preset", preset_of(*method)},
+                             {"default", method == &default_method()}};
         if (const auto measured = find_measured(method->name)) {
             entry["cost"] = measured->cost;
             entry["relative_kl"] = measured->kl;

@@ -4,7 +4,7 @@
 
 namespace kvfold::cli {
 
-Status write_json(const JsonTarget& target, const Json& json) {
+Status write_json(const JsonTarget& target, const OrderedJson& json) {
     if (!target.wanted()) return {};
     const std::string text = to_text(json, /*indent=*/2) + "\n";
     if (!target.is_stdout()) return write_file(target.file, text);
@@ -22,8 +22,8 @@ std::string megabytes(size_t bytes) {
     return mb < 0.1 ? kvfold::format("{:.3f} MB", mb) : kvfold::format("{:.1f} MB", mb);
 }
 
-Json megabytes_json(const std::optional<size_t>& bytes) {
-    return bytes ? Json(static_cast<double>(*bytes) / 1e6) : Json(nullptr);
+OrderedJson megabytes_json(const std::optional<size_t>& bytes) {
+    return bytes ? OrderedJson(static_cast<double>(*bytes) / 1e6) : OrderedJson(nullptr);
 }
 
 std::string shell_word(const std::string& word) {

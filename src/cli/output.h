@@ -11,8 +11,6 @@
 
 namespace kvfold::cli {
 
-using Json = OrderedJson;
-
 // Value of --json: empty = none, "-" = standard output, else a file.
 struct JsonTarget {
     std::string file;
@@ -22,7 +20,7 @@ struct JsonTarget {
     FILE* human() const { return is_stdout() ? stderr : stdout; }
 };
 
-Status write_json(const JsonTarget& target, const Json& json);
+Status write_json(const JsonTarget& target, const OrderedJson& json);
 
 using kvfold::check_can_write;
 Status check_can_write(const JsonTarget& target);
@@ -30,7 +28,7 @@ Status check_can_write(const JsonTarget& target);
 // "47.2 MB": 10^6 bytes, as disks and downloads count.
 std::string megabytes(size_t bytes);
 // The same as a number, null when it is not known.
-Json megabytes_json(const std::optional<size_t>& bytes);
+OrderedJson megabytes_json(const std::optional<size_t>& bytes);
 
 // The word as a shell wants it.
 std::string shell_word(const std::string& word);

@@ -139,8 +139,7 @@ void serve(Registry& registry, const FileDescriptor& channel) {
         pending.append(bytes, static_cast<size_t>(count));
         for (size_t end; (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1)) {
             const Json reply = answer_line(registry, pending.substr(0, end));
-            if (!write_line(channel.get(), to_text(reply)))
-                return;
+            if (!write_line(channel.get(), to_text(reply))) return;
         }
     }
 }

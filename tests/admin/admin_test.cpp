@@ -29,31 +29,31 @@ TEST_F(AdminTest, HealthIsThatOfTheProcessThatCanBestBeAsked) {
     const Json mute = {{"answers", false}, {"busy_s", 0.0}}, ready = {{"answers", true}, {"busy_s", 0.3}},
                busy = {{"answers", true}, {"busy_s", 7.5}};
     listed({ready});
-    EXPECT_EQ(get("/health"), parse_json(R"({"status":"ok"})"));
+    EXPECT_EQ(get("/health"), valid_json(R"({"status":"ok"})"));
     listed({busy});
-    EXPECT_EQ(get("/health"), parse_json(R"({"status":"busy","busy_s":7.5})"));
+    EXPECT_EQ(get("/health"), valid_json(R"({"status":"busy","busy_s":7.5})"));
     listed({mute, busy, ready}); // one is enough
-    EXPECT_EQ(get("/health"), parse_json(R"({"status":"ok"})"));
+    EXPECT_EQ(get("/health"), valid_json(R"({"status":"ok"})"));
     listed({mute, busy});
-    EXPECT_EQ(get("/health"), parse_json(R"({"status":"busy","busy_s":7.5})"));
+    EXPECT_EQ(get("/health"), valid_json(R"({"status":"busy","busy_s":7.5})"));
     listed({mute});
-    EXPECT_EQ(get("/health", 503), parse_json(R"({"status":"no answer"})"));
+    EXPECT_EQ(get("/health", 503), valid_json(R"({"status":"no answer"})"));
     listed({});
-    EXPECT_EQ(get("/health", 503), parse_json(R"({"status":"no answer"})"));
+    EXPECT_EQ(get("/health", 503), valid_json(R"({"status":"no answer"})"));
     control.on("processes", [](const Json&) -> Result<Json> { return fail(ErrorCode::io, "it has ended"); });
-    EXPECT_EQ(get("/health", 503), parse_json(R"({"status":"no answer"})"));
+    EXPECT_EQ(get("/health", 503), valid_json(R"({"status":"no answer"})"));
     EXPECT_TRUE(control.asked("states").empty() && control.asked("state").empty()); // they may have to wait
 }
 
 TEST_F(AdminTest, ProcessesAreListed) {
-    const Json list = parse_json(R"({"processes":[{"pid":123,"program":"llama-server","model":"a"}]})");
+    const Json list = valid_json(R"({"processes":[{"pid":123,"program":"llama-server","model":"a"}]})");
     control.on("processes", list);
     start();
     EXPECT_EQ(get("/processes"), list);
 }
 
 TEST_F(AdminTest, QuestionsReachTheProcessThatTheyName) {
-    control.on("methods", parse_json(R"({"methods":[]})"));
+    control.on("methods", valid_json(R"({"methods":[]})"));
     start();
     for (const std::string path : {"/state", "/sequences", "/policy", "/methods"})
         for (const std::string query : {"", "?process=123"}) {
@@ -78,7 +78,7 @@ TEST_F(AdminTest, WhatIsNoProcessIsRefused) {
 }
 
 TEST_F(AdminTest, AProcessThatIsNotThereIs404) {
-    control.on("state", parse_json(R"({"error":{"code":404,"message":"no process 7"}})"));
+    control.on("state", valid_json(R"({"error":{"code":404,"message":"no process 7"}})"));
     start();
     for (const char* path : {"/state?process=7", "/sequences?process=7", "/policy?process=7"})
         EXPECT_EQ(error_of(client().Get(path), 404), "no process 7") << path;
@@ -98,16 +98,16 @@ TEST_F(AdminTest, AnAnswerThatMakesNoSenseIs502) {
     control.on("state", Json::array({1, 2}));
     start();
     EXPECT_TRUE(contains(error_of(client().Get("/state"), 502), "not an object"));
-    control.on("state", parse_json(R"({"error":"text"})"));
+    control.on("state", valid_json(R"({"error":"text"})"));
     EXPECT_TRUE(contains(error_of(client().Get("/state"), 502), "not an object"));
 }
 
 TEST_F(AdminTest, PolicyIsReadAndChanged) {
-    const Json changed = parse_json(R"({"policy":{"ratio":4.0,"automatic":false}})");
+    const Json changed = valid_json(R"({"policy":{"ratio":4.0,"automatic":false}})");
     control.on("policy", changed);
     start();
     EXPECT_EQ(get("/policy"), Json({{"policy", some_state()["policy"]}}));
-    const Json all = parse_json(R"({"ratio":4.0,"method":"select","high_water":0.5,"keep_first":1,
+    const Json all = valid_json(R"({"ratio":4.0,"method":"select","high_water":0.5,"keep_first":1,
                                      "keep_last":-1,"automatic":false})");
     EXPECT_EQ(json_of(post("/policy", to_text(all)), 200), changed);
     ASSERT_EQ(control.asked("policy").size(), 1u);
@@ -115,11 +115,11 @@ TEST_F(AdminTest, PolicyIsReadAndChanged) {
     request["op"] = "policy";
     EXPECT_EQ(control.asked("policy")[0], request);
     json_of(post("/policy", R"({"ratio":4,"process":123})"), 200);
-    EXPECT_EQ(control.asked("policy")[1], parse_json(R"({"op":"policy","ratio":4,"process":123})"));
+    EXPECT_EQ(control.asked("policy")[1], valid_json(R"({"op":"policy","ratio":4,"process":123})"));
 }
 
 TEST_F(AdminTest, TheMethodsAreThoseOfWhoDoesTheWork) {
-    const Json list = parse_json(R"({"methods":[{"name":"refine","advice":"when in doubt"}]})");
+    const Json list = valid_json(R"({"methods":[{"name":"refine","advice":"when in doubt"}]})");
     control.on("methods", list);
     start();
     EXPECT_EQ(get("/methods"), list);
@@ -128,7 +128,7 @@ TEST_F(AdminTest, TheMethodsAreThoseOfWhoDoesTheWork) {
 }
 
 TEST_F(AdminTest, PolicyErrorsOfTheOtherSideArePassedOn) {
-    control.on("policy", parse_json(R"({"error":{"code":409,"message":"busy just now"}})"));
+    control.on("policy", valid_json(R"({"error":{"code":409,"message":"busy just now"}})"));
     start();
     EXPECT_EQ(error_of(post("/policy", R"({"ratio":4})"), 409), "busy just now");
 }
@@ -203,7 +203,7 @@ TEST_F(AdminTest, HeadIsAnsweredAsGetWithoutABody) {
 }
 
 TEST_F(AdminTest, BodiesHaveALimit) {
-    control.on("policy", parse_json(R"({"policy":{}})"));
+    control.on("policy", valid_json(R"({"policy":{}})"));
     start();
     const std::string body = R"({"ratio":4})";
     const auto padded = [&](size_t size) { return body + std::string(size - body.size(), ' '); };
@@ -264,7 +264,7 @@ TEST_F(AdminTest, AnyHostNameIsFineWhereOthersMayConnectWithAToken) {
 }
 
 TEST_F(AdminTest, AnotherWebPageIsRefused) {
-    control.on("policy", parse_json(R"({"policy":{}})"));
+    control.on("policy", valid_json(R"({"policy":{}})"));
     start();
     const std::string own = "127.0.0.1:" + std::to_string(server->port());
     const auto from = [&](const std::string& origin) {

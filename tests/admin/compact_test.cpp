@@ -9,7 +9,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-const Json kResult = parse_json(R"({"success":true,"method":"self_study","compacted_tokens":450,
+const Json kResult = valid_json(R"({"success":true,"method":"self_study","compacted_tokens":450,
     "original_tokens":1800,"compression_ratio":4.0,"compaction_time_ms":5200})");
 
 class CompactTest : public AdminTest {
@@ -41,7 +41,7 @@ TEST_F(CompactTest, TheRequestIsPassedOnAndTheResultAwaited) {
     EXPECT_EQ(questions, 3);
     ASSERT_EQ(control.asked("compact").size(), 1u);
     EXPECT_EQ(control.asked("compact")[0],
-              parse_json(R"({"op":"compact","id_slot":3,"method":"self_study","ratio":4.0})"));
+              valid_json(R"({"op":"compact","id_slot":3,"method":"self_study","ratio":4.0})"));
 }
 
 TEST_F(CompactTest, TheJobIsAskedOfTheProcessThatHasIt) {
@@ -52,15 +52,15 @@ TEST_F(CompactTest, TheJobIsAskedOfTheProcessThatHasIt) {
         EXPECT_EQ(json_of(post("/compact", body), 200), kResult);
         EXPECT_EQ(control.asked("job").back(), Json({{"op", "job"}, {"job", 7}, {"process", 9}}));
     }
-    EXPECT_EQ(control.asked("compact")[0], parse_json(R"({"op":"compact","id_slot":3,"process":9})"));
-    EXPECT_EQ(control.asked("compact")[1], parse_json(R"({"op":"compact","id_slot":3})"));
+    EXPECT_EQ(control.asked("compact")[0], valid_json(R"({"op":"compact","id_slot":3,"process":9})"));
+    EXPECT_EQ(control.asked("compact")[1], valid_json(R"({"op":"compact","id_slot":3})"));
 }
 
 TEST_F(CompactTest, MethodAndRatioMayBeLeftOut) {
     control.on("job", Json{{"done", true}, {"result", kResult}});
     start();
     json_of(post("/compact", R"({"id_slot":0})"), 200);
-    EXPECT_EQ(control.asked("compact")[0], parse_json(R"({"op":"compact","id_slot":0})"));
+    EXPECT_EQ(control.asked("compact")[0], valid_json(R"({"op":"compact","id_slot":0})"));
     json_of(post("/compact", R"({"id_slot":0,"ratio":1})"), 200); // the smallest ratio
     json_of(client().Post("/compact", R"({"id_slot":0})", "application/x-www-form-urlencoded"),
             200); // curl -d

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "admin/admin_server.h"
+#include "support/valid_json.h"
 
 #include <gtest/gtest.h>
 #include <httplib.h>
@@ -13,7 +14,7 @@
 namespace kvfold::admin::testing {
 
 inline Json some_state() {
-    return parse_json(R"({
+    return valid_json(R"({
         "uptime_s": 12.3,
         "context": {"model": "llama 135M Q4_1", "cells": 2048, "virtual_cells": 8192, "cell_bytes": 23040,
                     "n_seq_max": 4, "unified": true, "managed": true, "reason": ""},

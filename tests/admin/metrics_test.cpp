@@ -91,7 +91,7 @@ TEST(Metrics, LargeCountsKeepTheirDigits) {
 }
 
 TEST(Metrics, WithoutAContextEverythingIsZero) {
-    const auto lines = lines_of(text_of(parse_json(R"({"context":null,"sequences":[],"totals":{}})")));
+    const auto lines = lines_of(text_of(valid_json(R"({"context":null,"sequences":[],"totals":{}})")));
     EXPECT_TRUE(lines.contains("kvfold_cells{process=\"7\",file=\"\",model=\"\",state=\"free\"} 0"));
     EXPECT_TRUE(lines.contains("kvfold_folds_total{process=\"7\",file=\"\",model=\"\"} 0"));
     for (const std::string& line : lines)
@@ -101,9 +101,9 @@ TEST(Metrics, WithoutAContextEverythingIsZero) {
 TEST(Metrics, FieldsThatAreMissingOrOddAreNoReasonToFail) {
     EXPECT_TRUE(lines_of(text_of(Json::object()))
                     .contains("kvfold_waits_total{process=\"7\",file=\"\",model=\"\"} 0"));
-    EXPECT_TRUE(lines_of(text_of(parse_json(R"({"totals":{"waits":"many"},"sequences":[1],"context":[]})")))
+    EXPECT_TRUE(lines_of(text_of(valid_json(R"({"totals":{"waits":"many"},"sequences":[1],"context":[]})")))
                     .contains("kvfold_sequence_cells{process=\"7\",file=\"\",model=\"\",id=\"0\"} 0"));
-    EXPECT_TRUE(lines_of(metrics_text(parse_json(R"([5,{"model":5,"state":{}}])")))
+    EXPECT_TRUE(lines_of(metrics_text(valid_json(R"([5,{"model":5,"state":{}}])")))
                     .contains("kvfold_up{process=\"0\",file=\"\",model=\"\"} 1"));
 }
 

@@ -8,6 +8,7 @@
 #include "kvfold/kvfold.h"
 #include "launch/settings.h"
 #include "preload/control.h"
+#include "support/valid_json.h"
 
 #include <gtest/gtest.h>
 
@@ -39,7 +40,7 @@ std::string http(const Limit& limit, const std::string& value) {
 }
 
 std::string control_channel(const Limit& limit, const std::string& value) {
-    const auto policy = preload::changed({}, parse_json(body(limit, value)));
+    const auto policy = preload::changed({}, valid_json(body(limit, value)));
     return policy ? kGood : policy.error().message;
 }
 

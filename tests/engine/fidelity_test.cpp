@@ -51,7 +51,8 @@ TEST_P(NearRatioOne, IsNearTheNoiseFloor) {
     ASSERT_EQ(testing::decode(ctx.get(), tokens, 0), 0);
     const SequenceState snapshot = testing::snapshot_of(ctx.get());
     const auto full = testing::forced_logits(ctx.get(), next, 200);
-    const auto report = compact_sequence(ctx.get(), 0, testing::request_for(tokens, 1.05, testing::quick_method()));
+    const auto report =
+        compact_sequence(ctx.get(), 0, testing::request_for(tokens, 1.05, testing::quick_method()));
     ASSERT_TRUE(report) << report.error().message;
     const double kl = testing::mean_kl(full, testing::forced_logits(ctx.get(), next, 200));
 

@@ -17,13 +17,14 @@ inline SequenceState snapshot_of(llama_context* ctx, llama_seq_id seq_id = 0) {
     return state ? *std::move(state) : SequenceState{};
 }
 
-// The default method with a small study, for tests of all but its quality.
+// With a small study, for tests of all but a method's quality.
+inline Method quick(Method method) {
+    method.study.least_tokens = 0;
+    return method;
+}
+
 inline const Method& quick_method() {
-    static const Method method = [] {
-        Method quick = default_method();
-        quick.study.least_tokens = 0;
-        return quick;
-    }();
+    static const Method method = quick(default_method());
     return method;
 }
 

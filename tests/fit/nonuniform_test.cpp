@@ -21,9 +21,8 @@ TEST(Nonuniform, TakesTheLargestBudgetAndHidesWhatAHeadDoesNotNeed) {
     ASSERT_EQ(testing::decode(ctx.get(), context, 0), 0);
     const auto full = testing::forced_logits(ctx.get(), next, 300);
 
-    Method method = methods::nonuniform;
+    Method method = testing::quick(methods::nonuniform);
     method.solve.refine_steps = 8;
-    method.study.least_tokens = 0;
     const auto report = compact_sequence(ctx.get(), 0, testing::request_for(context, 6, method));
     ASSERT_TRUE(report) << report.error().message;
     const SequenceState state = testing::snapshot_of(ctx.get());

@@ -27,9 +27,8 @@ class OnPolicy : public ::testing::Test {
 
     // refine with fewer steps and a small study, asked of this cache.
     static Method quick(FitStrategy fit) {
-        Method method = methods::refine;
+        Method method = testing::quick(methods::refine);
         method.solve.refine_steps = 8;
-        method.study.least_tokens = 0;
         method.fit = fit;
         return method;
     }

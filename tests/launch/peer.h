@@ -3,6 +3,7 @@
 
 #include "admin/control.h"
 #include "base/file_descriptor.h"
+#include "support/valid_json.h"
 
 #include <functional>
 #include <sys/socket.h>
@@ -20,10 +21,10 @@ class Peer {
     void serve(std::function<std::string(const Json&)> answer) {
         thread_ = std::thread([this, answer = std::move(answer)] {
             for (std::string line; !(line = read_line()).empty();)
-                write(answer(parse_json(line)));
+                write(answer(valid_json(line)));
         });
     }
-    Json next_request() { return parse_json(read_line()); }
+    Json next_request() { return valid_json(read_line()); }
     void write(const std::string& text) {
         for (size_t done = 0; done < text.size();) {
             const ssize_t sent = ::send(socket_.get(), text.data() + done, text.size() - done, MSG_NOSIGNAL);

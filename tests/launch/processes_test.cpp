@@ -105,7 +105,7 @@ TEST_F(ProcessesTest, BeforeAnyConnectsTheReasonIsSaidAndTheListIsEmpty) {
         ASSERT_FALSE(answer) << op;
         EXPECT_NE(answer.error().message.find("no process has loaded llama.cpp yet"), std::string::npos);
     }
-    EXPECT_EQ(ask({{"op", "processes"}}), parse_json(R"({"processes":[]})"));
+    EXPECT_EQ(ask({{"op", "processes"}}), valid_json(R"({"processes":[]})"));
 }
 
 std::chrono::nanoseconds processor_time() {
@@ -162,7 +162,7 @@ TEST_F(ProcessesTest, TheOnlyOneIsAskedWithoutItsName) {
 
 TEST_F(ProcessesTest, TheListNamesEachWithItsModel) {
     const auto one = process(7, "one"), two = process(9, "two");
-    EXPECT_EQ(ask({{"op", "processes"}}), parse_json(R"({"processes":[
+    EXPECT_EQ(ask({{"op", "processes"}}), valid_json(R"({"processes":[
         {"pid":7,"program":"llama-server","file":"one","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true,
          "answers":true,"busy_s":2.5},
         {"pid":9,"program":"llama-server","file":"two","model":"llama 1B","cells":512,"virtual_cells":2048,"managed":true,
@@ -178,7 +178,7 @@ TEST_F(ProcessesTest, OddAnswersAreListedWithoutWhatIsOdd) {
         const Json context = {{"model", 5}, {"cells", "all"}, {"managed", 1}};
         return to_text(Json{{"id", request["id"]}, {"context", context}, {"busy_s", "long"}}) + "\n";
     });
-    EXPECT_EQ(ask({{"op", "processes"}}), parse_json(R"({"processes":[
+    EXPECT_EQ(ask({{"op", "processes"}}), valid_json(R"({"processes":[
         {"pid":7,"program":"llama-server","file":"","model":"","cells":0,"virtual_cells":0,"managed":false,
          "answers":true,"busy_s":0.0}]})"));
 }

@@ -1,6 +1,7 @@
 // The control channel of a program that has no context: what it answers, and that it lets go of its socket.
 #include "fit/figures_json.h"
 #include "preload/control.h"
+#include "support/valid_json.h"
 
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -21,20 +22,20 @@ TEST(Control, TheMethodsAreThoseOfTheTable) {
 
 TEST(Control, FiguresGoByTheirOwnNames) {
     EXPECT_EQ(figures_json<Json>({{"heads refitted", 12}, {"of any name", 0.5}}),
-              parse_json(R"({"heads refitted":12.0,"of any name":0.5})"));
+              valid_json(R"({"heads refitted":12.0,"of any name":0.5})"));
     EXPECT_EQ(figures_json<Json>({}), Json::object());
 }
 
 TEST(Control, AChangedPolicyKeepsWhatIsNotNamed) {
     Policy before;
     before.keep_first = 17;
-    const auto after = changed(before, parse_json(R"({"ratio":3,"method":"best","keep_last":5})"));
+    const auto after = changed(before, valid_json(R"({"ratio":3,"method":"best","keep_last":5})"));
     ASSERT_TRUE(after) << after.error().message;
     EXPECT_EQ(after->ratio, 3);
     EXPECT_EQ(after->method, *find_method("best"));
     EXPECT_EQ(after->keep_last, 5);
     EXPECT_EQ(after->keep_first, 17);
-    EXPECT_FALSE(changed(before, parse_json(R"({"method":"none such"})")));
+    EXPECT_FALSE(changed(before, valid_json(R"({"method":"none such"})")));
 }
 
 // Whether the other end of the socket was closed within ten seconds.

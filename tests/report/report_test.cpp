@@ -7,8 +7,6 @@
 namespace kvfold {
 namespace {
 
-using Json = OrderedJson;
-
 constexpr std::string_view kOpening = "<script type=\"application/json\" id=\"document\">";
 
 size_t count(std::string_view text, std::string_view word) {
@@ -25,39 +23,39 @@ std::string embedded(std::string_view page) {
 }
 
 TEST(Report, HoldsTheDocumentAsItIs) {
-    const Json eval =
-        parse_json(R"({"model":"m","rows":[{"method":"refine","kl":0.125,"peak_extra_mb":null}]})");
-    EXPECT_EQ(parse_json(embedded(render_report(eval))), eval);
+    const OrderedJson eval =
+        OrderedJson::parse(R"({"model":"m","rows":[{"method":"refine","kl":0.125,"peak_extra_mb":null}]})");
+    EXPECT_EQ(OrderedJson::parse(embedded(render_report(eval))), eval);
 }
 
 TEST(Report, NamesWithMarkupStayText) {
     const std::string name =
         "</script><script>alert(1)</script><!--<script>&\"'\\ {{document}} \xe2\x80\xa8 \x7f";
-    const Json eval = {{"model", name}, {"rows", Json::array()}, {name, name}};
-    const std::string page = render_report(eval), plain = render_report(Json::object());
+    const OrderedJson eval = {{"model", name}, {"rows", OrderedJson::array()}, {name, name}};
+    const std::string page = render_report(eval), plain = render_report(OrderedJson::object());
     for (const char* word : {"<script", "</script", "<!--"})
         EXPECT_EQ(count(page, word), count(plain, word)) << word;
-    EXPECT_EQ(parse_json(embedded(page)), eval);
+    EXPECT_EQ(OrderedJson::parse(embedded(page)), eval);
 }
 
 // The twin of the one above: as dump() writes it, the name ends the element.
 TEST(Report, MarkupThatIsNotEscapedWouldBeNoticed) {
-    const Json eval = {{"model", "</script><script>alert(1)</script>"}};
+    const OrderedJson eval = {{"model", "</script><script>alert(1)</script>"}};
     std::string page(report_template());
     page.replace(page.find("{{document}}"), 12, eval.dump());
-    EXPECT_NE(count(page, "<script"), count(render_report(Json::object()), "<script"));
-    EXPECT_FALSE(Json::accept(embedded(page)));
+    EXPECT_NE(count(page, "<script"), count(render_report(OrderedJson::object()), "<script"));
+    EXPECT_FALSE(OrderedJson::accept(embedded(page)));
 }
 
 TEST(Report, BytesThatAreNotUtf8BecomeReplacementCharacters) {
-    const Json eval = {{"model", "a\xff"
-                                 "b"}};
-    EXPECT_EQ(parse_json(embedded(render_report(eval)))["model"], "a\xef\xbf\xbd"
-                                                                   "b");
+    const OrderedJson eval = {{"model", "a\xff"
+                                        "b"}};
+    EXPECT_EQ(OrderedJson::parse(embedded(render_report(eval)))["model"], "a\xef\xbf\xbd"
+                                                                          "b");
 }
 
 TEST(Report, LoadsNothing) {
-    const std::string page = render_report(Json::object());
+    const std::string page = render_report(OrderedJson::object());
     EXPECT_EQ(count(page, " src="), 0u);
     EXPECT_EQ(count(page, "@import"), 0u);
     EXPECT_EQ(count(page, "fetch("), 0u);

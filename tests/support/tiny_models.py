@@ -10,8 +10,7 @@ import sys
 
 from tiny_layers import (CONTEXT, DELTA, EXPERTS, FEW, FEW_HEADS, HEAD, HEADS, KV_HEADS, LAYERS, Q4_0, SOME_EXPERTS,
                          SSM, STATE, STATE_HEADS, TOKENS, WIDE, WIDTH, WINDOW, Weights, attention, delta_or_attention,
-                         experts, feed_forward, gguf, head_norms, mamba1, mamba2, numpy, post_norms,
-                         write)
+                         experts, feed_forward, gguf, head_norms, mamba1, mamba2, numpy, post_norms, write)
 
 
 def make(path, layer, layers=LAYERS, tied=False):
