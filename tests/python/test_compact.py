@@ -103,8 +103,9 @@ class Refusals(unittest.TestCase):
 
     def test_ctrl_c_cancels_also_without_a_progress_callable(self):
         # A child, which is told to end amid a compaction that it repeats.
-        child = ("from package import *\nllm = open_llama()\nread(llm)\nbefore = state(llm)\nprint('ready', flush=True)\n"
-                 "try:\n    while True: quick(ctx=llm.ctx, tokens=llm.input_ids[:llm.n_tokens], ratio=1.01)\n"
+        child = ("from package import *\nllm = open_llama()\nread(llm)\n"
+                 "try:\n    print('ready', flush=True)\n"
+                 "    while True: quick(ctx=llm.ctx, tokens=llm.input_ids[:llm.n_tokens], ratio=1.01)\n"
                  "except KeyboardInterrupt: print('interrupted', llm.n_tokens, flush=True)\n")
         running = subprocess.Popen([sys.executable, "-c", child], cwd=pathlib.Path(__file__).parent, text=True,
                                    stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.environ["PYTHONPATH"]})
