@@ -6,6 +6,7 @@
 """
 
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 
@@ -29,6 +31,7 @@ DOCUMENT = pathlib.Path("/usr/share/common-licenses/GPL-3")
 QUESTIONS = ["What is this text about?", "Who may copy it?", "What does it say about patents?",
              "What happens when the terms are violated?", "Does it give a warranty?"]
 ROUNDS = 5
+STOPS = 3
 
 
 def document(server):
@@ -110,6 +113,56 @@ def prefill_step_ms(server):
     return 512 * whole["prompt_per_token_ms"]
 
 
+class Reading:
+    """A prompt that a server reads; when it told of each batch that it had read."""
+
+    def __init__(self, server, prompt):
+        self.told, self.server = [], server
+        self.connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.base).netloc, timeout=600)
+        body = {"prompt": prompt, "n_predict": 1, "stream": True, "return_progress": True}
+        self.connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        try:
+            for line in self.connection.getresponse():
+                if line.startswith(b"data: "):
+                    self.told.append(time.monotonic())
+        except (OSError, http.client.HTTPException):
+            pass  # the server has ended
+
+    def stands_still_for(self):
+        return time.monotonic() - self.told[-1]
+
+    def stop(self):
+        """Seconds from SIGTERM to the end of the server."""
+        start = time.monotonic()
+        self.server.process.terminate()
+        while "cleaning up before exit" not in self.server.log():
+            time.sleep(0.005)
+        self.connection.sock.close()  # llama-server waits for those who wait for it
+        self.server.process.wait()
+        return time.monotonic() - start
+
+
+def stop_s(model, folder):
+    """Alone: as a batch begins. With kvfold: while the reader waits for a fold."""
+    seconds = {"stock": [], "kvfold": []}
+    for _ in range(STOPS):
+        with LlamaServer(model, folder, context=CONTEXT, threads=2) as server:
+            reading = Reading(server, document(server))
+            while len(reading.told) < 4:
+                time.sleep(0.005)
+            batch_s = max(later - earlier for earlier, later in itertools.pairwise(reading.told))
+            seconds["stock"].append(reading.stop())
+        with LlamaServer(model, folder, context=CONTEXT, threads=2, kvfold=OPTIONS) as server:
+            reading = Reading(server, document(server))
+            while len(reading.told) < 4 or reading.stands_still_for() < 2 * batch_s:
+                time.sleep(0.005)
+            seconds["kvfold"].append(reading.stop())
+    return seconds
+
+
 def overhead(model, folder):
     """Decode speed of the stock server and of one that is only watched, in turn."""
     speeds = {"stock": [], "watched": []}
@@ -146,6 +199,7 @@ def measure():
         with LlamaServer(model, folder, context=CONTEXT, threads=2, kvfold=OPTIONS) as server:
             report["streaming"] = pauses(server, prompt_tokens=1300)
             report["streaming"]["folds"] = server.admin("/state")["totals"]["folds"]
+        report["stop_s"] = stop_s(model, folder)
         report["overhead"] = overhead(model, folder)
     return report
 
@@ -158,6 +212,9 @@ def page(report, commit):
 
     def speeds(server):
         return ", ".join(f"{speed:.1f}" for speed in server["decode_tok_s"])
+
+    def late(server):
+        return f"{statistics.median(report['stop_s'][server]):.1f} s ({max(report['stop_s'][server]):.1f} s)"
 
     gain = folded["settled_decode_tok_s"] / stock["settled_decode_tok_s"]
     return "\n".join([
@@ -187,6 +244,9 @@ def page(report, commit):
         f"background: {streaming['median_ms']:.0f} ms between tokens (median), the longest pause "
         f"{streaming['longest_ms']:.0f} ms. A decode step of 512 prompt tokens, which every server takes now and then, "
         f"lasts {report['prefill_512_ms']:.0f} ms.",
+        "",
+        f"Told to stop, the server alone ends {late('stock')} after SIGTERM as it begins a batch of a prompt; with kvfold "
+        f"{late('kvfold')} after SIGTERM while the prompt waits for a fold: median and largest of {STOPS}.",
         "",
         f"Watched only (no options): {idle['watched_tok_s']:.1f} tok/s ({idle['watched_spread'][0]:.1f} - "
         f"{idle['watched_spread'][1]:.1f}) against {idle['stock_tok_s']:.1f} ({idle['stock_spread'][0]:.1f} - "

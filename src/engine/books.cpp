@@ -282,7 +282,7 @@ std::vector<Foldable> Books::parts_of(llama_seq_id seq_id, std::span<const Cell*
             seq_id, first, last - first, 0, cells.size() - last, std::ranges::any_of(cells, is_shared)};
         for (size_t i = first; i < last && cells[i]->is_folded; ++i)
             ++found.folded;
-        found.answer = answer;
+        found.changing = answer;
         return found;
     };
     const auto differs = [&](const Cell* cell) { return cell->owners != cells.front()->owners; };

@@ -12,10 +12,9 @@ namespace {
 constexpr double kMostFolded = 0.75;
 constexpr double kRefold = 2;
 constexpr size_t kLeastGain = 64, kLeastUrgentGain = 16; // cells
-// The newest answer may be asked for once more. The program then cuts one token before it, and asks for cells
-// before that.
-constexpr size_t kBeforeAnswer = 2;
-constexpr size_t kLeastGainBeforeAnswer = 4; // a share of the cells: a long answer is folded like other text
+// A program that asks for an answer once more cuts one token before it, and asks for cells before that.
+constexpr size_t kBeforeChange = 2;
+constexpr size_t kLeastGainBeforeChange = 8; // a share of the cells: a long answer is folded like other text
 
 // Cells of the part that are never folded: those of a beginning, which attention sinks are in.
 size_t head_of(const Foldable& part, const Policy& policy) {
@@ -60,6 +59,11 @@ std::optional<FoldPlan> plan_with(const Foldable& part, const Policy& policy, si
     return plan_of(part, whole, head, tail);
 }
 
+// Else they are worn by one more fold.
+bool leaves_folds(const Foldable& part, const FoldPlan& plan) {
+    return static_cast<size_t>(plan.budget.keep_first) >= part.untouched + part.folded;
+}
+
 } // namespace
 
 Status check(const Policy& policy) {
@@ -74,14 +78,12 @@ size_t newest_kept(const Policy& policy, size_t cells) {
 
 std::optional<FoldPlan> plan_fold(const Foldable& part, const Policy& policy, size_t cells, bool urgent) {
     const size_t kept = newest_kept(policy, cells), newest = urgent ? std::min(kept, part.cells / 8) : kept;
-    const size_t with_answer = part.answer + kBeforeAnswer;
-    if (part.answer > 0 && with_answer > newest) {
-        const auto plan = plan_with(part, policy, cells, urgent, with_answer);
-        const bool leaves_folds = plan && static_cast<size_t>(plan->budget.keep_first) >=
-                                              part.untouched + part.folded; // else they are worn for it
-        if (leaves_folds && plan->gain() >= cells / kLeastGainBeforeAnswer) return plan;
-    }
-    return plan_with(part, policy, cells, urgent, newest);
+    const auto plan = plan_with(part, policy, cells, urgent, newest);
+    const size_t with_changing = part.changing + kBeforeChange;
+    if (!plan || part.changing == 0 || with_changing <= newest) return plan;
+    const auto sparing = plan_with(part, policy, cells, urgent, with_changing);
+    const bool gains = sparing && sparing->gain() >= cells / kLeastGainBeforeChange;
+    return gains && (leaves_folds(part, *sparing) || !leaves_folds(part, *plan)) ? sparing : plan;
 }
 
 Status check_room(const Policy& policy, size_t cells) {

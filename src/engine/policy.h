@@ -34,8 +34,8 @@ struct FoldPlan {
 // What to fold of a part that may use `cells` cells; nothing when it would not gain enough to pay.
 // Cells that were folded once stay as they are, and only newer ones are folded, so that a text is not worn
 // down by every fold; only when the folded part itself fills most of the room is all of it folded again.
-// What the model has written last stays as it is where enough is gained all the same: an answer that is asked
-// for once more is cut off at its beginning, and a cut inside a fold reads everything again.
+// What the program may change stays as it is where enough is gained all the same: an answer that is asked for
+// once more is cut off at its beginning, and a cut inside a fold reads everything again.
 // urgent: cells have run out, so small gains count too.
 std::optional<FoldPlan> plan_fold(const Foldable& part, const Policy& policy, size_t cells, bool urgent);
 

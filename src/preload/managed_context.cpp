@@ -91,6 +91,8 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
                                KVFOLD_REQUIRES(mutex_) { return books_.tears_fold(id, p0, p1); };
         const auto found = std::ranges::find_if(concerned, tears);
         if (found != concerned.end()) torn = *found;
+        for (const llama_seq_id id : concerned)
+            if (p1 < 0 || p1 >= books_.end(id)) edits_.cut(id, std::max(p0, 0), books_.tokens(id));
     });
     if (torn >= 0) {
         const bool to_the_end = p1 < 0 || p1 >= books_.end(torn);

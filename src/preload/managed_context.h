@@ -7,6 +7,7 @@
 #include "engine/fold_task.h"
 #include "engine/policy.h"
 #include "preload/calls.h"
+#include "preload/edits.h"
 #include "preload/folder.h"
 #include "preload/journal.h"
 #include "preload/log.h"
@@ -209,6 +210,7 @@ class ManagedContext {
     SavedStates saved_ KVFOLD_GUARDED_BY(mutex_);
     Policy policy_ KVFOLD_GUARDED_BY(mutex_);
     Adapters adapters_ KVFOLD_GUARDED_BY(mutex_);
+    Edits edits_ KVFOLD_GUARDED_BY(mutex_);
     Journal journal_ KVFOLD_GUARDED_BY(mutex_);
     // Sequences of whose state the program knows the size, and will ask for that many bytes next; -1: of all.
     std::set<llama_seq_id> promised_ KVFOLD_GUARDED_BY(mutex_);

@@ -164,6 +164,8 @@ void ManagedContext::record(std::span<const BatchEntry> entries, int32_t code, d
     for (const BatchEntry& entry : entries) {
         const bool is_answer =
             std::ranges::none_of(entry.seq_ids, [&](llama_seq_id seq_id) { return read.contains(seq_id); });
+        for (const llama_seq_id seq_id : entry.seq_ids)
+            edits_.decode(seq_id, entry.pos < 0 ? books_.end(seq_id) : entry.pos, entry.token);
         books_.decode(entry.pos, entry.token, entry.seq_ids, is_answer);
     }
     shift_is_due_ = false;

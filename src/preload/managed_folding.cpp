@@ -32,8 +32,9 @@ bool is_of_method(ErrorCode code) {
 
 llama_seq_id ManagedContext::best_to_fold(size_t stream, bool urgent, FoldPlan& plan) const {
     llama_seq_id best = -1;
-    for (const Foldable& part : books_.foldable(stream)) {
+    for (Foldable part : books_.foldable(stream)) {
         if (!can_fold(part)) continue;
+        part.changing = std::max(part.changing, edits_.reach(part.seq_id));
         const size_t others = std::min<size_t>(n_ctx_seq_, books_.used(stream) - part.cells);
         const auto candidate = plan_fold(part, policy_, n_ctx_seq_ - others, urgent);
         if (!candidate || (best >= 0 && candidate->gain() <= plan.gain())) continue;

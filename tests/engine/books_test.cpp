@@ -111,11 +111,11 @@ TEST(Books, TheNewestAnswerIsWhatTheModelWroteLast) {
     decode(books, 0, 0, 50);
     for (llama_pos pos = 50; pos < 60; ++pos)
         books.decode(pos, 7, own, /*is_answer=*/true);
-    EXPECT_EQ(books.foldable_of(0).front().answer, 10u);
+    EXPECT_EQ(books.foldable_of(0).front().changing, 10u);
     decode(books, 0, 60, 70); // the next question
-    EXPECT_EQ(books.foldable_of(0).front().answer, 0u);
+    EXPECT_EQ(books.foldable_of(0).front().changing, 0u);
     books.remove(0, 57, -1);
-    EXPECT_EQ(books.foldable_of(0).front().answer, 7u);
+    EXPECT_EQ(books.foldable_of(0).front().changing, 7u);
 }
 
 TEST(Books, AMovedTextKeepsItsTokens) {

@@ -22,21 +22,21 @@ TEST(FoldPlan, TheFirstFoldTakesAllButHeadAndTail) {
 
 TEST(FoldPlan, TheNewestAnswerStaysWhereEnoughIsGainedWithoutIt) {
     Foldable part = part_of(1536);
-    part.answer = 600;
+    part.changing = 600;
     const auto plan = plan_fold(part, Policy{}, kCells, false);
     ASSERT_TRUE(plan);
     EXPECT_EQ(plan->budget.keep_last, 602);
     EXPECT_EQ(plan_fold(part, Policy{}, kCells, /*urgent=*/true)->budget.keep_last, 602);
-    part.answer = 1000; // then 470 cells would be gained
+    part.changing = 1300; // then 207 cells would be gained
     EXPECT_EQ(plan_fold(part, Policy{}, kCells, false)->budget.keep_last, 256);
-    part.answer = 100; // less than stays anyway
+    part.changing = 100; // less than stays anyway
     EXPECT_EQ(plan_fold(part, Policy{}, kCells, false)->budget.keep_last, 256);
 }
 
 TEST(FoldPlan, NoFoldIsFoldedAgainForTheSakeOfAnAnswer) {
     for (const auto& [folded, answer] : {std::pair{400, 800}, {500, 700}, {600, 700}, {700, 500}}) {
         Foldable part = part_of(1537, static_cast<size_t>(folded));
-        part.answer = static_cast<size_t>(answer);
+        part.changing = static_cast<size_t>(answer);
         const auto plan = plan_fold(part, Policy{}, kCells, false);
         ASSERT_TRUE(plan);
         EXPECT_GE(plan->budget.keep_first, folded) << answer;

@@ -74,6 +74,24 @@ class Cases(unittest.TestCase):
             timings = server.complete(prompt, 160)["timings"]
             self.assertEqual((timings["cache_n"], timings["prompt_n"]), (299, 1))
 
+    def test_a_note_that_moves_along_four_turns_before_the_end(self):
+        """As chat programs place notes on the scene: each prompt changes what was said four turns ago."""
+        def tokens_read(server):
+            chat, note, read = server.passage("manual", 0, 100), server.passage("prose", 0, 20), []
+            for turn in range(24):
+                chat = chat + server.passage("dialogue", 24 * turn, 24 * turn + 24)
+                answer = server.complete(chat[:-4 * 32] + note + chat[-4 * 32:], 8)
+                chat = chat + answer["tokens"]
+                read.append(answer["timings"]["prompt_n"])
+            return read
+
+        with self.server(kvfold=None) as server:
+            alone = tokens_read(server)
+        with self.server() as server:  # 512 cells
+            folded = tokens_read(server)
+            self.assertGreater(self.totals(server)["folds"], 2)
+        self.assertLessEqual(sum(folded), 1.1 * sum(alone), (alone, folded))
+
     def test_a_draft_model_shrinks_and_folds_as_its_target(self):
         model = needed("KVFOLD_PLAIN_MODEL")
         with self.server("-md", model, "--spec-type", "draft-simple", "--spec-draft-n-max", "4") as server:
