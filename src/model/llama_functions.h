@@ -68,6 +68,8 @@ inline constexpr const char* kLlamaFunctions[] = {
     "llama_n_seq_max",
     "llama_n_threads_batch",
     "llama_n_ubatch",
+    "llama_sampler_accept",
+    "llama_sampler_apply",
     "llama_sampler_chain_add",
     "llama_sampler_chain_default_params",
     "llama_sampler_chain_init",

@@ -43,6 +43,11 @@ void BatchLog::set_output(const llama_batch_ext* batch, int32_t index, bool outp
     if (BatchEntry* found = entry(batch, index)) found->output = output;
 }
 
+void BatchLog::set_output_embedding(const llama_batch_ext* batch, int32_t index, bool output) {
+    const std::lock_guard lock(mutex_);
+    if (BatchEntry* found = entry(batch, index)) found->output = found->wants_embedding = output;
+}
+
 void BatchLog::set_embedding(const llama_batch_ext* batch, int32_t index) {
     const std::lock_guard lock(mutex_);
     if (BatchEntry* found = entry(batch, index)) found->has_embedding = true;

@@ -15,6 +15,7 @@ struct BatchEntry {
     llama_pos pos = -1;                   // -1: not given; llama.cpp continues the sequence
     std::vector<llama_seq_id> seq_ids;
     bool output = false;        // the program wants logits or an embedding of it
+    bool wants_embedding = false;
     bool has_embedding = false; // an embedding stands for the token, or beside it
 };
 
@@ -28,6 +29,7 @@ class BatchLog {
     void add_sequence(const llama_batch_ext* batch, int32_t index, llama_seq_id seq_id);
     void set_pos(const llama_batch_ext* batch, int32_t index, llama_pos pos);
     void set_output(const llama_batch_ext* batch, int32_t index, bool output);
+    void set_output_embedding(const llama_batch_ext* batch, int32_t index, bool output);
     void set_embedding(const llama_batch_ext* batch, int32_t index);
     void clear(const llama_batch_ext* batch);
     void free(const llama_batch_ext* batch);

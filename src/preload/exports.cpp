@@ -137,6 +137,19 @@ KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_set_causal_attn)(llama_context* ctx, boo
         [&] { return real().llama_set_causal_attn(ctx, causal); });
 }
 
+KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_set_embeddings)(llama_context* ctx, bool embeddings) {
+    return on_managed(
+        ctx, [&](ManagedContext& m, auto& original) { m.set_embeddings(embeddings, original); },
+        [&] { return real().llama_set_embeddings(ctx, embeddings); });
+}
+
+KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_set_sampler)(llama_context* ctx, llama_seq_id seq_id,
+                                                     llama_sampler* sampler) {
+    return on_managed(
+        ctx, [&](ManagedContext& m, auto& original) { return m.set_sampler(sampler != nullptr, original); },
+        [&] { return real().llama_set_sampler(ctx, seq_id, sampler); });
+}
+
 // Memory.
 
 KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_memory_clear)(llama_memory_t memory, bool data) {

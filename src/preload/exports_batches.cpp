@@ -5,11 +5,32 @@ using namespace kvfold::preload;
 
 namespace {
 
-int32_t output_index(llama_context* ctx, int32_t index) {
+// What `original` answers for an output of the newest batch, or `kept` for one of an earlier part of it: its
+// logits, and nothing else.
+template <class Original, class Kept>
+auto output(llama_context* ctx, int32_t index, Original original, Kept kept) {
+    float* logits = nullptr;
     note([&] {
-        if (const auto managed = Registry::get().find(ctx)) index = managed->output_index(index);
+        const auto managed = Registry::get().find(ctx);
+        if (!managed) return;
+        managed->outputs([&](PartOutputs& outputs) {
+            logits = outputs.find(index);
+            if (!logits) index = outputs.index_in_last(index);
+        });
     });
-    return index;
+    return logits ? kept(logits) : original(ctx, index);
+}
+
+// As llama.cpp's own does it, for which llama.h has the lines.
+llama_token sampled(llama_sampler* sampler, std::span<const float> logits) {
+    std::vector<llama_token_data> candidates;
+    for (size_t token = 0; token < logits.size(); ++token)
+        candidates.push_back({static_cast<llama_token>(token), logits[token], 0});
+    llama_token_data_array array{candidates.data(), candidates.size(), -1, false};
+    llama_sampler_apply(sampler, &array);
+    const llama_token token = array.data[array.selected].id;
+    llama_sampler_accept(sampler, token);
+    return token;
 }
 
 } // namespace
@@ -98,7 +119,7 @@ KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_batch_ext_set_embd_state)(llama_batch_ex
 KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_batch_ext_set_output_embd)(llama_batch_ext* batch, int32_t index,
                                                                    bool value) {
     const bool set = real().llama_batch_ext_set_output_embd(batch, index, value);
-    if (set) note([&] { Registry::get().batches().set_output(batch, index, value); });
+    if (set) note([&] { Registry::get().batches().set_output_embedding(batch, index, value); });
     return set;
 }
 
@@ -116,48 +137,44 @@ KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_batch_ext_set_pos)(llama_batch_ext* batc
     return set;
 }
 
-// Outputs, by their index in the program's batch: the last part of a batch that was decoded in parts has
-// them.
+// Outputs, by their index in the program's batch.
+
+KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_logits)(llama_context* ctx) {
+    float* const last = real().llama_get_logits(ctx);
+    float* all = nullptr;
+    note([&] {
+        if (const auto managed = Registry::get().find(ctx))
+            all = managed->outputs([&](PartOutputs& outputs) { return outputs.all(last); });
+    });
+    return all ? all : last;
+}
 
 KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_logits_ith)(llama_context* ctx, int32_t i) {
-    return real().llama_get_logits_ith(ctx, output_index(ctx, i));
+    return output(ctx, i, real().llama_get_logits_ith, [](float* logits) { return logits; });
 }
 
-KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_embeddings_ith)(llama_context* ctx, int32_t i) {
-    return real().llama_get_embeddings_ith(ctx, output_index(ctx, i));
-}
-
-KVFOLD_EXPORT llama_token KVFOLD_WRAPPER(llama_get_sampled_token_ith)(llama_context* ctx, int32_t i) {
-    return real().llama_get_sampled_token_ith(ctx, output_index(ctx, i));
-}
-
-KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_sampled_probs_ith)(llama_context* ctx, int32_t i) {
-    return real().llama_get_sampled_probs_ith(ctx, output_index(ctx, i));
-}
-
-KVFOLD_EXPORT uint32_t KVFOLD_WRAPPER(llama_get_sampled_probs_count_ith)(llama_context* ctx, int32_t i) {
-    return real().llama_get_sampled_probs_count_ith(ctx, output_index(ctx, i));
-}
-
-KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_sampled_logits_ith)(llama_context* ctx, int32_t i) {
-    return real().llama_get_sampled_logits_ith(ctx, output_index(ctx, i));
-}
-
-KVFOLD_EXPORT uint32_t KVFOLD_WRAPPER(llama_get_sampled_logits_count_ith)(llama_context* ctx, int32_t i) {
-    return real().llama_get_sampled_logits_count_ith(ctx, output_index(ctx, i));
-}
-
-KVFOLD_EXPORT llama_token* KVFOLD_WRAPPER(llama_get_sampled_candidates_ith)(llama_context* ctx, int32_t i) {
-    return real().llama_get_sampled_candidates_ith(ctx, output_index(ctx, i));
-}
-
-KVFOLD_EXPORT uint32_t KVFOLD_WRAPPER(llama_get_sampled_candidates_count_ith)(llama_context* ctx, int32_t i) {
-    return real().llama_get_sampled_candidates_count_ith(ctx, output_index(ctx, i));
-}
+#define KVFOLD_OUTPUT(type, name, none)                                                                      \
+    KVFOLD_EXPORT type KVFOLD_WRAPPER(name)(llama_context * ctx, int32_t i) {                                \
+        return output(ctx, i, real().name, [](float*) -> type { return none; });                             \
+    }
+KVFOLD_OUTPUT(float*, llama_get_embeddings_ith, nullptr)
+KVFOLD_OUTPUT(llama_token, llama_get_sampled_token_ith, LLAMA_TOKEN_NULL)
+KVFOLD_OUTPUT(float*, llama_get_sampled_probs_ith, nullptr)
+KVFOLD_OUTPUT(uint32_t, llama_get_sampled_probs_count_ith, 0)
+KVFOLD_OUTPUT(float*, llama_get_sampled_logits_ith, nullptr)
+KVFOLD_OUTPUT(uint32_t, llama_get_sampled_logits_count_ith, 0)
+KVFOLD_OUTPUT(llama_token*, llama_get_sampled_candidates_ith, nullptr)
+KVFOLD_OUTPUT(uint32_t, llama_get_sampled_candidates_count_ith, 0)
 
 KVFOLD_EXPORT llama_token KVFOLD_WRAPPER(llama_sampler_sample)(llama_sampler* sampler, llama_context* ctx,
                                                                int32_t i) {
-    const int32_t index = output_index(ctx, i);
-    const Inside inside; // it asks for the logits by this index
-    return real().llama_sampler_sample(sampler, ctx, index);
+    const auto original = [&](llama_context* context, int32_t index) {
+        const Inside inside; // it asks for the logits by this index
+        return real().llama_sampler_sample(sampler, context, index);
+    };
+    const auto kept = [&](const float* logits) {
+        const llama_vocab* vocabulary = llama_model_get_vocab(llama_get_model(ctx));
+        return sampled(sampler, {logits, static_cast<size_t>(llama_vocab_n_tokens(vocabulary))});
+    };
+    return output(ctx, i, original, kept);
 }

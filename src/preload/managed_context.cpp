@@ -22,7 +22,8 @@ ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const lla
       told_n_batch_(std::max(n_batch_, std::min(sizes.asked_batch, n_ctx_ * sizes.virtual_factor))),
       window_(params.swa_full ? 0 : std::max(0, llama_model_n_swa(model))),
       books_(params.kv_unified ? 1 : std::max(1u, params.n_seq_max)), policy_(policy),
-      causal_(params.attention_type != LLAMA_ATTENTION_TYPE_NON_CAUSAL),
+      causal_(params.attention_type != LLAMA_ATTENTION_TYPE_NON_CAUSAL), embeds_(params.embeddings),
+      samples_(params.n_samplers > 0),
       folder_(model, [this](const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop) {
           end_fold(task, std::move(compact), stop);
       }) {}
@@ -288,6 +289,19 @@ void ManagedContext::set_causal(bool causal, Original<void> original) {
     const MutexLock lock(mutex_);
     original();
     causal_ = causal;
+}
+
+void ManagedContext::set_embeddings(bool embeddings, Original<void> original) {
+    const MutexLock lock(mutex_);
+    original();
+    embeds_ = embeddings;
+}
+
+bool ManagedContext::set_sampler(bool has_sampler, Original<bool> original) {
+    const MutexLock lock(mutex_);
+    const bool is_set = original();
+    samples_ = samples_ || has_sampler;
+    return is_set;
 }
 
 llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> original) {

@@ -11,6 +11,7 @@
 #include "preload/folder.h"
 #include "preload/journal.h"
 #include "preload/log.h"
+#include "preload/part_outputs.h"
 #include "preload/program_batch.h"
 #include "preload/real.h"
 #include "preload/saved_states.h"
@@ -60,12 +61,14 @@ class ManagedContext {
 
     // The wrapped calls. They return what llama.cpp returned, unless said otherwise.
 
-    // A batch that finds no room is decoded in parts. 1, and nothing is decoded, when the parts could not
-    // keep the outputs that the program wants.
+    // A batch that finds no room is decoded in parts. 1, and nothing is decoded, when it cannot be: it is of
+    // images, or of outputs that only llama.cpp can keep.
     int32_t decode(ProgramBatch& batch);
-    // The index in llama.cpp's newest batch of an output of the program's newest batch. Negative ones count
-    // from the end.
-    int32_t output_index(int32_t index);
+    // What `read` makes of the outputs of the newest batch.
+    template <class Read> auto outputs(Read read) {
+        const MutexLock lock(mutex_);
+        return read(outputs_);
+    }
     void clear(Original<void> original);
     // A removal that takes some of what a fold holds: when the rest of the sequence goes too, what stood
     // before is read again from its tokens; amid the sequence, cells of the fold go in proportion. Where
@@ -88,6 +91,8 @@ class ManagedContext {
                       Original<int32_t> original);
     int32_t set_control(const ControlVector& control, Original<int32_t> original);
     void set_causal(bool causal, Original<void> original); // a batch that is not causal is one piece
+    void set_embeddings(bool embeddings, Original<void> original);
+    bool set_sampler(bool has_sampler, Original<bool> original);
     // A call that only reads, or that works on no sequence.
     template <class Answer> Answer undisturbed(Original<Answer> original) {
         const MutexLock lock(mutex_);
@@ -148,10 +153,12 @@ class ManagedContext {
     int32_t decode_whole(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
     int32_t decode_in_parts(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
     int32_t decode_as_fits(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
-    bool takes_room_at_once(const ProgramBatch& batch) const KVFOLD_REQUIRES(mutex_);
+    bool can_be_parted(const ProgramBatch& batch) const KVFOLD_REQUIRES(mutex_);
+    bool keep_outputs(size_t size, size_t first, size_t count) KVFOLD_REQUIRES(mutex_);
     void undo(const std::map<llama_seq_id, llama_pos>& ends) KVFOLD_REQUIRES(mutex_);
     void record(std::span<const BatchEntry> entries, int32_t code, double seconds) KVFOLD_REQUIRES(mutex_);
     bool is_generation(size_t entries) const KVFOLD_REQUIRES(mutex_);
+    size_t vocabulary() const;
     size_t most_at_once() const; // entries for which room is made together
     size_t fitting(std::span<const BatchEntry> entries, size_t& full_stream) const KVFOLD_REQUIRES(mutex_);
 
@@ -215,7 +222,8 @@ class ManagedContext {
     // Sequences of whose state the program knows the size, and will ask for that many bytes next; -1: of all.
     std::set<llama_seq_id> promised_ KVFOLD_GUARDED_BY(mutex_);
     bool causal_ KVFOLD_GUARDED_BY(mutex_);
-    size_t outputs_begin_ KVFOLD_GUARDED_BY(mutex_) = 0; // of the newest batch, in entries of the program's
+    bool embeds_ KVFOLD_GUARDED_BY(mutex_), samples_ KVFOLD_GUARDED_BY(mutex_); // outputs that are no logits
+    PartOutputs outputs_ KVFOLD_GUARDED_BY(mutex_); // of the newest batch
     bool shift_is_due_ KVFOLD_GUARDED_BY(mutex_) =
         false; // llama.cpp moves keys and copies streams at the next decode
     bool closed_ KVFOLD_GUARDED_BY(mutex_) = false;

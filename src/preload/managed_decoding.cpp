@@ -39,20 +39,16 @@ int32_t ManagedContext::decode_as_fits(ProgramBatch& batch) {
         size_t full_stream = 0;
         const bool fits = count <= n_batch_ && fitting(batch.entries(), full_stream) == count;
         const bool can_be_made_to_fit = count <= std::min<size_t>(n_batch_, most_at_once());
-        in_parts = !fits && !can_be_made_to_fit && policy_.automatic && batch.is_text() && causal_ &&
-                   !takes_room_at_once(batch);
+        in_parts = !fits && !can_be_made_to_fit && policy_.automatic && can_be_parted(batch);
+        outputs_.begin(batch.entries(), vocabulary());
     });
     return in_parts ? decode_in_parts(batch) : decode_whole(batch);
 }
 
-// A batch that cannot be parted, as one with a token of an answer before a prompt: outputs of the former go
-// with the parts before the last. Up to the high-water mark others can be folded for all of it. A server that
-// hears of no room drops its idle sequences.
-bool ManagedContext::takes_room_at_once(const ProgramBatch& batch) const {
-    const size_t count = batch.entries().size();
-    const bool can_be_parted = count - std::min(batch.outputs_begin(), count - 1) <= most_at_once();
-    const double most = std::min<double>(n_batch_, policy_.high_water * n_ctx_seq_);
-    return !can_be_parted && static_cast<double>(count) <= most;
+// Images are one piece. Logits of earlier parts are kept; other outputs llama.cpp has of its newest batch alone.
+bool ManagedContext::can_be_parted(const ProgramBatch& batch) const {
+    const bool are_kept = !embeds_ && !samples_ && !batch.wants_embeddings();
+    return batch.is_text() && causal_ && (are_kept || batch.outputs_begin() + 1 >= batch.entries().size());
 }
 
 int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
@@ -75,25 +71,15 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
             code = batch.decode();
             if (fitting(entries, stream) == entries.size()) break; // something else than cells is missing
         }
-        outputs_begin_ = 0;
         record(entries, code, timer.seconds());
     });
     return code;
 }
 
-// Each part takes the room that there is; where there is too little, cells are folded. The parts after which
-// the program wants outputs are one: llama.cpp keeps those of its newest batch alone.
+// Each part takes the room that there is; where there is too little, cells are folded.
 int32_t ManagedContext::decode_in_parts(ProgramBatch& batch) {
     const std::span<const BatchEntry> entries = batch.entries();
     const size_t most = std::min<size_t>(n_batch_, most_at_once());
-    const size_t last_begins = std::min(batch.outputs_begin(), entries.size() - 1);
-    if (entries.size() - last_begins > most) {
-        log_error(
-            "a batch of {} wants outputs from its entry {} on, and {} entries are the most that {} cells take at "
-            "once; lower --virtual or the batch",
-            entries.size(), last_begins, most, n_ctx_seq_);
-        return kNoRoom;
-    }
     std::map<llama_seq_id, llama_pos> ends; // before the batch
     for (const BatchEntry& entry : entries) {
         for (const llama_seq_id seq_id : entry.seq_ids)
@@ -105,21 +91,32 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch) {
         size_t stream = 0, count = fitting(left, stream);
         while (count < std::min(left.size(), most) && make_room(stream))
             count = fitting(left, stream);
-        if (done + count < entries.size()) count = std::min(count, last_begins - done);
         const Timer timer;
-        const int32_t code = count == 0 ? kNoRoom : batch.decode_part(done, count);
+        int32_t code = count == 0 ? kNoRoom : batch.decode_part(done, count);
         if (code == kNoRoom && count > 0 && make_room(stream)) continue;
         note([&]() KVFOLD_REQUIRES(mutex_) { record(entries.subspan(done, count), code, timer.seconds()); });
+        if (code == 0 && !keep_outputs(entries.size(), done, count)) code = kComputeError;
         if (code != 0) {
-            if (done == 0) return code;
             undo(ends);
-            return code == kNoRoom ? kComputeError
-                                   : code; // not kNoRoom: what stood there before may be folded now
+            // Not kNoRoom behind a part: what stood there before may be folded now.
+            return code == kNoRoom && done > 0 ? kComputeError : code;
         }
-        outputs_begin_ = done;
         done += count;
     }
     return 0;
+}
+
+// Of the part of a batch of `size` entries that was just decoded. False: there is no memory for them.
+bool ManagedContext::keep_outputs(size_t size, size_t first, size_t count) {
+    bool are_kept = false;
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        if (first + count < size)
+            outputs_.keep(first, count, real().llama_get_logits(ctx_));
+        else
+            outputs_.end(first);
+        are_kept = true;
+    });
+    return are_kept;
 }
 
 // Earlier parts of a batch that failed leave again, as far as they were not folded meanwhile.
@@ -133,9 +130,8 @@ void ManagedContext::undo(const std::map<llama_seq_id, llama_pos>& ends) {
     });
 }
 
-int32_t ManagedContext::output_index(int32_t index) {
-    const MutexLock lock(mutex_);
-    return index < 0 ? index : index - static_cast<int32_t>(outputs_begin_);
+size_t ManagedContext::vocabulary() const {
+    return static_cast<size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model_)));
 }
 
 size_t ManagedContext::most_at_once() const { return std::max<size_t>(kLeastBatch, n_ctx_seq_ / 4); }

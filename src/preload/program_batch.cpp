@@ -23,6 +23,10 @@ bool ProgramBatch::is_text() const {
     });
 }
 
+bool ProgramBatch::wants_embeddings() const {
+    return std::ranges::any_of(entries_, &BatchEntry::wants_embedding);
+}
+
 size_t ProgramBatch::outputs_begin() const {
     return static_cast<size_t>(std::ranges::find_if(entries_, &BatchEntry::output) - entries_.begin());
 }

@@ -16,6 +16,7 @@ class ProgramBatch {
 
     const std::vector<BatchEntry>& entries() const { return entries_; }
     bool is_text() const;         // tokens alone: images are one piece
+    bool wants_embeddings() const; // for some entry, and not its logits alone
     size_t outputs_begin() const; // the first entry whose output the program wants; behind the last: none
 
     int32_t decode() const { return call_(); } // all of it, as the program does

@@ -18,8 +18,11 @@
     X(llama_encode)                                                                                          \
     X(llama_decode)                                                                                          \
     X(llama_set_causal_attn)                                                                                 \
+    X(llama_set_embeddings)                                                                                  \
+    X(llama_set_sampler)                                                                                     \
     X(llama_set_adapters_lora)                                                                               \
     X(llama_set_adapter_cvec)                                                                                \
+    X(llama_get_logits)                                                                                      \
     X(llama_get_logits_ith)                                                                                  \
     X(llama_get_embeddings_ith)                                                                              \
     X(llama_get_sampled_token_ith)                                                                           \

@@ -65,6 +65,14 @@ class Managed : public ::testing::Test {
 
     Json sequence(size_t index = 0) { return managed_->state()["sequences"].at(index); }
 
+    // Of an output of the newest batch: its logits, where it is of an earlier part, or its index in the last.
+    const float* kept_logits(int32_t index) {
+        return managed_->outputs([&](PartOutputs& outputs) { return outputs.find(index); });
+    }
+    int32_t index_in_last(int32_t index) {
+        return managed_->outputs([&](const PartOutputs& outputs) { return outputs.index_in_last(index); });
+    }
+
     void settle() { program_->settle(); }
 
     size_t real_cells(llama_seq_id seq_id = 0) {

@@ -252,27 +252,58 @@ TEST_F(Managed, ABatchLargerThanTheCellsIsDecodedInParts) {
     settle();
     EXPECT_EQ(sequence()["tokens"], 1200);
     EXPECT_EQ(sequence()["cells"], real_cells());
-    const int32_t index = managed_->output_index(1199);
+    EXPECT_EQ(kept_logits(1199), nullptr); // llama.cpp has it
+    const int32_t index = index_in_last(1199);
     EXPECT_LT(index, 1199);
     EXPECT_EQ(llama_get_logits_ith(ctx_.get(), index), llama_get_logits_ith(ctx_.get(), -1));
-    EXPECT_EQ(managed_->output_index(-1), -1);
+    EXPECT_EQ(index_in_last(-1), -1);
     ASSERT_EQ(feed(1200, 1201), 0);
-    EXPECT_EQ(managed_->output_index(0), 0);
+    EXPECT_EQ(index_in_last(0), 0);
 }
 
-TEST_F(Managed, ABatchWhoseOutputsNoPartCouldKeepIsRefusedBeforeAnythingIsDecoded) {
+// As of a server that reads a prompt while it answers another one: the answer's output is the first.
+TEST_F(Managed, OutputsOfEarlierPartsAreKept) {
+    feed_all(300);
+    ASSERT_EQ(feed(0, 50, 1), 0);
+    settle();
+    const auto before = program_->saved_session();
+    Batch alone(1);
+    alone.add(tokens_[50], 50, {1}, true);
+    ASSERT_EQ(feed(alone), 0);
+    const std::vector<float> expected = last_logits(ctx_.get());
+    program_->restore_session(before);
+    Batch batch(401);
+    batch.add(tokens_[50], 50, {1}, true);
+    for (llama_pos pos = 300; pos < 700; ++pos)
+        batch.add(tokens_[static_cast<size_t>(pos)], pos, {0}, pos == 699);
+    ASSERT_EQ(feed(batch), 0);
+    EXPECT_EQ(program_->end(0), 700);
+    EXPECT_EQ(program_->end(1), 51);
+    const float* kept = kept_logits(0);
+    ASSERT_NE(kept, nullptr);
+    EXPECT_EQ(kept_logits(-2), kept);
+    EXPECT_LT(testing::kl_divergence(expected, {kept, kept + expected.size()}), 1e-3);
+    EXPECT_GT(testing::kl_divergence(expected, last_logits(ctx_.get())), 1e-3);
+}
+
+// Whose outputs llama.cpp alone keeps, and only those of its newest batch.
+TEST_F(Managed, ABatchThatCannotBePartedAndFindsNoRoomIsRefusedBeforeAnythingIsDecoded) {
     ASSERT_EQ(feed(0, 100), 0);
     const auto before = testing::raw_state(ctx_.get());
     Batch batch(700);
     for (llama_pos pos = 100; pos < 800; ++pos)
         batch.add(tokens_[static_cast<size_t>(pos)], pos, {0}, true);
+    managed_->set_embeddings(true, [&] { llama_set_embeddings(ctx_.get(), true); });
     EXPECT_EQ(feed(batch), 1);
     EXPECT_EQ(testing::raw_state(ctx_.get()), before);
     EXPECT_EQ(sequence()["tokens"], 100);
+    managed_->set_embeddings(false, [&] { llama_set_embeddings(ctx_.get(), false); });
+    EXPECT_EQ(feed(batch), 0);
+    EXPECT_EQ(sequence()["tokens"], 800);
 }
 
-// As of a server that reads a prompt while it answers another one: the answer's output is the first.
 TEST_F(Managed, ABatchThatCannotBePartedGetsItsRoom) {
+    managed_->set_embeddings(true, [&] { llama_set_embeddings(ctx_.get(), true); });
     feed_all(300);
     ASSERT_EQ(feed(0, 50, 1), 0);
     Batch batch(201);
@@ -282,7 +313,7 @@ TEST_F(Managed, ABatchThatCannotBePartedGetsItsRoom) {
     EXPECT_EQ(feed(batch), 0);
     EXPECT_EQ(program_->end(0), 500);
     EXPECT_EQ(program_->end(1), 51);
-    EXPECT_EQ(managed_->output_index(200), 200);
+    EXPECT_EQ(index_in_last(200), 200);
 }
 
 TEST_F(Managed, ACutThatCannotBeReadAgainLeavesTheSequenceAsItWas) {

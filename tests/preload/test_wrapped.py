@@ -10,7 +10,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONCERNS = r"\b(llama_context|llama_memory_t|llama_batch|llama_batch_ext|llama_adapter_lora)\b"
 
 READS_A_CONSTANT = "reads what does not change while the context lives"
-READS_OUTPUTS = "reads outputs of the newest decode by position in the whole, which parts do not change"
 MAKES_OR_FREES_A_PLAIN_BATCH = "its fields are read when it is decoded"
 OF_THE_MODEL = "an adapter belongs to the model; contexts take it with llama_set_adapters_lora"
 CALLS_THE_WRAPPED = "the deprecated name of a function that is wrapped, which it calls"
@@ -28,13 +27,10 @@ EXCUSED = {
     "llama_set_n_threads": "sets what the next decode takes; folds ask for it when they start",
     "llama_attach_threadpool": "sets what the next decode runs on",
     "llama_detach_threadpool": "sets what the next decode runs on",
-    "llama_set_embeddings": "sets what the next decode puts out",
     "llama_set_warmup": "sets how the next decode runs",
     "llama_set_abort_callback": "sets what the next decode asks",
-    "llama_set_sampler": "sets what the next decode samples with",
     "llama_synchronize": "waits for the newest decode, which the wrapper does not leave before it is through",
-    "llama_get_logits": READS_OUTPUTS,
-    "llama_get_embeddings": READS_OUTPUTS,
+    "llama_get_embeddings": "reads outputs of the newest decode by position in the whole: batches of embeddings keep theirs in one part",
     "llama_get_embeddings_seq": "reads pooled embeddings, of contexts that are not managed",
     "llama_batch_ext_init": "makes an empty batch",
     "llama_batch_get_one": MAKES_OR_FREES_A_PLAIN_BATCH,

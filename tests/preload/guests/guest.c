@@ -1,7 +1,7 @@
 // A small llama.cpp program: makes a context, then a second one, and says how large both believe to be. What
 // it does then is told by two more words:
 //   text N     decodes N tokens in one batch, the last with an output
-//   outputs N  the same, all with outputs
+//   outputs N  the same, all with outputs, and says of how many all functions that tell of it say the same
 //   image N    the same, each token seeing all others, as images do
 //   poll N     as text, and then asks for the newest position again and again for some seconds
 //   probe 0    loads the model without weights, and says how large contexts of it are: for text, for embeddings
@@ -37,6 +37,24 @@ static int decode(struct llama_context* ctx, int32_t count, bool all_outputs) {
     const int code = llama_decode(ctx, batch);
     llama_batch_free(batch);
     return code;
+}
+
+static int32_t outputs_that_agree(struct llama_context* ctx, int32_t count) {
+    const int32_t width = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(ctx)));
+    const float* rows = llama_get_logits(ctx);
+    struct llama_sampler* greedy = llama_sampler_init_greedy();
+    int32_t agree = 0;
+    for (int32_t i = 0; i < count; ++i) {
+        const float *row = llama_get_logits_ith(ctx, i), *from_the_end = llama_get_logits_ith(ctx, i - count);
+        if (!row || row != from_the_end || memcmp(row, rows + (size_t)i * width, width * sizeof *row) != 0)
+            continue;
+        llama_token best = 0;
+        for (llama_token token = 1; token < width; ++token)
+            if (row[token] > row[best]) best = token;
+        agree += llama_sampler_sample(greedy, ctx, i) == best;
+    }
+    llama_sampler_free(greedy);
+    return agree;
 }
 
 static long polls_that_erred(struct llama_context* ctx, llama_pos newest) {
@@ -96,6 +114,7 @@ int main(int argc, char** argv) {
         llama_set_causal_attn(first, strcmp(mode, "image") != 0);
         const int code = decode(first, count, strcmp(mode, "outputs") == 0);
         printf("%d %d\n", code, code == 0 && llama_get_logits_ith(first, count - 1) != NULL);
+        if (code == 0 && strcmp(mode, "outputs") == 0) printf("%d\n", outputs_that_agree(first, count));
         if (strcmp(mode, "poll") == 0) printf("%ld\n", polls_that_erred(first, count - 1));
     }
     llama_free(second);
