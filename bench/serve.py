@@ -5,6 +5,7 @@
     bench/serve.py                 # writes docs/results-serve.md; about 5 minutes on two idle cores
 """
 
+import concurrent.futures
 import http.client
 import itertools
 import json
@@ -31,6 +32,7 @@ DOCUMENT = pathlib.Path("/usr/share/common-licenses/GPL-3")
 QUESTIONS = ["What is this text about?", "Who may copy it?", "What does it say about patents?",
              "What happens when the terms are violated?", "Does it give a warranty?"]
 ROUNDS = 5
+SLOTS = 4
 STOPS = 3
 
 
@@ -111,6 +113,25 @@ def prefill_step_ms(server):
     text = document(server)
     whole = server.complete(text[:len(text) // 3], 1, cache_prompt=False)["timings"]
     return 512 * whole["prompt_per_token_ms"]
+
+
+def prompts_at_once(model, folder):
+    """Prompt tokens a second while four slots read at once and nothing is folded, of both servers in turn."""
+    speeds = {"stock": [], "kvfold": []}
+    options = {"context": CONTEXT, "threads": 2, "slots": SLOTS}
+    with LlamaServer(model, folder, "-kvu", **options) as stock, \
+            LlamaServer(model, tempfile.mkdtemp(dir=folder), "-kvu", kvfold=OPTIONS, **options) as folding:
+        passages = [stock.passage("manual", 350 * slot, 350 * slot + 350) for slot in range(SLOTS)]
+        for turn in range(ROUNDS):
+            pair = [("stock", stock), ("kvfold", folding)]
+            for name, server in pair if turn % 2 == 0 else reversed(pair):
+                start = time.monotonic()
+                with concurrent.futures.ThreadPoolExecutor(SLOTS) as pool:
+                    list(pool.map(lambda slot: server.complete(passages[slot], 1, id_slot=slot, cache_prompt=False),
+                                  range(SLOTS)))
+                speeds[name].append(sum(map(len, passages)) / (time.monotonic() - start))
+        assert folding.admin("/state")["totals"]["folds"] == 0
+    return speeds
 
 
 class Reading:
@@ -199,6 +220,7 @@ def measure():
         with LlamaServer(model, folder, context=CONTEXT, threads=2, kvfold=OPTIONS) as server:
             report["streaming"] = pauses(server, prompt_tokens=1300)
             report["streaming"]["folds"] = server.admin("/state")["totals"]["folds"]
+        report["prompts_at_once"] = prompts_at_once(model, folder)
         report["stop_s"] = stop_s(model, folder)
         report["overhead"] = overhead(model, folder)
     return report
@@ -216,6 +238,8 @@ def page(report, commit):
     def late(server):
         return f"{statistics.median(report['stop_s'][server]):.1f} s ({max(report['stop_s'][server]):.1f} s)"
 
+    at_once = report["prompts_at_once"]
+    ratios = [ours / theirs for ours, theirs in zip(at_once["kvfold"], at_once["stock"])]
     gain = folded["settled_decode_tok_s"] / stock["settled_decode_tok_s"]
     return "\n".join([
         "# Results of kvfold serve",
@@ -244,6 +268,11 @@ def page(report, commit):
         f"background: {streaming['median_ms']:.0f} ms between tokens (median), the longest pause "
         f"{streaming['longest_ms']:.0f} ms. A decode step of 512 prompt tokens, which every server takes now and then, "
         f"lasts {report['prefill_512_ms']:.0f} ms.",
+        "",
+        f"{SLOTS} slots read prompts of 350 tokens at once, and nothing is folded: "
+        f"{statistics.median(at_once['kvfold']):.0f} tok/s with kvfold, {statistics.median(at_once['stock']):.0f} without; "
+        f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f}), medians of {ROUNDS} interleaved "
+        "rounds.",
         "",
         f"Told to stop, the server alone ends {late('stock')} after SIGTERM as it begins a batch of a prompt; with kvfold "
         f"{late('kvfold')} after SIGTERM while the prompt waits for a fold: median and largest of {STOPS}.",

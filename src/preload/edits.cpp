@@ -6,42 +6,47 @@ namespace kvfold::preload {
 
 namespace {
 
-constexpr size_t kRemembered = 8; // requests: an edit now and then is expected once more
+// Depths: of the cut, of the request that made it, and of eight behind it.
+constexpr size_t kRemembered = 10;
 
 } // namespace
 
 // A text that keeps less than half of the former one is another text.
 void Edits::note(Sequence& sequence, size_t same, size_t before) {
-    if (2 * same < before) return;
-    sequence.depths.push_back(before - same);
-    if (sequence.depths.size() > kRemembered) sequence.depths.pop_front();
+    if (2 * same >= before) sequence.depths.back() = std::max(sequence.depths.back(), before - same);
 }
 
 void Edits::cut(llama_seq_id seq_id, llama_pos pos, std::span<const llama_token> tokens) {
+    if (static_cast<size_t>(pos) >= tokens.size()) return; // servers do so before each batch of a prompt
     Sequence& sequence = sequences_[seq_id];
+    sequence.former.clear();
     if (pos > 0) {
-        note(sequence, std::min(static_cast<size_t>(pos), tokens.size()), tokens.size());
-        sequence.former.clear();
-    } else if (!tokens.empty()) {
+        note(sequence, static_cast<size_t>(pos), tokens.size());
+    } else {
         sequence.former.assign(tokens.begin(), tokens.end());
         sequence.same = 0;
     }
 }
 
-void Edits::decode(llama_seq_id seq_id, llama_pos pos, llama_token token) {
+void Edits::decode(llama_seq_id seq_id, llama_pos pos, llama_token token, bool is_answer) {
     const auto found = sequences_.find(seq_id);
-    if (found == sequences_.end() || found->second.former.empty()) return;
+    if (found == sequences_.end()) return;
     Sequence& sequence = found->second;
-    const bool goes_on = static_cast<size_t>(pos) == sequence.same;
+    if (!is_answer && sequence.answers) {
+        sequence.depths.push_back(0);
+        if (sequence.depths.size() > kRemembered) sequence.depths.pop_front();
+    }
+    sequence.answers = is_answer;
+    if (sequence.former.empty()) return;
+    const bool goes_on = static_cast<size_t>(pos) == sequence.same && token != LLAMA_TOKEN_NULL;
     if (goes_on && sequence.former[sequence.same] == token && ++sequence.same < sequence.former.size()) return;
-    note(sequence, sequence.same, sequence.former.size());
+    if (goes_on) note(sequence, sequence.same, sequence.former.size()); // images cannot be compared
     sequence.former.clear();
 }
 
 size_t Edits::reach(llama_seq_id seq_id) const {
     const auto found = sequences_.find(seq_id);
-    if (found == sequences_.end() || found->second.depths.empty()) return 0;
-    return *std::ranges::max_element(found->second.depths);
+    return found == sequences_.end() ? 0 : *std::ranges::max_element(found->second.depths);
 }
 
 } // namespace kvfold::preload

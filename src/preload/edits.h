@@ -16,13 +16,15 @@ class Edits {
     // The program removes the positions from `pos` on; tokens: of the sequence until now. pos 0 may be the
     // start of another text, or of this one with a change: what is decoded next tells.
     void cut(llama_seq_id seq_id, llama_pos pos, std::span<const llama_token> tokens);
-    void decode(llama_seq_id seq_id, llama_pos pos, llama_token token);
+    // is_answer: the model wrote it. What is read behind an answer is the next request.
+    void decode(llama_seq_id seq_id, llama_pos pos, llama_token token, bool is_answer);
     // Newest tokens of the sequence that one of its latest requests changed. 0: none.
     size_t reach(llama_seq_id seq_id) const;
 
   private:
     struct Sequence {
-        std::deque<size_t> depths; // of the latest cuts
+        std::deque<size_t> depths = {0}; // of the latest requests' deepest cuts
+        bool answers = false;
         std::vector<llama_token> former; // that it held before it was emptied
         size_t same = 0;                 // of them, those that were decoded again
     };

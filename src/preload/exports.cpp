@@ -146,7 +146,10 @@ KVFOLD_EXPORT void KVFOLD_WRAPPER(llama_set_embeddings)(llama_context* ctx, bool
 KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_set_sampler)(llama_context* ctx, llama_seq_id seq_id,
                                                      llama_sampler* sampler) {
     return on_managed(
-        ctx, [&](ManagedContext& m, auto& original) { return m.set_sampler(sampler != nullptr, original); },
+        ctx,
+        [&](ManagedContext& m, auto& original) {
+            return m.set_sampler(seq_id, sampler != nullptr, original);
+        },
         [&] { return real().llama_set_sampler(ctx, seq_id, sampler); });
 }
 

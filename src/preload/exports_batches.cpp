@@ -1,12 +1,19 @@
 // The wrappers of what goes into a decode and what comes out of it.
 #include "preload/exports.h"
 
+#include <dlfcn.h>
+
 using namespace kvfold::preload;
+
+#define KVFOLD_STAGING __attribute__((visibility("default")))
+
+KVFOLD_STAGING void llama_set_embeddings_nextn(llama_context* ctx, bool value, bool masked);
+KVFOLD_STAGING void llama_set_embeddings_layer_inp(llama_context* ctx, uint32_t layer, bool value);
 
 namespace {
 
 // What `original` answers for an output of the newest batch, or `kept` for one of an earlier part of it: its
-// logits, and nothing else.
+// logits.
 template <class Original, class Kept>
 auto output(llama_context* ctx, int32_t index, Original original, Kept kept) {
     float* logits = nullptr;
@@ -21,13 +28,21 @@ auto output(llama_context* ctx, int32_t index, Original original, Kept kept) {
     return logits ? kept(logits) : original(ctx, index);
 }
 
+// Of outputs that llama.cpp itself may have sampled. It has not where earlier parts are kept, and says so for
+// each output alike.
+template <class Original> auto sampled_output(llama_context* ctx, int32_t index, Original original) {
+    return output(ctx, index, original, [&](const float*) { return original(ctx, -1); });
+}
+
 // As llama.cpp's own does it, for which llama.h has the lines.
-llama_token sampled(llama_sampler* sampler, std::span<const float> logits) {
+llama_token sample(llama_sampler* sampler, std::span<const float> logits) {
     std::vector<llama_token_data> candidates;
+    candidates.reserve(logits.size());
     for (size_t token = 0; token < logits.size(); ++token)
         candidates.push_back({static_cast<llama_token>(token), logits[token], 0});
     llama_token_data_array array{candidates.data(), candidates.size(), -1, false};
     llama_sampler_apply(sampler, &array);
+    if (array.selected < 0) return LLAMA_TOKEN_NULL; // a chain that selects none
     const llama_token token = array.data[array.selected].id;
     llama_sampler_accept(sampler, token);
     return token;
@@ -59,7 +74,7 @@ KVFOLD_EXPORT int32_t KVFOLD_WRAPPER(llama_process)(llama_context* ctx, llama_pr
         ctx,
         [&](ManagedContext& m, auto& original) {
             if (type != LLAMA_PROCESS_TYPE_DECODE) return m.undisturbed<int32_t>(original);
-            ExtendedBatch given(ctx, Registry::get().batches().entries(batch), original);
+            ExtendedBatch given(ctx, batch, Registry::get().batches().entries(batch), original);
             return m.decode(given);
         },
         [&] { return real().llama_process(ctx, type, batch); });
@@ -153,18 +168,21 @@ KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_logits_ith)(llama_context* ctx, in
     return output(ctx, i, real().llama_get_logits_ith, [](float* logits) { return logits; });
 }
 
-#define KVFOLD_OUTPUT(type, name, none)                                                                      \
+KVFOLD_EXPORT float* KVFOLD_WRAPPER(llama_get_embeddings_ith)(llama_context* ctx, int32_t i) {
+    return output(ctx, i, real().llama_get_embeddings_ith, [](float*) -> float* { return nullptr; });
+}
+
+#define KVFOLD_SAMPLED(type, name)                                                                           \
     KVFOLD_EXPORT type KVFOLD_WRAPPER(name)(llama_context * ctx, int32_t i) {                                \
-        return output(ctx, i, real().name, [](float*) -> type { return none; });                             \
+        return sampled_output(ctx, i, real().name);                                                          \
     }
-KVFOLD_OUTPUT(float*, llama_get_embeddings_ith, nullptr)
-KVFOLD_OUTPUT(llama_token, llama_get_sampled_token_ith, LLAMA_TOKEN_NULL)
-KVFOLD_OUTPUT(float*, llama_get_sampled_probs_ith, nullptr)
-KVFOLD_OUTPUT(uint32_t, llama_get_sampled_probs_count_ith, 0)
-KVFOLD_OUTPUT(float*, llama_get_sampled_logits_ith, nullptr)
-KVFOLD_OUTPUT(uint32_t, llama_get_sampled_logits_count_ith, 0)
-KVFOLD_OUTPUT(llama_token*, llama_get_sampled_candidates_ith, nullptr)
-KVFOLD_OUTPUT(uint32_t, llama_get_sampled_candidates_count_ith, 0)
+KVFOLD_SAMPLED(llama_token, llama_get_sampled_token_ith)
+KVFOLD_SAMPLED(float*, llama_get_sampled_probs_ith)
+KVFOLD_SAMPLED(uint32_t, llama_get_sampled_probs_count_ith)
+KVFOLD_SAMPLED(float*, llama_get_sampled_logits_ith)
+KVFOLD_SAMPLED(uint32_t, llama_get_sampled_logits_count_ith)
+KVFOLD_SAMPLED(llama_token*, llama_get_sampled_candidates_ith)
+KVFOLD_SAMPLED(uint32_t, llama_get_sampled_candidates_count_ith)
 
 KVFOLD_EXPORT llama_token KVFOLD_WRAPPER(llama_sampler_sample)(llama_sampler* sampler, llama_context* ctx,
                                                                int32_t i) {
@@ -174,7 +192,35 @@ KVFOLD_EXPORT llama_token KVFOLD_WRAPPER(llama_sampler_sample)(llama_sampler* sa
     };
     const auto kept = [&](const float* logits) {
         const llama_vocab* vocabulary = llama_model_get_vocab(llama_get_model(ctx));
-        return sampled(sampler, {logits, static_cast<size_t>(llama_vocab_n_tokens(vocabulary))});
+        return sample(sampler, {logits, static_cast<size_t>(llama_vocab_n_tokens(vocabulary))});
     };
     return output(ctx, i, original, kept);
+}
+
+// C++ functions of llama.cpp that llama.h does not have: with them draft heads (MTP, EAGLE) ask for hidden
+// states of the model that they draft for. Older versions have none.
+
+template <class Function> static Function* original_of(const char* symbol) {
+    return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, symbol));
+}
+
+static void note_hidden_states(llama_context* ctx, bool gives) {
+    note([&] {
+        const auto managed = gives ? Registry::get().find(ctx) : nullptr;
+        if (managed) managed->give_hidden_states();
+    });
+}
+
+KVFOLD_STAGING void llama_set_embeddings_nextn(llama_context* ctx, bool value, bool masked) {
+    note_hidden_states(ctx, value);
+    const auto original = original_of<void(llama_context*, bool, bool)>(
+        "_Z26llama_set_embeddings_nextnP13llama_contextbb");
+    if (original) original(ctx, value, masked);
+}
+
+KVFOLD_STAGING void llama_set_embeddings_layer_inp(llama_context* ctx, uint32_t layer, bool value) {
+    note_hidden_states(ctx, value);
+    const auto original = original_of<void(llama_context*, uint32_t, bool)>(
+        "_Z30llama_set_embeddings_layer_inpP13llama_contextjb");
+    if (original) original(ctx, layer, value);
 }

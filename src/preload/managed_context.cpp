@@ -23,10 +23,12 @@ ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const lla
       window_(params.swa_full ? 0 : std::max(0, llama_model_n_swa(model))),
       books_(params.kv_unified ? 1 : std::max(1u, params.n_seq_max)), policy_(policy),
       causal_(params.attention_type != LLAMA_ATTENTION_TYPE_NON_CAUSAL), embeds_(params.embeddings),
-      samples_(params.n_samplers > 0),
       folder_(model, [this](const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop) {
           end_fold(task, std::move(compact), stop);
-      }) {}
+      }) {
+    for (size_t i = 0; i < params.n_samplers; ++i)
+        sampled_.insert(params.samplers[i].seq_id);
+}
 
 void ManagedContext::close() {
     {
@@ -92,8 +94,6 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
                                KVFOLD_REQUIRES(mutex_) { return books_.tears_fold(id, p0, p1); };
         const auto found = std::ranges::find_if(concerned, tears);
         if (found != concerned.end()) torn = *found;
-        for (const llama_seq_id id : concerned)
-            if (p1 < 0 || p1 >= books_.end(id)) edits_.cut(id, std::max(p0, 0), books_.tokens(id));
     });
     if (torn >= 0) {
         const bool to_the_end = p1 < 0 || p1 >= books_.end(torn);
@@ -116,7 +116,11 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
             touch(id, std::max(p0, 0));
     });
     if (!original()) return false;
-    note([&]() KVFOLD_REQUIRES(mutex_) { books_.remove(seq_id, p0, p1); });
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        for (const llama_seq_id id : concerned)
+            if (p1 < 0 || p1 >= books_.end(id)) edits_.cut(id, std::max(p0, 0), books_.tokens(id));
+        books_.remove(seq_id, p0, p1);
+    });
     return true;
 }
 
@@ -173,6 +177,7 @@ bool ManagedContext::read_again(llama_seq_id seq_id, llama_pos end, Original<boo
     journal_.read_again();
     touch(seq_id, 0);
     if (!original()) return false; // the rest goes as the program asked for
+    edits_.cut(seq_id, end, all);
     real().llama_memory_seq_rm(memory(), seq_id, -1, -1);
     books_.remove(seq_id, -1, -1);
     std::vector<llama_seq_id*> ids;
@@ -297,10 +302,15 @@ void ManagedContext::set_embeddings(bool embeddings, Original<void> original) {
     embeds_ = embeddings;
 }
 
-bool ManagedContext::set_sampler(bool has_sampler, Original<bool> original) {
+bool ManagedContext::set_sampler(llama_seq_id seq_id, bool has_sampler, Original<bool> original) {
     const MutexLock lock(mutex_);
     const bool is_set = original();
-    samples_ = samples_ || has_sampler;
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        if (has_sampler && is_set)
+            sampled_.insert(seq_id);
+        else
+            sampled_.erase(seq_id);
+    });
     return is_set;
 }
 

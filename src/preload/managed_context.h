@@ -57,7 +57,7 @@ class ManagedContext {
     uint32_t cells_of_a_sequence() const { return n_ctx_seq_; }            // at most
     uint32_t told_n_ctx() const { return n_ctx_ * sizes_.virtual_factor; } // what the program is told
     uint32_t told_n_ctx_seq() const { return n_ctx_seq_ * sizes_.virtual_factor; }
-    uint32_t told_n_batch() const { return told_n_batch_; }
+    uint32_t told_n_batch() const { return gives_hidden_states_ ? n_batch_ : told_n_batch_; }
 
     // The wrapped calls. They return what llama.cpp returned, unless said otherwise.
 
@@ -92,7 +92,10 @@ class ManagedContext {
     int32_t set_control(const ControlVector& control, Original<int32_t> original);
     void set_causal(bool causal, Original<void> original); // a batch that is not causal is one piece
     void set_embeddings(bool embeddings, Original<void> original);
-    bool set_sampler(bool has_sampler, Original<bool> original);
+    bool set_sampler(llama_seq_id seq_id, bool has_sampler, Original<bool> original);
+    // The program reads hidden states of all tokens by their place in the batch, as draft heads do: batches are
+    // one piece then, and no larger than llama.cpp takes.
+    void give_hidden_states() { gives_hidden_states_ = true; }
     // A call that only reads, or that works on no sequence.
     template <class Answer> Answer undisturbed(Original<Answer> original) {
         const MutexLock lock(mutex_);
@@ -210,6 +213,7 @@ class ManagedContext {
     const llama_pos window_;
 
     Calls calls_;
+    std::atomic<bool> gives_hidden_states_ = false;
     std::atomic<bool> in_a_hurry_ = false; // also read where a fold is computed with the lock held
     Mutex mutex_;
     Condition changed_; // a fold ended, or the program asked for what it was promised
@@ -222,7 +226,8 @@ class ManagedContext {
     // Sequences of whose state the program knows the size, and will ask for that many bytes next; -1: of all.
     std::set<llama_seq_id> promised_ KVFOLD_GUARDED_BY(mutex_);
     bool causal_ KVFOLD_GUARDED_BY(mutex_);
-    bool embeds_ KVFOLD_GUARDED_BY(mutex_), samples_ KVFOLD_GUARDED_BY(mutex_); // outputs that are no logits
+    bool embeds_ KVFOLD_GUARDED_BY(mutex_);                    // outputs are embeddings, of all tokens
+    std::set<llama_seq_id> sampled_ KVFOLD_GUARDED_BY(mutex_); // by llama.cpp itself, on the device
     PartOutputs outputs_ KVFOLD_GUARDED_BY(mutex_); // of the newest batch
     bool shift_is_due_ KVFOLD_GUARDED_BY(mutex_) =
         false; // llama.cpp moves keys and copies streams at the next decode

@@ -35,20 +35,23 @@ int32_t ManagedContext::decode(ProgramBatch& batch) {
 int32_t ManagedContext::decode_as_fits(ProgramBatch& batch) {
     bool in_parts = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
+        outputs_.begin(batch.entries());
         const size_t count = batch.entries().size();
         size_t full_stream = 0;
         const bool fits = count <= n_batch_ && fitting(batch.entries(), full_stream) == count;
         const bool can_be_made_to_fit = count <= std::min<size_t>(n_batch_, most_at_once());
-        in_parts = !fits && !can_be_made_to_fit && policy_.automatic && can_be_parted(batch);
-        outputs_.begin(batch.entries(), vocabulary());
+        if (fits || can_be_made_to_fit || !policy_.automatic || !can_be_parted(batch)) return;
+        outputs_.reserve(vocabulary());
+        in_parts = true;
     });
     return in_parts ? decode_in_parts(batch) : decode_whole(batch);
 }
 
-// Images are one piece. Logits of earlier parts are kept; other outputs llama.cpp has of its newest batch alone.
+// Images are one piece. Logits of earlier parts are kept; other outputs llama.cpp has of its newest batch
+// alone.
 bool ManagedContext::can_be_parted(const ProgramBatch& batch) const {
-    const bool are_kept = !embeds_ && !samples_ && !batch.wants_embeddings();
-    return batch.is_text() && causal_ && (are_kept || batch.outputs_begin() + 1 >= batch.entries().size());
+    const bool are_logits = !embeds_ && !gives_hidden_states_ && sampled_.empty() && !batch.wants_embeddings();
+    return batch.is_text() && causal_ && are_logits;
 }
 
 int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
@@ -68,9 +71,12 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
     int32_t code = batch.decode();
     note([&]() KVFOLD_REQUIRES(mutex_) {
         while (code == kNoRoom && policy_.automatic && make_room(stream)) {
-            code = batch.decode();
+            code = batch.decode_again();
             if (fitting(entries, stream) == entries.size()) break; // something else than cells is missing
         }
+        if (code == kNoRoom && policy_.automatic)
+            log_warning("a batch of {} finds no room in {} cells, and nothing more can be folded for it",
+                        entries.size(), n_ctx_seq_);
         record(entries, code, timer.seconds());
     });
     return code;
@@ -161,7 +167,8 @@ void ManagedContext::record(std::span<const BatchEntry> entries, int32_t code, d
         const bool is_answer =
             std::ranges::none_of(entry.seq_ids, [&](llama_seq_id seq_id) { return read.contains(seq_id); });
         for (const llama_seq_id seq_id : entry.seq_ids)
-            edits_.decode(seq_id, entry.pos < 0 ? books_.end(seq_id) : entry.pos, entry.token);
+            if (code == 0)
+                edits_.decode(seq_id, entry.pos < 0 ? books_.end(seq_id) : entry.pos, entry.token, is_answer);
         books_.decode(entry.pos, entry.token, entry.seq_ids, is_answer);
     }
     shift_is_due_ = false;

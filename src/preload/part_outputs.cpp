@@ -11,34 +11,37 @@ constexpr int32_t kNoOutput = std::numeric_limits<int32_t>::max();
 
 } // namespace
 
-void PartOutputs::begin(std::span<const BatchEntry> entries, size_t width) {
+void PartOutputs::begin(std::span<const BatchEntry> entries) {
     *this = {};
-    width_ = width;
     for (const BatchEntry& entry : entries)
         wanted_.push_back(entry.output);
 }
 
+void PartOutputs::reserve(size_t width) {
+    width_ = width;
+    rows_.reserve(wanted(0, wanted_.size()) * width);
+}
+
+size_t PartOutputs::wanted(size_t first, size_t count) const {
+    const auto begin = wanted_.begin() + static_cast<std::ptrdiff_t>(first);
+    return static_cast<size_t>(std::count(begin, begin + static_cast<std::ptrdiff_t>(count), true));
+}
+
 void PartOutputs::keep(size_t first, size_t count, const float* rows) {
-    const size_t before = kept_.size();
+    if (rows) rows_.insert(rows_.end(), rows, rows + wanted(first, count) * width_);
     for (size_t i = first; i < first + count; ++i)
         if (wanted_[i]) kept_.push_back(i);
-    if (rows) rows_.insert(rows_.end(), rows, rows + (kept_.size() - before) * width_);
 }
 
-void PartOutputs::end(size_t first) {
-    last_begins_ = first;
-    last_outputs_ = static_cast<size_t>(
-        std::count(wanted_.begin() + static_cast<std::ptrdiff_t>(first), wanted_.end(), true));
-}
+void PartOutputs::end(size_t first) { last_begins_ = first; }
 
 float* PartOutputs::find(int32_t index) {
-    const auto kept = static_cast<int64_t>(kept_.size());
     int64_t row = -1;
     if (index < 0)
-        row = kept + static_cast<int64_t>(last_outputs_) + index;
+        row = static_cast<int64_t>(wanted(0, wanted_.size())) + index;
     else if (const auto found = std::ranges::find(kept_, static_cast<size_t>(index)); found != kept_.end())
         row = found - kept_.begin();
-    return row < 0 || row >= kept ? nullptr : rows_.data() + static_cast<size_t>(row) * width_;
+    return row < 0 || row >= std::ssize(kept_) ? nullptr : rows_.data() + static_cast<size_t>(row) * width_;
 }
 
 int32_t PartOutputs::index_in_last(int32_t index) const {
@@ -49,9 +52,8 @@ int32_t PartOutputs::index_in_last(int32_t index) const {
 
 float* PartOutputs::all(const float* last) {
     if (kept_.empty()) return nullptr;
-    all_ = rows_;
-    if (last) all_.insert(all_.end(), last, last + last_outputs_ * width_);
-    return all_.data();
+    if (last && kept_.back() < last_begins_) keep(last_begins_, wanted_.size() - last_begins_, last);
+    return rows_.data();
 }
 
 } // namespace kvfold::preload

@@ -10,9 +10,11 @@ namespace kvfold::preload {
 
 class PartOutputs {
   public:
-    // A batch of the program begins; `width` logits are an output.
-    void begin(std::span<const BatchEntry> entries, size_t width);
-    // The part that begins with entry `first` was decoded: `rows` of its outputs, in their order.
+    // A batch of the program begins. Until a part of it is kept, llama.cpp has all of its outputs.
+    void begin(std::span<const BatchEntry> entries);
+    // It will be decoded in parts: room for all outputs, `width` logits each. Throws bad_alloc.
+    void reserve(size_t width);
+    // The part that begins with entry `first` was decoded: the rows of its outputs, in their order.
     void keep(size_t first, size_t count, const float* rows);
     // The rest of the batch, from entry `first` on, is in llama.cpp.
     void end(size_t first);
@@ -25,11 +27,12 @@ class PartOutputs {
     float* all(const float* last);
 
   private:
+    size_t wanted(size_t first, size_t count) const;
     std::vector<bool> wanted_; // of each entry
     size_t width_ = 0;
     std::vector<size_t> kept_; // entries whose outputs rows_ are
-    std::vector<float> rows_, all_;
-    size_t last_begins_ = 0, last_outputs_ = 0;
+    std::vector<float> rows_;
+    size_t last_begins_ = 0;
 };
 
 } // namespace kvfold::preload

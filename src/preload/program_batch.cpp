@@ -27,9 +27,7 @@ bool ProgramBatch::wants_embeddings() const {
     return std::ranges::any_of(entries_, &BatchEntry::wants_embedding);
 }
 
-size_t ProgramBatch::outputs_begin() const {
-    return static_cast<size_t>(std::ranges::find_if(entries_, &BatchEntry::output) - entries_.begin());
-}
+int32_t PlainBatch::decode_again() { return real().llama_decode(ctx_, batch_); }
 
 int32_t PlainBatch::decode_part(size_t first, size_t count) {
     llama_batch part = batch_;
@@ -44,6 +42,8 @@ int32_t PlainBatch::decode_part(size_t first, size_t count) {
     part.logits = outputs.data();
     return real().llama_decode(ctx_, part);
 }
+
+int32_t ExtendedBatch::decode_again() { return real().llama_process(ctx_, LLAMA_PROCESS_TYPE_DECODE, batch_); }
 
 int32_t ExtendedBatch::decode_part(size_t first, size_t count) {
     const std::unique_ptr<llama_batch_ext, FreeBatch> part(llama_batch_ext_init(ctx_));

@@ -17,9 +17,9 @@ class ProgramBatch {
     const std::vector<BatchEntry>& entries() const { return entries_; }
     bool is_text() const;         // tokens alone: images are one piece
     bool wants_embeddings() const; // for some entry, and not its logits alone
-    size_t outputs_begin() const; // the first entry whose output the program wants; behind the last: none
 
-    int32_t decode() const { return call_(); } // all of it, as the program does
+    int32_t decode() const { return call_(); } // all of it, by the program's own call, once
+    virtual int32_t decode_again() = 0;        // all of it, after that call found no room
     // Entries [first, first + count). REQUIRES: is_text(). -3 when there is no memory for a batch.
     virtual int32_t decode_part(size_t first, size_t count) = 0;
 
@@ -32,6 +32,7 @@ class PlainBatch : public ProgramBatch {
   public:
     PlainBatch(llama_context* ctx, const llama_batch& batch, std::function<int32_t()> call)
         : ProgramBatch(entries_of(batch), std::move(call)), ctx_(ctx), batch_(batch) {}
+    int32_t decode_again() override;
     int32_t decode_part(size_t first, size_t count) override;
 
   private:
@@ -41,12 +42,15 @@ class PlainBatch : public ProgramBatch {
 
 class ExtendedBatch : public ProgramBatch {
   public:
-    ExtendedBatch(llama_context* ctx, std::vector<BatchEntry> entries, std::function<int32_t()> call)
-        : ProgramBatch(std::move(entries), std::move(call)), ctx_(ctx) {}
+    ExtendedBatch(llama_context* ctx, llama_batch_ext* batch, std::vector<BatchEntry> entries,
+                  std::function<int32_t()> call)
+        : ProgramBatch(std::move(entries), std::move(call)), ctx_(ctx), batch_(batch) {}
+    int32_t decode_again() override;
     int32_t decode_part(size_t first, size_t count) override;
 
   private:
     llama_context* ctx_;
+    llama_batch_ext* batch_;
 };
 
 } // namespace kvfold::preload

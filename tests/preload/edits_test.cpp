@@ -18,7 +18,7 @@ void read_again(Edits& edits, size_t size, size_t changed) {
     std::vector<llama_token> tokens = text(size);
     tokens[changed] = 1;
     for (size_t i = 0; i < size; ++i)
-        edits.decode(0, static_cast<llama_pos>(i), tokens[i]);
+        edits.decode(0, static_cast<llama_pos>(i), tokens[i], false);
 }
 
 TEST(Edits, ACutReachesFromItsPositionToTheEnd) {
@@ -48,18 +48,49 @@ TEST(Edits, TheSameTextOnceMoreIsNoChange) {
     Edits edits;
     edits.cut(0, 0, text(100));
     for (size_t i = 0; i < 100; ++i)
-        edits.decode(0, static_cast<llama_pos>(i), text(100)[i]);
-    edits.decode(0, 100, 1);
+        edits.decode(0, static_cast<llama_pos>(i), text(100)[i], false);
+    edits.decode(0, 100, 1, false);
     EXPECT_EQ(edits.reach(0), 0u);
 }
 
-TEST(Edits, AChangeIsForgottenAfterEightRequestsWithout) {
+// Servers cut before each batch of a prompt.
+TEST(Edits, AChangeBehindTheFirstBatchIsFound) {
     Edits edits;
+    edits.cut(0, 0, text(100));
+    for (size_t i = 0; i < 90; ++i) {
+        if (i % 10 == 0) edits.cut(0, static_cast<llama_pos>(i), text(i));
+        edits.decode(0, static_cast<llama_pos>(i), i == 85 ? 1 : text(100)[i], false);
+    }
+    EXPECT_EQ(edits.reach(0), 15u);
+}
+
+// With drafts that are refused in the answers.
+TEST(Edits, AChangeIsForgottenBehindEightRequestsWithout) {
+    Edits edits;
+    const auto request = [&] {
+        for (int batch = 0; batch < 3; ++batch)
+            edits.decode(0, 100 + batch, 5, false);
+        for (llama_pos pos = 103; pos < 110; ++pos) {
+            edits.decode(0, pos, 5, true);
+            edits.cut(0, pos, text(static_cast<size_t>(pos) + 4));
+        }
+    };
+    request();
     edits.cut(0, 70, text(100));
-    for (size_t turn = 0; turn < 7; ++turn)
-        edits.cut(0, 100, text(100));
-    EXPECT_EQ(edits.reach(0), 30u);
-    edits.cut(0, 100, text(100));
+    for (int count = 0; count < 9; ++count) {
+        EXPECT_EQ(edits.reach(0), 30u) << count;
+        request();
+    }
+    request();
+    EXPECT_EQ(edits.reach(0), 4u);
+}
+
+TEST(Edits, ImagesAreNoChange) {
+    Edits edits;
+    edits.cut(0, 0, text(100));
+    for (llama_pos pos = 0; pos < 80; ++pos)
+        edits.decode(0, pos, text(100)[static_cast<size_t>(pos)], false);
+    edits.decode(0, 80, LLAMA_TOKEN_NULL, false);
     EXPECT_EQ(edits.reach(0), 0u);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "preload/managed_context.h"
+#include "preload/once.h"
 #include "state/live_sequence.h"
 
 #include <algorithm>
@@ -59,7 +60,8 @@ class Program {
     }
 
     int32_t decode(const Batch& batch) {
-        PlainBatch given(ctx_, batch.get(), [&] { return llama_decode(ctx_, batch.get()); });
+        Once once([&] { return llama_decode(ctx_, batch.get()); });
+        PlainBatch given(ctx_, batch.get(), std::ref(once));
         return managed_.decode(given);
     }
     bool remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1) {

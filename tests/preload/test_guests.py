@@ -52,6 +52,11 @@ class Guests(CommandTest):
         self.assertEqual(out.splitlines()[1], "1 0")
         self.assertIn("lower --virtual", log)
 
+    @OF_THE_PINNED
+    def test_a_program_that_reads_hidden_states_hears_of_batches_that_need_no_parts(self):
+        out, _ = self.run_guest("guest", "--virtual", 4, then=("hidden", 0))
+        self.assertEqual(out, "2048 2048 2048\n512\n")
+
     def test_the_newest_position_is_told_truly_amid_a_fold(self):
         out, log = self.run_guest("guest", "--ratio", 8, "--method", "select", then=("poll", 1700))
         self.assertIn("became", log)

@@ -3,6 +3,7 @@
 //   text N     decodes N tokens in one batch, the last with an output
 //   outputs N  the same, all with outputs, and says of how many all functions that tell of it say the same
 //   image N    the same, each token seeing all others, as images do
+//   hidden 0   asks for hidden states as draft heads do, and says how large a batch may be then
 //   poll N     as text, and then asks for the newest position again and again for some seconds
 //   probe 0    loads the model without weights, and says how large contexts of it are: for text, for embeddings
 //   tool 0     starts a program that says what it inherits
@@ -11,6 +12,7 @@
 #include <ggml-backend.h>
 #include <llama.h>
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,10 @@
 #ifdef OTHER_VERSION
 const char* llama_version(void) { return "9.9.9"; }
 #endif
+
+// C++, and not in llama.h.
+void ask_for_hidden_states(struct llama_context* ctx, bool value, bool masked)
+    __asm__("_Z26llama_set_embeddings_nextnP13llama_contextbb") __attribute__((weak));
 
 static void quiet(enum ggml_log_level level, const char* text, void* data) {
     (void)level, (void)text, (void)data;
@@ -51,7 +57,10 @@ static int32_t outputs_that_agree(struct llama_context* ctx, int32_t count) {
         llama_token best = 0;
         for (llama_token token = 1; token < width; ++token)
             if (row[token] > row[best]) best = token;
-        agree += llama_sampler_sample(greedy, ctx, i) == best;
+        const bool none_was_sampled = llama_get_sampled_token_ith(ctx, i) == LLAMA_TOKEN_NULL &&
+                                      llama_get_sampled_logits_count_ith(ctx, i) == (uint32_t)width &&
+                                      llama_get_sampled_candidates_ith(ctx, i)[width - 1] == width - 1;
+        agree += none_was_sampled && llama_sampler_sample(greedy, ctx, i) == best;
     }
     llama_sampler_free(greedy);
     return agree;
@@ -108,6 +117,9 @@ int main(int argc, char** argv) {
     if (argc > 3 && strcmp(argv[2], "tool") == 0) {
         if (system("echo \"libraries=$LD_PRELOAD settings=$KVFOLD_PRELOAD set=${LD_PRELOAD+yes}\"") != 0)
             return 1;
+    } else if (argc > 3 && strcmp(argv[2], "hidden") == 0) {
+        ask_for_hidden_states(first, true, false);
+        printf("%u\n", llama_n_batch(first));
     } else if (argc > 3) {
         const char* mode = argv[2];
         const int32_t count = atoi(argv[3]);
