@@ -6,6 +6,7 @@ import tempfile
 import time
 import unittest
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 from command import needed
 from llama_server import LlamaServer
@@ -54,6 +55,17 @@ class Cases(unittest.TestCase):
             self.assertGreaterEqual(max(map(answers.count, answers)), 2)
             self.assertNotIn("putting the old cells back failed", server.log())
             self.assertGreater(self.totals(server)["folds"], 0)
+            self.assertEqual(self.totals(server)["failures"], 0)
+
+    def test_four_answers_while_another_chat_is_answered(self):
+        """A batch with the other chat's next token before the prompt finds no room, and no part of it may be lost."""
+        with self.server("-kvu", slots=6, context=1024) as server, ThreadPoolExecutor() as pool:  # 256 cells
+            for turn in range(4):
+                other = pool.submit(server.complete, server.passage("prose", 100 * turn, 100 * turn + 100), 150)
+                time.sleep(0.05)
+                answers = self.four_answers(server, server.passage("manual", 100 * turn, 100 * turn + 220), 8)
+                self.assertEqual(len(answers), 4)
+                self.assertEqual(other.result()["timings"]["predicted_n"], 150)
             self.assertEqual(self.totals(server)["failures"], 0)
 
     def test_an_endless_answer_goes_on_at_the_end_of_the_virtual_size(self):

@@ -1,6 +1,9 @@
 """A mixed load for as long as KVFOLD_LOAD_SECONDS says: eight conversations, each with a code word of its own, that
 share a beginning, and are asked on, edited, asked again, hung up on, saved and restored; titles and choices of four
-beside them, and a question on a slot that is never folded. On SmolLM2: a tiny model repeats no word."""
+beside them, and a short question that is never folded. On SmolLM2: a tiny model repeats no word.
+
+No request names its slot, as those of chat programs do not. llama-server alone, too, mixes up texts when one does and the
+slot is busy: it takes the text out of its prompt cache into the slot before it looks (docs/experiments)."""
 import collections
 import http.client
 import json
@@ -35,11 +38,11 @@ def foreign(answer, word):
 
 
 class Conversation:
-    """A person at a slot of their own, who does what comes to mind."""
+    """A person with a code word, who does what comes to mind."""
 
-    def __init__(self, load, slot):
-        self.load, self.slot, self.word = load, slot, WORDS[slot]
-        self.random = random.Random(slot)
+    def __init__(self, load, number):
+        self.load, self.number, self.word = load, number, WORDS[number]
+        self.random = random.Random(number)
         self.passages = (TEXTS / "dialogue.txt").read_text()
         self.done = collections.Counter()
         self.begin()
@@ -59,7 +62,7 @@ class Conversation:
                 self.begin()
 
     def ask(self):
-        answer = self.load.chat(self.messages, id_slot=self.slot)
+        answer = self.load.chat(self.messages)
         self.load.check(answer, self)
         return answer
 
@@ -86,16 +89,17 @@ class Conversation:
 
     def hang_up(self):
         self.load.hang_up({"messages": self.messages + [{"role": "user", "content": self.question()}], "max_tokens": 64,
-                           "temperature": 0, "id_slot": self.slot, "stream": True})
+                           "temperature": 0, "stream": True})
 
     def save_and_restore(self):
+        """A slot, whosever chat it holds."""
         for action in ("save", "erase", "restore"):
             body = {} if action == "erase" else {"filename": f"{self.word}.slot"}
-            self.load.server.ask(f"/slots/{self.slot}?action={action}", body)
+            self.load.server.ask(f"/slots/{self.number}?action={action}", body)
         self.go_on()
 
     def title(self):
-        """As chat programs do, in no slot of its own."""
+        """As chat programs ask for one beside the chat."""
         said = "\n".join(message["content"] for message in self.messages[1:])
         answer = self.load.chat([{"role": "user", "content": f"Give this chat a title of three words.\n{said}"}])
         self.load.check(answer, self)
@@ -121,7 +125,7 @@ class Load:
             self.answers += 1
             self.recalled += person.word in answer.lower()
             if found := foreign(answer, person.word):
-                self.faults.append(f"slot {person.slot}, {person.word}: {found} in {answer!r} after {person.messages[1:]}; "
+                self.faults.append(f"{person.word}: {found} in {answer!r} after {person.messages[1:]}; "
                                    f"{dict(person.done)}; {self.server.kvfold_log()[-12:]}")
 
     def hang_up(self, body):
@@ -150,9 +154,9 @@ class MixedLoad(unittest.TestCase):
                            slots=SLOTS, context=4 * CELLS)
 
     def control(self, server):
-        """A short question that is answered in a slot of its own, from nothing."""
+        """A short question that is answered from nothing."""
         question = server.passage("code", 0, 40)
-        return server.complete(question, 8, id_slot=len(WORDS), cache_prompt=False)["tokens"]
+        return server.complete(question, 8, cache_prompt=False)["tokens"]
 
     def resident(self, server):
         kvfold = server.process.pid
@@ -166,7 +170,7 @@ class MixedLoad(unittest.TestCase):
                 expected = self.control(server)
             with self.server(folder, ("--virtual", 4, "--method", "select", "--admin", "127.0.0.1:0")) as server:
                 load, stop = Load(server), threading.Event()
-                people = [Conversation(load, slot) for slot in range(len(WORDS))]
+                people = [Conversation(load, number) for number in range(len(WORDS))]
                 threads = [threading.Thread(target=load.run, args=(person.run, stop)) for person in people]
                 controls, memory, start = [], [], time.monotonic()
 
@@ -198,9 +202,9 @@ class MixedLoad(unittest.TestCase):
         self.assertGreater(load.recalled, 0, report)  # the model does say code words, so a foreign one would show
         self.assertGreater(totals["folds"], 0, report)
         self.assertEqual(totals["failures"], 0, report)
-        # In a batch with others the order of sums differs; most answers are the same to the letter.
-        self.assertGreater(sum(one == expected for one in controls), len(controls) / 2, controls)
         if LOAD_S >= LONG_S:
+            # In a batch with others the order of sums differs; most answers are the same to the letter.
+            self.assertGreater(sum(one == expected for one in controls), len(controls) / 2, (expected, controls))
             # A fold takes memory while it runs. What is left between them has grown to its size by the second third.
             third = len(memory) // 3
             self.assertLess(min(memory[2 * third:]), 1.1 * min(memory[third:2 * third]), report)
