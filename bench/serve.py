@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import platform
+import socket
 import statistics
 import subprocess
 import sys
@@ -161,7 +162,7 @@ class Reading:
         self.server.process.terminate()
         while "cleaning up before exit" not in self.server.log():
             time.sleep(0.005)
-        self.connection.sock.close()  # llama-server waits for those who wait for it
+        self.connection.sock.shutdown(socket.SHUT_RDWR)  # llama-server waits for those who wait for it
         self.server.process.wait()
         return time.monotonic() - start
 
@@ -178,7 +179,8 @@ def stop_s(model, folder):
             seconds["stock"].append(reading.stop())
         with LlamaServer(model, folder, context=CONTEXT, threads=2, kvfold=OPTIONS) as server:
             reading = Reading(server, document(server))
-            while len(reading.told) < 4 or reading.stands_still_for() < 2 * batch_s:
+            is_folding = lambda: any(one["folding"] for one in server.admin("/sequences")["sequences"])
+            while len(reading.told) < 4 or reading.stands_still_for() < 1.5 * batch_s or not is_folding():
                 time.sleep(0.005)
             seconds["kvfold"].append(reading.stop())
     return seconds

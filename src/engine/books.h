@@ -20,7 +20,7 @@ struct Foldable {
     llama_seq_id seq_id = 0;
     size_t untouched = 0, cells = 0, folded = 0, behind = 0;
     bool is_shared = false; // some cell of the sequence has other owners too
-    // Newest cells of the sequence, which the program may soon change: what the model itself has written last.
+    // Newest cells of the sequence, which the program may soon change: what the model has written last.
     size_t changing = 0;
     size_t all() const { return untouched + cells + behind; }
 };

@@ -80,7 +80,8 @@ std::optional<FoldPlan> plan_fold(const Foldable& part, const Policy& policy, si
     const size_t kept = newest_kept(policy, cells), newest = urgent ? std::min(kept, part.cells / 8) : kept;
     const auto plan = plan_with(part, policy, cells, urgent, newest);
     const size_t with_changing = part.changing + kBeforeChange;
-    if (!plan || part.changing == 0 || with_changing <= newest) return plan;
+    const size_t unfolded = part.behind + part.cells - part.folded; // a fold cannot be spared
+    if (!plan || part.changing == 0 || with_changing <= newest || with_changing > unfolded) return plan;
     const auto sparing = plan_with(part, policy, cells, urgent, with_changing);
     const bool gains = sparing && sparing->gain() >= cells / kLeastGainBeforeChange;
     return gains && (leaves_folds(part, *sparing) || !leaves_folds(part, *plan)) ? sparing : plan;

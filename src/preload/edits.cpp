@@ -38,9 +38,11 @@ void Edits::decode(llama_seq_id seq_id, llama_pos pos, llama_token token, bool i
     }
     sequence.answers = is_answer;
     if (sequence.former.empty()) return;
-    const bool goes_on = static_cast<size_t>(pos) == sequence.same && token != LLAMA_TOKEN_NULL;
-    if (goes_on && sequence.former[sequence.same] == token && ++sequence.same < sequence.former.size()) return;
-    if (goes_on) note(sequence, sequence.same, sequence.former.size()); // images cannot be compared
+    std::vector<llama_token>& former = sequence.former;
+    size_t& same = sequence.same;
+    const bool goes_on = static_cast<size_t>(pos) == same && token != LLAMA_TOKEN_NULL;
+    if (goes_on && former[same] == token && ++same < former.size()) return;
+    if (goes_on) note(sequence, same, former.size()); // images cannot be compared
     sequence.former.clear();
 }
 

@@ -198,7 +198,7 @@ KVFOLD_EXPORT llama_token KVFOLD_WRAPPER(llama_sampler_sample)(llama_sampler* sa
 }
 
 // C++ functions of llama.cpp that llama.h does not have: with them draft heads (MTP, EAGLE) ask for hidden
-// states of the model that they draft for. Older versions have none.
+// states of the model that they draft for. They may be missing.
 
 template <class Function> static Function* original_of(const char* symbol) {
     return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, symbol));

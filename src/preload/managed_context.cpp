@@ -26,7 +26,7 @@ ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const lla
       folder_(model, [this](const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop) {
           end_fold(task, std::move(compact), stop);
       }) {
-    for (size_t i = 0; i < params.n_samplers; ++i)
+    for (size_t i = 0; params.samplers && i < params.n_samplers; ++i)
         sampled_.insert(params.samplers[i].seq_id);
 }
 
@@ -194,7 +194,7 @@ bool ManagedContext::read_again(llama_seq_id seq_id, llama_pos end, Original<boo
     batch.seq_id = ids.data();
     batch.logits = outputs.data();
     PlainBatch again(ctx_, batch, [&] { return real().llama_decode(ctx_, batch); });
-    if (decode_as_fits(again) == 0) return true;
+    if (decode_as_fits(again, /*is_read=*/false) == 0) return true;
     real().llama_memory_seq_rm(memory(), seq_id, -1, -1);
     books_.remove(seq_id, -1, -1);
     return false;

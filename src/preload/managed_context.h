@@ -93,8 +93,8 @@ class ManagedContext {
     void set_causal(bool causal, Original<void> original); // a batch that is not causal is one piece
     void set_embeddings(bool embeddings, Original<void> original);
     bool set_sampler(llama_seq_id seq_id, bool has_sampler, Original<bool> original);
-    // The program reads hidden states of all tokens by their place in the batch, as draft heads do: batches are
-    // one piece then, and no larger than llama.cpp takes.
+    // The program reads hidden states of all tokens by their place in the batch, as draft heads do: batches
+    // are one piece then, and no larger than llama.cpp takes.
     void give_hidden_states() { gives_hidden_states_ = true; }
     // A call that only reads, or that works on no sequence.
     template <class Answer> Answer undisturbed(Original<Answer> original) {
@@ -155,8 +155,8 @@ class ManagedContext {
     // Decoding, in managed_decoding.cpp.
     int32_t decode_whole(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
     int32_t decode_in_parts(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
-    int32_t decode_as_fits(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
-    bool can_be_parted(const ProgramBatch& batch) const KVFOLD_REQUIRES(mutex_);
+    int32_t decode_as_fits(ProgramBatch& batch, bool is_read) KVFOLD_REQUIRES(mutex_);
+    bool can_be_parted(const ProgramBatch& batch, bool is_read) const KVFOLD_REQUIRES(mutex_);
     bool keep_outputs(size_t size, size_t first, size_t count) KVFOLD_REQUIRES(mutex_);
     void undo(const std::map<llama_seq_id, llama_pos>& ends) KVFOLD_REQUIRES(mutex_);
     void record(std::span<const BatchEntry> entries, int32_t code, double seconds) KVFOLD_REQUIRES(mutex_);

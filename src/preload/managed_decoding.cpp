@@ -29,10 +29,10 @@ int32_t ManagedContext::decode(ProgramBatch& batch) {
     const MutexLock lock(mutex_);
     const Inside inside;
     note([&]() KVFOLD_REQUIRES(mutex_) { keep_promise(-1); });
-    return decode_as_fits(batch);
+    return decode_as_fits(batch, /*is_read=*/true);
 }
 
-int32_t ManagedContext::decode_as_fits(ProgramBatch& batch) {
+int32_t ManagedContext::decode_as_fits(ProgramBatch& batch, bool is_read) {
     bool in_parts = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         outputs_.begin(batch.entries());
@@ -40,7 +40,7 @@ int32_t ManagedContext::decode_as_fits(ProgramBatch& batch) {
         size_t full_stream = 0;
         const bool fits = count <= n_batch_ && fitting(batch.entries(), full_stream) == count;
         const bool can_be_made_to_fit = count <= std::min<size_t>(n_batch_, most_at_once());
-        if (fits || can_be_made_to_fit || !policy_.automatic || !can_be_parted(batch)) return;
+        if (fits || can_be_made_to_fit || !policy_.automatic || !can_be_parted(batch, is_read)) return;
         outputs_.reserve(vocabulary());
         in_parts = true;
     });
@@ -49,9 +49,9 @@ int32_t ManagedContext::decode_as_fits(ProgramBatch& batch) {
 
 // Images are one piece. Logits of earlier parts are kept; other outputs llama.cpp has of its newest batch
 // alone.
-bool ManagedContext::can_be_parted(const ProgramBatch& batch) const {
-    const bool are_logits = !embeds_ && !gives_hidden_states_ && sampled_.empty() && !batch.wants_embeddings();
-    return batch.is_text() && causal_ && are_logits;
+bool ManagedContext::can_be_parted(const ProgramBatch& batch, bool is_read) const {
+    const bool has_others = embeds_ || gives_hidden_states_ || !sampled_.empty() || batch.wants_embeddings();
+    return batch.is_text() && causal_ && !(is_read && has_others);
 }
 
 int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
@@ -74,7 +74,7 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
             code = batch.decode_again();
             if (fitting(entries, stream) == entries.size()) break; // something else than cells is missing
         }
-        if (code == kNoRoom && policy_.automatic)
+        if (code == kNoRoom && policy_.automatic && fitting(entries, stream) < entries.size())
             log_warning("a batch of {} finds no room in {} cells, and nothing more can be folded for it",
                         entries.size(), n_ctx_seq_);
         record(entries, code, timer.seconds());
@@ -101,9 +101,10 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch) {
         int32_t code = count == 0 ? kNoRoom : batch.decode_part(done, count);
         if (code == kNoRoom && count > 0 && make_room(stream)) continue;
         note([&]() KVFOLD_REQUIRES(mutex_) { record(entries.subspan(done, count), code, timer.seconds()); });
-        if (code == 0 && !keep_outputs(entries.size(), done, count)) code = kComputeError;
+        const bool was_decoded = code == 0;
+        if (was_decoded && !keep_outputs(entries.size(), done, count)) code = kComputeError;
         if (code != 0) {
-            undo(ends);
+            if (done > 0 || was_decoded) undo(ends);
             // Not kNoRoom behind a part: what stood there before may be folded now.
             return code == kNoRoom && done > 0 ? kComputeError : code;
         }

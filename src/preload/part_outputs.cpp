@@ -28,7 +28,8 @@ size_t PartOutputs::wanted(size_t first, size_t count) const {
 }
 
 void PartOutputs::keep(size_t first, size_t count, const float* rows) {
-    if (rows) rows_.insert(rows_.end(), rows, rows + wanted(first, count) * width_);
+    if (!rows) return;
+    rows_.insert(rows_.end(), rows, rows + wanted(first, count) * width_);
     for (size_t i = first; i < first + count; ++i)
         if (wanted_[i]) kept_.push_back(i);
 }

@@ -1,5 +1,5 @@
-// The logits of a batch that is decoded in parts. llama.cpp keeps those of its newest batch alone, so those of
-// all parts but the last are kept here, until the program's next batch.
+// The logits of a batch that is decoded in parts. llama.cpp keeps those of its newest batch alone, so those
+// of all parts but the last are kept here, until the program's next batch.
 #pragma once
 
 #include "preload/batch_log.h"

@@ -43,7 +43,9 @@ int32_t PlainBatch::decode_part(size_t first, size_t count) {
     return real().llama_decode(ctx_, part);
 }
 
-int32_t ExtendedBatch::decode_again() { return real().llama_process(ctx_, LLAMA_PROCESS_TYPE_DECODE, batch_); }
+int32_t ExtendedBatch::decode_again() {
+    return real().llama_process(ctx_, LLAMA_PROCESS_TYPE_DECODE, batch_);
+}
 
 int32_t ExtendedBatch::decode_part(size_t first, size_t count) {
     const std::unique_ptr<llama_batch_ext, FreeBatch> part(llama_batch_ext_init(ctx_));

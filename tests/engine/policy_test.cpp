@@ -33,6 +33,13 @@ TEST(FoldPlan, TheNewestAnswerStaysWhereEnoughIsGainedWithoutIt) {
     EXPECT_EQ(plan_fold(part, Policy{}, kCells, false)->budget.keep_last, 256);
 }
 
+TEST(FoldPlan, WhatIsFoldedAlreadyIsNotSpared) {
+    Foldable part = part_of(1536, 1000);
+    const auto plan = plan_fold(part, Policy{}, kCells, false);
+    part.changing = 700; // of which 164 are in the fold
+    EXPECT_EQ(plan_fold(part, Policy{}, kCells, false)->gain(), plan->gain());
+}
+
 TEST(FoldPlan, NoFoldIsFoldedAgainForTheSakeOfAnAnswer) {
     for (const auto& [folded, answer] : {std::pair{400, 800}, {500, 700}, {600, 700}, {700, 500}}) {
         Foldable part = part_of(1537, static_cast<size_t>(folded));

@@ -293,13 +293,38 @@ TEST_F(Managed, ABatchThatCannotBePartedAndFindsNoRoomIsRefusedBeforeAnythingIsD
     Batch batch(700);
     for (llama_pos pos = 100; pos < 800; ++pos)
         batch.add(tokens_[static_cast<size_t>(pos)], pos, {0}, true);
+    const auto expect_refused = [&] {
+        EXPECT_EQ(feed(batch), 1);
+        EXPECT_EQ(testing::raw_state(ctx_.get()), before);
+        EXPECT_EQ(sequence()["tokens"], 100);
+    };
     managed_->set_embeddings(true, [&] { llama_set_embeddings(ctx_.get(), true); });
-    EXPECT_EQ(feed(batch), 1);
-    EXPECT_EQ(testing::raw_state(ctx_.get()), before);
-    EXPECT_EQ(sequence()["tokens"], 100);
+    expect_refused();
     managed_->set_embeddings(false, [&] { llama_set_embeddings(ctx_.get(), false); });
+    managed_->set_sampler(0, true, [] { return true; });
+    expect_refused();
+    managed_->set_sampler(0, true, [] { return false; }); // llama.cpp refused it
     EXPECT_EQ(feed(batch), 0);
     EXPECT_EQ(sequence()["tokens"], 800);
+}
+
+TEST_F(Managed, WhoReadsHiddenStatesHearsOfTheRealBatchAndHasItWhole) {
+    EXPECT_GT(managed_->told_n_batch(), kCells);
+    managed_->give_hidden_states();
+    EXPECT_EQ(managed_->told_n_batch(), kCells);
+    ASSERT_EQ(feed(0, 300), 0);
+    EXPECT_EQ(feed(300, 600), 0); // more than a quarter of the cells: what stands there is folded
+    EXPECT_EQ(index_in_last(299), 299);
+}
+
+// Nobody reads the outputs of what is read again.
+TEST_F(Managed, WhatIsReadAgainIsPartedWhateverTheOutputs) {
+    feed_all(1400);
+    settle();
+    managed_->give_hidden_states();
+    managed_->set_sampler(0, true, [] { return true; });
+    ASSERT_TRUE(program_->remove(0, 1100, -1));
+    EXPECT_EQ(program_->end(0), 1100);
 }
 
 TEST_F(Managed, ABatchThatCannotBePartedGetsItsRoom) {

@@ -2,8 +2,8 @@
 share a beginning, and are asked on, edited, asked again, hung up on, saved and restored; titles and choices of four
 beside them, and a short question that is never folded. On SmolLM2: a tiny model repeats no word.
 
-No request names its slot, as those of chat programs do not. llama-server alone, too, mixes up texts when one does and the
-slot is busy: it takes the text out of its prompt cache into the slot before it looks (docs/experiments)."""
+No question names its slot, as those of chat programs do not. llama-server alone, too, mixes up texts when one does and
+the slot is busy: it takes the text out of its prompt cache into the slot before it looks (docs/experiments)."""
 import collections
 import http.client
 import json
