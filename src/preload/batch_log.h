@@ -14,7 +14,7 @@ struct BatchEntry {
     llama_token token = LLAMA_TOKEN_NULL; // null: an embedding
     llama_pos pos = -1;                   // -1: not given; llama.cpp continues the sequence
     std::vector<llama_seq_id> seq_ids;
-    bool output = false;        // the program wants logits or an embedding of it
+    bool output = false; // the program wants logits or an embedding of it
     bool wants_embedding = false;
     bool has_embedding = false; // an embedding stands for the token, or beside it
 };

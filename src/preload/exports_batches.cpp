@@ -213,8 +213,8 @@ static void note_hidden_states(llama_context* ctx, bool gives) {
 
 KVFOLD_STAGING void llama_set_embeddings_nextn(llama_context* ctx, bool value, bool masked) {
     note_hidden_states(ctx, value);
-    const auto original = original_of<void(llama_context*, bool, bool)>(
-        "_Z26llama_set_embeddings_nextnP13llama_contextbb");
+    const auto original =
+        original_of<void(llama_context*, bool, bool)>("_Z26llama_set_embeddings_nextnP13llama_contextbb");
     if (original) original(ctx, value, masked);
 }
 

@@ -228,7 +228,7 @@ class ManagedContext {
     bool causal_ KVFOLD_GUARDED_BY(mutex_);
     bool embeds_ KVFOLD_GUARDED_BY(mutex_);                    // outputs are embeddings, of all tokens
     std::set<llama_seq_id> sampled_ KVFOLD_GUARDED_BY(mutex_); // by llama.cpp itself, on the device
-    PartOutputs outputs_ KVFOLD_GUARDED_BY(mutex_); // of the newest batch
+    PartOutputs outputs_ KVFOLD_GUARDED_BY(mutex_);            // of the newest batch
     bool shift_is_due_ KVFOLD_GUARDED_BY(mutex_) =
         false; // llama.cpp moves keys and copies streams at the next decode
     bool closed_ KVFOLD_GUARDED_BY(mutex_) = false;

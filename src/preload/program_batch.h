@@ -15,7 +15,7 @@ class ProgramBatch {
     virtual ~ProgramBatch() = default;
 
     const std::vector<BatchEntry>& entries() const { return entries_; }
-    bool is_text() const;         // tokens alone: images are one piece
+    bool is_text() const;          // tokens alone: images are one piece
     bool wants_embeddings() const; // for some entry, and not its logits alone
 
     int32_t decode() const { return call_(); } // all of it, by the program's own call, once
