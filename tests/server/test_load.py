@@ -24,7 +24,7 @@ from llama_server import LlamaServer
 llama_server.ANSWER_S = 900  # of many requests at once, on a machine that may be busy with others
 
 LOAD_S = float(os.environ.get("KVFOLD_LOAD_SECONDS", "8"))
-LONG_S = 300  # from here on memory has come to rest before half of the time
+LONG_S = 300  # from here on in three rounds: the first takes what memory the server needs
 WORDS = ("quartzite", "mandolin", "turmeric", "obsidian", "parsnip", "gazebo", "lacquer", "walrus")
 SYSTEM = "You are a helpful assistant. You answer in one short sentence. " + (TEXTS / "prose.txt").read_text()[:700]
 QUESTION = "What is my code word?"
@@ -164,50 +164,63 @@ class MixedLoad(unittest.TestCase):
         pages = int(pathlib.Path(f"/proc/{program}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def memory_at_rest(self, server):
+        """When no request and no fold has run for a while: a fold takes memory for as long as it does."""
+        calm_since = time.monotonic()
+        while time.monotonic() < calm_since + 3:
+            folds = any(sequence["folding"] for sequence in server.admin("/sequences")["sequences"])
+            if folds or any(slot["is_processing"] for slot in server.ask("/slots")):
+                calm_since = time.monotonic()
+            time.sleep(0.1)
+        return self.resident(server)
+
+    def run_for(self, seconds, server, work):
+        stop = threading.Event()
+        threads = [threading.Thread(target=run, args=(*args, stop)) for run, *args in work]
+        for thread in threads:
+            thread.start()
+        start, folds = time.monotonic(), lambda: "became" in server.log()  # later on a machine that is busy
+        try:
+            while (waited := time.monotonic() - start) < seconds or (waited < 20 * seconds and not folds()):
+                if stop.wait(1):
+                    break
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
     def test_nothing_is_lost_mixed_up_or_left_over(self):
+        rounds = 3 if LOAD_S >= LONG_S else 1
         with tempfile.TemporaryDirectory() as folder:
             with self.server(folder, None) as server:
                 expected = self.control(server)
             with self.server(folder, ("--virtual", 4, "--method", "select", "--admin", "127.0.0.1:0")) as server:
-                load, stop = Load(server), threading.Event()
+                load, controls, memory = Load(server), [], []
                 people = [Conversation(load, number) for number in range(len(WORDS))]
-                threads = [threading.Thread(target=load.run, args=(person.run, stop)) for person in people]
-                controls, memory, start = [], [], time.monotonic()
 
                 def ask_again(stop):
                     while not stop.is_set():
                         controls.append(self.control(server))
                         stop.wait(2)
 
-                threads.append(threading.Thread(target=load.run, args=(ask_again, stop)))
-                for thread in threads:
-                    thread.start()
-                try:
-                    folds = lambda: "became" in server.log()  # later on a machine that is busy with other things
-                    while (waited := time.monotonic() - start) < LOAD_S or (waited < 20 * LOAD_S and not folds()):
-                        memory.append(self.resident(server))
-                        if stop.wait(1):
-                            break
-                finally:
-                    stop.set()
-                    for thread in threads:
-                        thread.join()
+                work = [(load.run, run) for run in (*(person.run for person in people), ask_again)]
+                for _ in range(rounds):
+                    self.run_for(LOAD_S / rounds, server, work)
+                    memory.append(self.memory_at_rest(server))
                 totals = server.admin("/state")["totals"]
                 done = sum((person.done for person in people), start=collections.Counter())
                 report = f"{load.answers} answers, {load.recalled} with the code word; {dict(done)}; {totals}; " \
-                         f"MiB {[round(one) for one in memory[::max(1, len(memory) // 20)]]}"
+                         f"MiB at rest {[round(one) for one in memory]}"
                 print(report)
                 self.assertEqual(load.faults, [], report)
                 self.assertIsNone(server.process.poll())
         self.assertGreater(load.recalled, 0, report)  # the model does say code words, so a foreign one would show
         self.assertGreater(totals["folds"], 0, report)
         self.assertEqual(totals["failures"], 0, report)
-        if LOAD_S >= LONG_S:
+        if rounds > 1:
             # In a batch with others the order of sums differs; most answers are the same to the letter.
             self.assertGreater(sum(one == expected for one in controls), len(controls) / 2, (expected, controls))
-            # A fold takes memory while it runs. What is left between them has grown to its size by the second third.
-            third = len(memory) // 3
-            self.assertLess(min(memory[2 * third:]), 1.1 * min(memory[third:2 * third]), report)
+            self.assertLess(memory[-1], 1.1 * memory[0], report)
 
     def test_a_foreign_word_is_seen(self):
         self.assertEqual(foreign("Your code word is Walrus.", "gazebo"), ["walrus"])
