@@ -2,7 +2,7 @@
 """Measures `kvfold serve` beside the stock llama-server: a long document and five questions, pauses, overhead.
 
     make build && eval "$(scripts/setup --print-env)" && export KVFOLD_LLAMA_PREFIX KVFOLD_MODEL_SMOL
-    bench/serve.py                 # writes docs/results-serve.md; about 5 minutes on two idle cores
+    bench/serve.py                 # writes docs/results-serve.md; some minutes on two idle cores
 """
 
 import concurrent.futures
@@ -116,6 +116,12 @@ def prefill_step_ms(server):
     return 512 * whole["prompt_per_token_ms"]
 
 
+def in_turn(servers):
+    """(name, server) of both, ROUNDS times, each first in every other round."""
+    for turn in range(ROUNDS):
+        yield from servers.items() if turn % 2 == 0 else reversed(servers.items())
+
+
 def prompts_at_once(model, folder):
     """Prompt tokens a second while four slots read at once and nothing is folded, of both servers in turn."""
     speeds = {"stock": [], "kvfold": []}
@@ -123,14 +129,12 @@ def prompts_at_once(model, folder):
     with LlamaServer(model, folder, "-kvu", **options) as stock, \
             LlamaServer(model, tempfile.mkdtemp(dir=folder), "-kvu", kvfold=OPTIONS, **options) as folding:
         passages = [stock.passage("manual", 350 * slot, 350 * slot + 350) for slot in range(SLOTS)]
-        for turn in range(ROUNDS):
-            pair = [("stock", stock), ("kvfold", folding)]
-            for name, server in pair if turn % 2 == 0 else reversed(pair):
-                start = time.monotonic()
-                with concurrent.futures.ThreadPoolExecutor(SLOTS) as pool:
-                    list(pool.map(lambda slot: server.complete(passages[slot], 1, id_slot=slot, cache_prompt=False),
-                                  range(SLOTS)))
-                speeds[name].append(sum(map(len, passages)) / (time.monotonic() - start))
+        for name, server in in_turn({"stock": stock, "kvfold": folding}):
+            start = time.monotonic()
+            with concurrent.futures.ThreadPoolExecutor(SLOTS) as pool:
+                list(pool.map(lambda slot: server.complete(passages[slot], 1, id_slot=slot, cache_prompt=False),
+                              range(SLOTS)))
+            speeds[name].append(sum(map(len, passages)) / (time.monotonic() - start))
         assert folding.admin("/state")["totals"]["folds"] == 0
     return speeds
 
@@ -193,11 +197,9 @@ def overhead(model, folder):
             LlamaServer(model, tempfile.mkdtemp(dir=folder), context=2048, threads=2, kvfold=()) as watched:
         for server in (stock, watched):
             server.complete("Once upon a time", 16)
-        for turn in range(ROUNDS):
-            pair = [("stock", stock), ("watched", watched)]
-            for name, server in pair if turn % 2 == 0 else reversed(pair):
-                answer = server.complete(f"{turn} Once upon a time", 128, ignore_eos=True)
-                speeds[name].append(answer["timings"]["predicted_per_second"])
+        for turn, (name, server) in enumerate(in_turn({"stock": stock, "watched": watched})):
+            answer = server.complete(f"{turn // 2} Once upon a time", 128, ignore_eos=True)
+            speeds[name].append(answer["timings"]["predicted_per_second"])
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     return {"stock_tok_s": medians["stock"], "watched_tok_s": medians["watched"],
             "overhead": medians["stock"] / medians["watched"] - 1, "stock_spread": [min(speeds["stock"]), max(speeds["stock"])],

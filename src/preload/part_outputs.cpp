@@ -37,11 +37,14 @@ void PartOutputs::keep(size_t first, size_t count, const float* rows) {
 void PartOutputs::end(size_t first) { last_begins_ = first; }
 
 float* PartOutputs::find(int32_t index) {
+    if (kept_.empty()) return nullptr;
     int64_t row = -1;
-    if (index < 0)
+    if (index < 0) {
         row = static_cast<int64_t>(wanted(0, wanted_.size())) + index;
-    else if (const auto found = std::ranges::find(kept_, static_cast<size_t>(index)); found != kept_.end())
-        row = found - kept_.begin();
+    } else {
+        const auto found = std::ranges::lower_bound(kept_, static_cast<size_t>(index));
+        if (found != kept_.end() && *found == static_cast<size_t>(index)) row = found - kept_.begin();
+    }
     return row < 0 || row >= std::ssize(kept_) ? nullptr : rows_.data() + static_cast<size_t>(row) * width_;
 }
 

@@ -30,7 +30,7 @@ class PartOutputs {
     size_t wanted(size_t first, size_t count) const;
     std::vector<bool> wanted_; // of each entry
     size_t width_ = 0;
-    std::vector<size_t> kept_; // entries whose outputs rows_ are
+    std::vector<size_t> kept_; // entries whose outputs rows_ are; rising
     std::vector<float> rows_;
     size_t last_begins_ = 0;
 };
