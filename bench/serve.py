@@ -35,6 +35,7 @@ QUESTIONS = ["What is this text about?", "Who may copy it?", "What does it say a
 ROUNDS = 5
 SLOTS = 4
 STOPS = 3
+BATCHES = ("-b", "256", "-ub", "256")  # many, so that a prompt can be watched while it is read
 
 
 def document(server):
@@ -147,7 +148,8 @@ class Reading:
         self.connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.base).netloc, timeout=600)
         body = {"prompt": prompt, "n_predict": 1, "stream": True, "return_progress": True}
         self.connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
-        threading.Thread(target=self.listen, daemon=True).start()
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
 
     def listen(self):
         try:
@@ -156,6 +158,12 @@ class Reading:
                     self.told.append(time.monotonic())
         except (OSError, http.client.HTTPException):
             pass  # the server has ended
+
+    def wait_until(self, is_so):
+        while not is_so():
+            if not self.listener.is_alive():
+                raise RuntimeError("the prompt was read to its end before the moment that was waited for")
+            time.sleep(0.005)
 
     def stands_still_for(self):
         return time.monotonic() - self.told[-1]
@@ -175,17 +183,16 @@ def stop_s(model, folder):
     """Alone: as a batch begins. With kvfold: while the reader waits for a fold."""
     seconds = {"stock": [], "kvfold": []}
     for _ in range(STOPS):
-        with LlamaServer(model, folder, context=CONTEXT, threads=2) as server:
+        with LlamaServer(model, folder, *BATCHES, context=CONTEXT, threads=2) as server:
             reading = Reading(server, document(server))
-            while len(reading.told) < 4:
-                time.sleep(0.005)
+            reading.wait_until(lambda: len(reading.told) >= 4)
             batch_s = max(later - earlier for earlier, later in itertools.pairwise(reading.told))
             seconds["stock"].append(reading.stop())
-        with LlamaServer(model, folder, context=CONTEXT, threads=2, kvfold=OPTIONS) as server:
+        with LlamaServer(model, folder, *BATCHES, context=CONTEXT, threads=2, kvfold=OPTIONS) as server:
             reading = Reading(server, document(server))
             is_folding = lambda: any(one["folding"] for one in server.admin("/sequences")["sequences"])
-            while len(reading.told) < 4 or reading.stands_still_for() < 1.5 * batch_s or not is_folding():
-                time.sleep(0.005)
+            reading.wait_until(lambda: len(reading.told) >= 4 and reading.stands_still_for() > 1.5 * batch_s
+                               and is_folding())
             seconds["kvfold"].append(reading.stop())
     return seconds
 
