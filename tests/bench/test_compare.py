@@ -2,6 +2,7 @@
 import importlib.machinery
 import importlib.util
 import pathlib
+import threading
 import unittest
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "bench" / "compare"
@@ -43,9 +44,14 @@ class Compare(unittest.TestCase):
             with self.subTest(field=field), self.assertRaises(compare.CannotCompare):
                 compare.check_same_work(work, {**work, field: 1})
 
-    def test_every_other_round_runs_the_other_way_round(self):
-        self.assertEqual([compare.order_of(i, ["this", "that"]) for i in range(3)],
-                         [["this", "that"], ["that", "this"], ["this", "that"]])
+    def test_every_other_round_has_the_processors_the_other_way_round(self):
+        self.assertEqual([compare.order_of(i, compare.halves_of([0, 1, 2, 3, 4])) for i in range(3)],
+                         [[[0, 1], [2, 3]], [[2, 3], [0, 1]], [[0, 1], [2, 3]]])
+        self.assertEqual(compare.halves_of([7]), [[7], [7]])
+
+    def test_both_sides_run_at_once(self):
+        together = threading.Barrier(2, timeout=10)
+        self.assertEqual(compare.at_once([1, 2], lambda side: together.wait() >= 0 and side), [1, 2])
 
     def test_the_table_has_a_line_a_figure(self):
         lines = compare.table(compare.compare_times({"solve": [0.2, 0.4]}, {"solve": [0.1, 0.1]})).splitlines()
