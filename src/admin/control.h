@@ -2,6 +2,7 @@
 //   {"op":"state"}                                        -> the state that GET /state answers
 //   {"op":"methods"}                                      -> {"methods":[{"name":"..","advice":".."}, ...]}
 //   {"op":"compact","id_slot":0,"method":"..","ratio":4.0} -> {"job":7,"process":123}
+//   {"op":"unfold","id_slot":0}                           -> {"success":true,"cells":1024}
 //   {"op":"job","job":7}                                  -> {"done":false}, or done with "result" or "error"
 //   {"op":"policy","ratio":4.0, ...}                      -> {"policy":{...}}
 //   {"op":"processes"}                                    -> {"processes":[{"pid":123,"program":"..",

@@ -175,6 +175,8 @@ function showTiles(context) {
   tile('Decode speed', speed ? fixed(speed, 1) : DASH, speed ? 'tok/s' : '', `${grouped(totals.tokens_decoded)} tokens decoded`);
   tile('Folds', grouped(totals.folds), '',
     `${totals.failures ? grouped(totals.failures) + ' failed, ' : ''}pauses \u2264 ${fixed(totals.longest_pause_s, 2)} s`);
+  tile('Archive', totals.archive_budget ? megabytes(totals.archive_bytes) : 'off', totals.archive_budget ? 'MB' : '',
+    totals.archive_budget ? `of ${megabytes(totals.archive_budget)}; ${totals.taken_back === 1 ? '1 cut' : grouped(totals.taken_back) + ' cuts'} taken back` : 'a cut inside a fold reads again');
 }
 
 // Contexts beside the one that is shown: of draft models.

@@ -25,6 +25,10 @@ constexpr Total kTotals[] = {
      "The longest time that decoding stood still."},
     {"kvfold_tokens_decoded_total", "counter", "tokens_decoded", "Tokens decoded, prompts included."},
     {"kvfold_rereads_total", "counter", "rereads", "Times that a folded prompt had to be read again."},
+    {"kvfold_taken_back_total", "counter", "taken_back",
+     "Times that a cut inside a fold was made with the cells of the archive."},
+    {"kvfold_archive_bytes", "gauge", "archive_bytes", "Memory that holds cells which folds replaced."},
+    {"kvfold_archive_budget_bytes", "gauge", "archive_budget", "The most that they may take."},
 };
 
 struct PerSequence {

@@ -40,8 +40,9 @@ bool is_switch(const Json& value) { return value.is_boolean(); }
 constexpr Field kRatio = limited(limits::ratio);
 constexpr Field kMethod = {"method", "the name of a method", is_method};
 constexpr Field kProcess = {"process", "the number of a process, as GET /processes lists them", is_process};
-constexpr std::array kCompactFields = {
-    Field{"id_slot", "a whole number of at least 0", is_count, /*required=*/true}, kMethod, kRatio, kProcess};
+constexpr Field kSlot = {"id_slot", "a whole number of at least 0", is_count, /*required=*/true};
+constexpr std::array kCompactFields = {kSlot, kMethod, kRatio, kProcess};
+constexpr std::array kUnfoldFields = {kSlot, kProcess};
 constexpr std::array kPolicyFields = {kRatio,
                                       kMethod,
                                       limited(limits::high_water),
@@ -77,6 +78,12 @@ Result<Json> checked(std::string_view body, std::span<const Field> fields) {
 Result<Json> compact_request(std::string_view body) {
     KVFOLD_TRY(Json request, checked(body, kCompactFields));
     request["op"] = "compact";
+    return request;
+}
+
+Result<Json> unfold_request(std::string_view body) {
+    KVFOLD_TRY(Json request, checked(body, kUnfoldFields));
+    request["op"] = "unfold";
     return request;
 }
 

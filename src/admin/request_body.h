@@ -11,6 +11,9 @@ namespace kvfold::admin {
 // request.
 Result<Json> compact_request(std::string_view body);
 
+// {"id_slot":0,"process":123}, the last optional, as an "unfold" request.
+Result<Json> unfold_request(std::string_view body);
+
 // One or more of ratio, method, high_water, keep_first, keep_last, automatic, as a "policy" request;
 // "process" may come with them.
 Result<Json> policy_request(std::string_view body);

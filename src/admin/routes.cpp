@@ -46,6 +46,7 @@ const Routes::Route Routes::kRoutes[] = {
     {"GET", "/policy", false, &Routes::policy},
     {"POST", "/policy", false, &Routes::set_policy},
     {"POST", "/compact", false, &Routes::compact_slot},
+    {"POST", "/unfold", false, &Routes::unfold_slot},
 };
 
 void Routes::install(httplib::Server& server) {
@@ -158,6 +159,12 @@ void Routes::compact_slot(const Request& request, Response& response) {
     if (!place.free)
         return send(response, error_reply(503, "too many requests wait for a compaction; try again later"));
     send(response, compact(control_, *wanted, Peer(request), stop_));
+}
+
+void Routes::unfold_slot(const Request& request, Response& response) {
+    const Result<Json> wanted = unfold_request(request.body);
+    if (!wanted) return send(response, error_reply(400, wanted.error().message));
+    send(response, reply_of(control_.ask(*wanted)));
 }
 
 } // namespace kvfold::admin

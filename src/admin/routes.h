@@ -39,6 +39,7 @@ class Routes {
     void policy(const Request& request, Response& response);
     void set_policy(const Request& request, Response& response);
     void compact_slot(const Request& request, Response& response);
+    void unfold_slot(const Request& request, Response& response);
 
     Reply ask(const Request& request, const char* op); // of the process that the request names
 

@@ -32,7 +32,10 @@ inline constexpr Limit keep_first = {"keep_first", "1 or more cells: the first o
                                      [](double given) { return given >= 1 && given <= kMostCells; }};
 inline constexpr Limit keep_last = {"keep_last", "0 or more cells, or -1 for the default", true,
                                     [](double given) { return given >= -1 && given <= kMostCells; }};
+inline constexpr Limit archive = {"archive", "0 or more MiB, for example 1024", true,
+                                  [](double given) { return given >= 0 && given <= 1 << 30; }};
 
+// Of a fold and its policy.
 inline constexpr std::array all = {ratio, high_water, keep_first, keep_last};
 
 } // namespace limits

@@ -45,6 +45,7 @@ struct EvalOptions {
     Budget budget; // its ratio: row by row
     std::vector<uint64_t> seeds = {1};
     size_t rounds = 12;                        // of the chat task
+    size_t archive = 1024;                     // MiB, of each cache of the chat task
     const NamedHindsight* hindsight = nullptr; // null = none
     JsonTarget json;
     std::string html; // a file; empty = none
@@ -147,6 +148,7 @@ Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& o
     KVFOLD_TRY(request.eval.methods, chosen_methods(options));
     if (options.hindsight) request.eval.hindsight = options.hindsight->hindsight;
     request.eval.rounds = options.rounds;
+    request.eval.archive_bytes = options.archive << 20;
     request.eval.compact.budget = options.budget;
     request.eval.compact.context = model.params;
     request.eval.compact.adapters = model.adapters;
@@ -272,6 +274,12 @@ void add_measured_options(CLI::App& command, EvalOptions& options, CLI::Option* 
     command.add_option("--rounds", options.rounds, "of the task chat, a sixth of -c each; default: 12")
         ->check(CLI::Range(1, 1000))
         ->option_text("N");
+    command
+        .add_option("--archive", options.archive,
+                    "of the task chat: MiB for the cells that folds replace, so that none is folded twice; "
+                    "default: 1024")
+        ->check(limit_check(limits::archive))
+        ->option_text("MIB");
     command
         .add_option_function<std::string>(
             "--hindsight",

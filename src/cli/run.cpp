@@ -165,6 +165,12 @@ void add_run_options(CLI::App& command, RunOptions& options) {
     command.add_option("--keep-last", settings.keep_last, "newest cells that are kept as they are")
         ->check(limit_check(limits::keep_last))
         ->option_text("N");
+    command
+        .add_option("--archive", settings.archive,
+                    "MiB of memory for the cells that folds replace, to take them back; 0: none; default: a "
+                    "quarter of the free memory")
+        ->check(limit_check(limits::archive))
+        ->option_text("MIB");
     auto* admin = command.add_option("--admin", options.admin,
                                      "serve the dashboard there, for example 127.0.0.1:8089; port 0: any");
     admin->check(address_check())->option_text("HOST:PORT");

@@ -59,6 +59,7 @@ void Books::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1) {
         const auto size = static_cast<llama_pos>(sequence.tokens.size());
         for (llama_pos pos = range.p0; pos < std::min(range.p1, size); ++pos)
             sequence.tokens[static_cast<size_t>(pos)] = LLAMA_TOKEN_NULL;
+        std::erase_if(sequence.history, [&](const auto& fold) { return fold->end() > range.p0; });
     }
     recount();
 }
@@ -86,6 +87,7 @@ void Books::copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1)
     // A fold comes with the tokens that it holds, also where the range begins inside of them.
     const Fold fold = fold_of(from);
     const llama_pos first = range.has(fold.end - 1) ? 0 : range.p0;
+    if (first == 0 && !fold.empty()) sequences_[to].history = history(from);
     for (llama_pos pos = first; pos < std::min(range.p1, static_cast<llama_pos>(tokens.size())); ++pos) {
         if (tokens[static_cast<size_t>(pos)] != LLAMA_TOKEN_NULL)
             set_token(to, pos, tokens[static_cast<size_t>(pos)]);
@@ -115,6 +117,7 @@ void Books::add(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta
     for (auto& [id, sequence] : sequences_) {
         if (!moved[size_t(id)]) continue;
         const std::vector<llama_token> before = std::exchange(sequence.tokens, {});
+        sequence.history.clear();
         if (id != seq_id) continue; // some of its cells moved under it, and others did not
         for (llama_pos pos = 0; pos < static_cast<llama_pos>(before.size()); ++pos) {
             const bool moves = range.has(pos < fold.end ? fold.end - 1 : pos);
@@ -136,7 +139,9 @@ void Books::divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int divisor)
         cell.pos /= divisor;
     }
     for (auto& [id, sequence] : sequences_) { // several tokens share a position now
-        if (moved[size_t(id)]) std::fill(sequence.tokens.begin(), sequence.tokens.end(), LLAMA_TOKEN_NULL);
+        if (!moved[size_t(id)]) continue;
+        std::fill(sequence.tokens.begin(), sequence.tokens.end(), LLAMA_TOKEN_NULL);
+        sequence.history.clear();
     }
     recount();
 }
@@ -157,7 +162,8 @@ void Books::learn(llama_seq_id seq_id, std::span<const llama_pos> positions, lla
     sequences_[seq_id] = {std::move(tokens), positions.size()};
 }
 
-void Books::fold(llama_seq_id seq_id, llama_pos last, size_t untouched, size_t cells) {
+void Books::fold(llama_seq_id seq_id, llama_pos last, size_t untouched, size_t cells,
+                 std::shared_ptr<const ArchivedFold> replaced) {
     const std::vector<const Cell*> before = cells_of(seq_id);
     Owners owners;
     std::vector<bool> goes(cells_with(seq_id).size());
@@ -171,6 +177,27 @@ void Books::fold(llama_seq_id seq_id, llama_pos last, size_t untouched, size_t c
     }
     now.insert(now.end(), cells, Cell{last, owners, true});
     cells_with(seq_id) = std::move(now);
+    for (auto& [id, sequence] : sequences_) {
+        if (!replaced || !owners[size_t(id)]) continue;
+        const auto behind = std::ranges::upper_bound(sequence.history, replaced->begin(), {},
+                                                     [](const auto& fold) { return fold->begin(); });
+        sequence.history.insert(behind, replaced);
+    }
+    recount();
+}
+
+void Books::take_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) {
+    for (Cell& cell : cells_with(seq_id)) {
+        const bool stays = cell.pos < cells.untouched_end || (end == cells.end && cell.pos >= end);
+        if (!stays) cell.owners.reset(size_t(seq_id));
+    }
+    const Owners owner = Owners().set(size_t(seq_id));
+    for (const CellMeta& cell : cells.folded.cells)
+        cells_with(seq_id).push_back({cell.pos, owner, true});
+    for (const CellMeta& cell : cells.originals.cells)
+        if (cell.pos < end) cells_with(seq_id).push_back({cell.pos, owner, false});
+    const llama_pos begin = cells.begin; // of what may go with its fold
+    std::erase_if(sequences_[seq_id].history, [&](const auto& fold) { return fold->end() > begin; });
     recount();
 }
 
@@ -216,6 +243,16 @@ const std::vector<llama_token>& Books::tokens(llama_seq_id seq_id) const {
 
 bool Books::knows_all_tokens(llama_seq_id seq_id) const {
     return std::ranges::find(tokens(seq_id), LLAMA_TOKEN_NULL) == tokens(seq_id).end();
+}
+
+const FoldHistory& Books::history(llama_seq_id seq_id) const {
+    static const FoldHistory none;
+    const auto found = sequences_.find(seq_id);
+    return found == sequences_.end() ? none : found->second.history;
+}
+
+void Books::set_history(llama_seq_id seq_id, FoldHistory history) {
+    if (holds(seq_id)) sequences_[seq_id].history = std::move(history);
 }
 
 size_t Books::used() const {

@@ -2,6 +2,8 @@
 // them, and the tokens of each sequence. Plain bookkeeping: nothing here calls llama.cpp or takes a lock.
 #pragma once
 
+#include "engine/archive.h"
+
 #include <llama.h>
 
 #include <bitset>
@@ -60,8 +62,13 @@ class Books {
                std::vector<llama_token> tokens);
 
     // Of the sequence's cells up to position `last`, all but the first `untouched` became `cells` cells at
-    // `last`. REQUIRES: the same owners for all of them, as of a Foldable.
-    void fold(llama_seq_id seq_id, llama_pos last, size_t untouched, size_t cells);
+    // `last`. replaced: what they were, where that is kept. REQUIRES: the same owners for all of them, as of
+    // a Foldable.
+    void fold(llama_seq_id seq_id, llama_pos last, size_t untouched, size_t cells,
+              std::shared_ptr<const ArchivedFold> replaced = nullptr);
+
+    // As taken_back (engine/archive.h), into cells of the sequence's own.
+    void take_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end);
 
     std::vector<llama_seq_id> sequences() const; // those that hold cells
     bool holds(llama_seq_id seq_id) const { return sequences_.contains(seq_id); }
@@ -70,6 +77,9 @@ class Books {
     Fold fold_of(llama_seq_id seq_id) const;
     const std::vector<llama_token>& tokens(llama_seq_id seq_id) const; // [end], LLAMA_TOKEN_NULL = unknown
     bool knows_all_tokens(llama_seq_id seq_id) const;
+    // Folds that can be taken back. They go where cells that they stand for go or move.
+    const FoldHistory& history(llama_seq_id seq_id) const;
+    void set_history(llama_seq_id seq_id, FoldHistory history);
     size_t used() const;              // of all streams
     size_t used(size_t stream) const; // cells; one that several sequences own counts once
     size_t stream_of(llama_seq_id seq_id) const {
@@ -112,6 +122,7 @@ class Books {
     struct Sequence {
         std::vector<llama_token> tokens; // [end]
         size_t cells = 0;
+        FoldHistory history = {};
     };
     static bool is_kept(llama_seq_id seq_id) { return seq_id >= 0 && size_t(seq_id) < kMostSequences; }
     std::vector<Cell>& cells_with(llama_seq_id seq_id) { return streams_[stream_of(seq_id)]; }

@@ -8,12 +8,18 @@ namespace kvfold {
 
 namespace {
 
+// Cells of the region; 0: all.
+size_t most_at_once(const CompactRequest& request) {
+    const size_t asked = request.most_cells, method = request.method->chunk;
+    return asked == 0 || method == 0 ? std::max(asked, method) : std::min(asked, method);
+}
+
 Result<CompactState> fold_all(llama_model* model, const SequenceState& snapshot,
                               const CompactRequest& request) {
     const KvSection& section = snapshot.sections.front();
     KVFOLD_TRY(const Regions regions,
                plan_regions(section, request.budget, request.method->keep, request.seed));
-    KVFOLD_TRY(const std::vector<Chunk> chunks, plan_chunks(section, regions, request.method->chunk));
+    KVFOLD_TRY(const std::vector<Chunk> chunks, plan_chunks(section, regions, most_at_once(request)));
     if (chunks.size() > 1 && regions.tail.empty())
         return fail(ErrorCode::invalid_argument,
                     "all {} chunks are studied from the newest cells: keep_last must be 1 or more",

@@ -9,23 +9,40 @@ namespace kvfold {
 
 struct FoldTask {
     llama_seq_id seq_id = 0;
-    SequenceState snapshot;
+    SequenceState snapshot; // where earlier folds are folded anew: with the cells that they replaced
     std::vector<llama_token>
         tokens; // of all positions, none when some are unknown; request.tokens looks at them
     CompactRequest request;
-    size_t untouched = 0;   // cells in front that stay where they are
-    llama_pos last = 0;     // newest position that changes; cells behind it may go on
-    size_t region_size = 0; // cells
+    size_t untouched = 0;     // cells in front that stay where they are
+    llama_pos folded_end = 0; // position behind what was folded before
+    KvSection folded;         // those cells, as they are in the sequence
+    llama_pos last = 0;       // newest position that changes; cells behind it may go on
+    size_t cells = 0;         // of the sequence up to there
+    size_t region_size = 0;   // cells
 };
 
-// Reads the sequence and plans. Fails as read_sequence and plan_regions do.
+// Reads the sequence and plans. Where the plan takes cells of earlier folds and the books have what these
+// replaced, that is folded in their place, to the same number of cells, and no cell is folded twice. Fails as
+// read_sequence and plan_regions do.
 Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id seq_id,
                                                CompactRequest request, const Books& books);
 
+// The cells that the fold will replace. Touches no context.
+ReplacedCells replaced_cells(const FoldTask& task);
+
 // Puts the folded cells into the sequence as it is now, with all its cells behind the region, and notes it in
-// the books. What other sequences share of it they share afterwards too. REQUIRES: cells up to task.last as
-// they were in the snapshot, with the same owners; a model of plain attention where cells are shared. On
-// failure the sequences are what they were, but for `lost`: then they are empty, and the books know it.
-Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact, Books& books);
+// the books, with what they replaced where that is kept. What other sequences share of it they share
+// afterwards too. REQUIRES: cells up to task.last as they were in the snapshot, with the same owners; a model
+// of plain attention where cells are shared. On failure the sequences are what they were, but for `lost`:
+// then they are empty, and the books know it.
+Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact, Books& books,
+                    std::shared_ptr<const ArchivedFold> replaced = nullptr);
+
+// What `cells` were replaced by goes, and they stand there again (taken_back), in cells of the sequence's
+// own; the books know it. Cells of its sliding window behind `end`, and its recurrent state, stay as they
+// are. REQUIRES: cells of the sequence's history, cells.begin <= end <= cells.end; room for them. On failure
+// the sequence is what it was, but for `lost`: then it is empty, and the books know it.
+Status take_back(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end,
+                 Books& books);
 
 } // namespace kvfold

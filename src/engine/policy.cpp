@@ -16,9 +16,11 @@ constexpr size_t kLeastGain = 64, kLeastUrgentGain = 16; // cells
 constexpr size_t kBeforeChange = 2;
 constexpr size_t kLeastGainBeforeChange = 8; // a share of the cells: a long answer is folded like other text
 
-// Cells of the part that are never folded: those of a beginning, which attention sinks are in.
+// Cells of the part that are never folded: those of a beginning, which attention sinks are in. Behind a
+// beginning one cell stands where the fold ends even when all is dropped: else nothing would tell that there
+// is a fold.
 size_t head_of(const Foldable& part, const Policy& policy) {
-    return part.untouched > 0 ? 0 : static_cast<size_t>(policy.keep_first);
+    return part.untouched > 0 ? 1 : static_cast<size_t>(policy.keep_first);
 }
 
 // Of the newest cells, those that are in the part.

@@ -23,7 +23,8 @@ struct CompactRequest {
     llama_context_params context = llama_context_default_params(); // how the user's context was made
     Adapters adapters;                                             // that it has
     uint64_t seed = 1;
-    int threads = 0; // for study and solve; 0 = as many as llama.cpp uses in the user's context
+    size_t most_cells = 0; // of the region that are folded at once; 0: as many as the method takes
+    int threads = 0;       // for study and solve; 0 = as many as llama.cpp uses in the user's context
     ProgressFn progress;
 };
 

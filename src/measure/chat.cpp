@@ -69,7 +69,7 @@ class Contest {
             for (const double ratio : request_.ratios) {
                 for (const Method* method : request_.methods) {
                     KVFOLD_TRY(ChatLane lane, open(cells));
-                    lane.fold_with(*method, ratio / savings[i]);
+                    lane.fold_with(*method, ratio / savings[i], request_.archive_bytes);
                     contestants_.push_back(contestant(std::move(lane), cache, method->name, ratio));
                 }
             }

@@ -28,7 +28,9 @@ Result<ChatLane> ChatLane::open(llama_model* model, const EvalCache& cache, cons
     return lane;
 }
 
-void ChatLane::fold_with(const Method& method, double ratio) {
+void ChatLane::fold_with(const Method& method, double ratio, size_t archive_bytes) {
+    archive_ = Archive(archive_bytes);
+    compact_.most_cells = limit_;
     policy_.emplace();
     policy_->method = compact_.method = &method;
     policy_->ratio = ratio;
@@ -88,7 +90,8 @@ Status ChatLane::fold(const Budget& budget) {
     KVFOLD_TRY(const std::unique_ptr<FoldTask> task, prepare_fold(ctx_.get(), 0, compact_, books_));
     KVFOLD_TRY(const CompactState compact, compact_state(model_, task->snapshot, task->request));
     const Timer swap;
-    KVFOLD_CHECK(put_in_place(ctx_.get(), *task, compact.state, books_));
+    KVFOLD_CHECK(
+        put_in_place(ctx_.get(), *task, compact.state, books_, archive_.keep(replaced_cells(*task))));
     swap_s_ += swap.seconds();
     peak_extra_bytes_ = std::max(peak_extra_bytes_, memory.extra_bytes());
     study_s_ += compact.report.study_s;

@@ -13,8 +13,9 @@ class ChatLane {
     static Result<ChatLane> open(llama_model* model, const EvalCache& cache, const CompactRequest& compact,
                                  size_t cells, size_t spare);
 
-    // From now on folds with the method when cells get scarce, by the rule of `kvfold serve`.
-    void fold_with(const Method& method, double ratio);
+    // From now on folds with the method when cells get scarce, by the rule of `kvfold serve`. archive_bytes:
+    // as of its archive.
+    void fold_with(const Method& method, double ratio, size_t archive_bytes);
 
     // The turn becomes part of the sequence. Logits as forced_answer.
     Result<Matrix> say(const Probe& turn);
@@ -42,6 +43,7 @@ class ChatLane {
     size_t limit_ = 0;             // cells
     ContextPtr ctx_;
     Books books_; // of sequence 0
+    Archive archive_{0};
     int folds_ = 0;
     double study_s_ = 0, solve_s_ = 0, swap_s_ = 0;
     std::optional<size_t> peak_extra_bytes_;

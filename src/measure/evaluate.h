@@ -59,6 +59,8 @@ struct EvalRequest {
     std::vector<const Method*> methods;
     Hindsight hindsight = Hindsight::none;
     size_t rounds = 12; // of the chat task
+    size_t archive_bytes =
+        0; // of each of its caches, for the cells that folds replace; 0: folded cells are folded again
     const SequenceState* full =
         nullptr;            // of the first cache, when the context was read before; null = it is read
     CompactRequest compact; // method, ratio, tokens, and of `context` sizes and types are set row by row;

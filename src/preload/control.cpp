@@ -67,6 +67,12 @@ Json compact(ManagedContext& managed, const Json& request) {
     return {{"job", *job}};
 }
 
+Json unfold(ManagedContext& managed, const Json& request) {
+    const auto cells = managed.unfold(request.at("id_slot").get<llama_seq_id>());
+    if (!cells) return error_of(cells.error());
+    return {{"success", true}, {"cells", *cells}};
+}
+
 Json job(ManagedContext& managed, const Json& request) {
     const auto job = managed.job(request.at("job").get<uint64_t>());
     if (!job) return error_of(job.error());
@@ -183,9 +189,11 @@ Json answer(Registry& registry, const Json& request) {
         const auto managed = registry.managed();
         if (!managed) return error_of(kNoContext, "the program has no context that kvfold manages");
         if (op == "compact") return compact(*managed, request);
+        if (op == "unfold") return unfold(*managed, request);
         if (op == "job") return job(*managed, request);
         if (op == "policy") return change_policy(registry, *managed, request);
-        return error_of(kBadRequest, "op must be summary, state, methods, compact, job, policy or stop");
+        return error_of(kBadRequest,
+                        "op must be summary, state, methods, compact, unfold, job, policy or stop");
     } catch (const Json::exception& error) {
         return error_of(kBadRequest, error.what());
     } catch (const std::exception& error) {

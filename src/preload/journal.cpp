@@ -91,7 +91,8 @@ Json Journal::totals(size_t cells_used) const {
             {"wait_s", wait_s_},
             {"longest_pause_s", longest_wait_s_},
             {"tokens_decoded", decoded_},
-            {"rereads", rereads_}};
+            {"rereads", rereads_},
+            {"taken_back", taken_back_}};
 }
 
 Json Journal::history() const {

@@ -28,6 +28,7 @@ class Journal {
         ++waits_, wait_s_ += seconds, longest_wait_s_ = std::max(longest_wait_s_, seconds);
     }
     void read_again() { ++rereads_; }
+    void took_back() { ++taken_back_; }
 
     // "uptime_s", "totals", "history", "folds", and "kept": of the newest fold, null when there was none.
     Json state(size_t cells_used) const;
@@ -51,7 +52,7 @@ class Journal {
     std::deque<Entry> folds_;
     Json kept_;
     double speed_ = 0; // tokens/s of the newest generated tokens, smoothed
-    size_t decoded_ = 0, done_ = 0, failures_ = 0, waits_ = 0, rereads_ = 0;
+    size_t decoded_ = 0, done_ = 0, failures_ = 0, waits_ = 0, rereads_ = 0, taken_back_ = 0;
     double study_s_ = 0, solve_s_ = 0, swap_s_ = 0, wait_s_ = 0, longest_wait_s_ = 0;
 };
 

@@ -21,8 +21,9 @@ ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const lla
       n_ctx_seq_(real().llama_n_ctx_seq(ctx)), n_batch_(real().llama_n_batch(ctx)),
       told_n_batch_(std::max(n_batch_, std::min(sizes.asked_batch, n_ctx_ * sizes.virtual_factor))),
       window_(params.swa_full ? 0 : std::max(0, llama_model_n_swa(model))),
-      books_(params.kv_unified ? 1 : std::max(1u, params.n_seq_max)), policy_(policy),
-      causal_(params.attention_type != LLAMA_ATTENTION_TYPE_NON_CAUSAL), embeds_(params.embeddings),
+      books_(params.kv_unified ? 1 : std::max(1u, params.n_seq_max)), archive_(sizes.archive_bytes),
+      policy_(policy), causal_(params.attention_type != LLAMA_ATTENTION_TYPE_NON_CAUSAL),
+      embeds_(params.embeddings),
       folder_(model, [this](const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop) {
           end_fold(task, std::move(compact), stop);
       }) {
@@ -97,7 +98,10 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
     });
     if (torn >= 0) {
         const bool to_the_end = p1 < 0 || p1 >= books_.end(torn);
-        if (to_the_end && seq_id >= 0) return read_again(torn, p0, original);
+        if (to_the_end && seq_id >= 0) {
+            const std::optional<bool> removed = take_back(torn, p0, original);
+            return removed ? *removed : read_again(torn, p0, original);
+        }
         if (seq_id >= 0 && drop_folded(torn, p0, p1)) {
             const bool removed = original(); // what stands there beside the fold
             note([&]() KVFOLD_REQUIRES(mutex_) {
@@ -264,7 +268,10 @@ llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> origi
     llama_pos smallest = original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
         const Books::Fold fold = books_.fold_of(seq_id);
-        if (smallest >= 0 && !fold.empty()) smallest = std::max(smallest, fold.end - 1 - window_);
+        if (smallest < 0 || fold.empty()) return;
+        const llama_pos before = kvfold::first_cut(books_.history(seq_id), fold.end) - 1 - window_;
+        // Of windows and recurrent states llama.cpp tells the truth: those are as they were.
+        smallest = std::max(is_plain() ? 0 : smallest, before);
     });
     return smallest;
 }
@@ -274,7 +281,7 @@ std::vector<llama_token> ManagedContext::tokens(llama_seq_id seq_id) {
     return books_.tokens(seq_id);
 }
 
-llama_pos ManagedContext::fold_of(llama_seq_id seq_id, std::span<const llama_token> tokens) {
+llama_pos ManagedContext::first_cut(llama_seq_id seq_id, std::span<const llama_token> tokens) {
     const MutexLock lock(mutex_);
     const llama_pos end = books_.fold_of(seq_id).end;
     const std::vector<llama_token>& own = books_.tokens(seq_id);
@@ -282,7 +289,7 @@ llama_pos ManagedContext::fold_of(llama_seq_id seq_id, std::span<const llama_tok
         const bool are_known = own[pos] != LLAMA_TOKEN_NULL && tokens[pos] != LLAMA_TOKEN_NULL;
         if (are_known && own[pos] != tokens[pos]) return 0;
     }
-    return end;
+    return kvfold::first_cut(books_.history(seq_id), end);
 }
 
 std::string ManagedContext::name(llama_seq_id seq_id) const {
@@ -336,6 +343,7 @@ Json ManagedContext::state() {
     }
     Json state = journal_.state(books_.used());
     state.update({{"sequences", sequences}, {"used_cells", used}});
+    state["totals"].update({{"archive_bytes", archive_.bytes()}, {"archive_budget", archive_.budget()}});
     return state;
 }
 

@@ -37,7 +37,8 @@ struct ContextSizes {
     uint32_t virtual_factor = 1;
     uint32_t asked_batch = 0; // n_batch as the program asked for it
     size_t cell_bytes = 0;
-    size_t number = 1; // among the program's contexts, for the log
+    size_t archive_bytes = 0; // for cells that folds replace, at most; 0: they are not kept
+    size_t number = 1;        // among the program's contexts, for the log
 };
 
 inline constexpr const Method* kQuickest = &methods::keep_last; // it computes nothing
@@ -71,8 +72,8 @@ class ManagedContext {
     }
     void clear(Original<void> original);
     // A removal that takes some of what a fold holds: when the rest of the sequence goes too, what stood
-    // before is read again from its tokens; amid the sequence, cells of the fold go in proportion. Where
-    // neither can be the answer is false, as where llama.cpp cannot.
+    // before is taken back from the archive, or read again from its tokens; amid the sequence, cells of the
+    // fold go in proportion. Where neither can be the answer is false, as where llama.cpp cannot.
     bool remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Original<bool> original);
     void copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1, Original<void> original);
     void keep(llama_seq_id seq_id, Original<void> original);
@@ -83,8 +84,9 @@ class ManagedContext {
     // cut.
     llama_pos pos_min(llama_seq_id seq_id, Original<llama_pos> original);
     std::vector<llama_token> tokens(llama_seq_id seq_id); // empty: not known
-    // The end of the fold that this sequence holds of these tokens, as far as both are known; 0: none.
-    llama_pos fold_of(llama_seq_id seq_id, std::span<const llama_token> tokens);
+    // Where this sequence is folded and holds these tokens, as far as both are known: the smallest position
+    // at which it can be cut and everything before it comes back. 0: anywhere.
+    llama_pos first_cut(llama_seq_id seq_id, std::span<const llama_token> tokens);
     llama_pos window() const { return window_; } // how far before a cut the program asks for cells
     // The study asks with them too. A fold that runs asked with others and is void.
     int32_t set_loras(std::span<llama_adapter_lora* const> loras, std::span<const float> scales,
@@ -129,7 +131,11 @@ class ManagedContext {
     Policy policy();
     Status set_policy(const Policy& policy); // fails where it can never work with these cells
     Result<uint64_t> compact(llama_seq_id seq_id, const Method* method, double ratio); // a job's number
-    Result<JobResult> job(uint64_t number);                                            // fails with not_found
+    // What the sequence's folds replaced stands there again, as far back as the archive has it; the cells
+    // that it holds then. Fails with not_found, invalid_argument where nothing is folded, unsupported where
+    // nothing is archived, memory where the cells do not suffice, and as take_back does.
+    Result<size_t> unfold(llama_seq_id seq_id);
+    Result<JobResult> job(uint64_t number); // fails with not_found
 
   private:
     // Runs beside the original: what it throws is logged, and the books are read anew from llama.cpp.
@@ -149,6 +155,12 @@ class ManagedContext {
     void keep_promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
     bool drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1) KVFOLD_REQUIRES(mutex_);
     bool read_again(llama_seq_id seq_id, llama_pos end, Original<bool> original) KVFOLD_REQUIRES(mutex_);
+
+    // What folds replaced, in managed_archive.cpp.
+    std::optional<bool> take_back(llama_seq_id seq_id, llama_pos end, Original<bool> original)
+        KVFOLD_REQUIRES(mutex_);
+    bool put_back(llama_seq_id seq_id, llama_pos end) KVFOLD_REQUIRES(mutex_);
+    bool fold_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) KVFOLD_REQUIRES(mutex_);
 
     void change(Adapters adapters) KVFOLD_REQUIRES(mutex_);
 
@@ -173,10 +185,10 @@ class ManagedContext {
                                         size_t cells) KVFOLD_REQUIRES(mutex_);
     struct Held { // by a sequence, before a restore
         std::vector<uint8_t> blob;
-        std::vector<llama_token> tokens;
+        KnownState known;
     };
     Held held_by(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
-    void end_restore(llama_seq_id seq_id, bool is_restored, std::vector<llama_token> tokens, Held before)
+    void end_restore(llama_seq_id seq_id, bool is_restored, KnownState now, Held before)
         KVFOLD_REQUIRES(mutex_);
 
     // Folding, in managed_folding.cpp.
@@ -199,7 +211,8 @@ class ManagedContext {
     void refuse(llama_seq_id seq_id, const std::string& reason) KVFOLD_REQUIRES(mutex_);
     void wait_for_fold() KVFOLD_REQUIRES(mutex_);
     void end_fold(const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop);
-    Status swap(const FoldTask& task, Result<CompactState>& compact) KVFOLD_REQUIRES(mutex_);
+    Status swap(const FoldTask& task, Result<CompactState>& compact, ReplacedCells replaced)
+        KVFOLD_REQUIRES(mutex_);
     void note_fold(const FoldTask& task, Status status, const Result<CompactState>& compact)
         KVFOLD_REQUIRES(mutex_);
     int all_threads() const { return std::max(1, llama_n_threads_batch(ctx_)); }
@@ -218,6 +231,7 @@ class ManagedContext {
     Mutex mutex_;
     Condition changed_; // a fold ended, or the program asked for what it was promised
     Books books_ KVFOLD_GUARDED_BY(mutex_);
+    Archive archive_ KVFOLD_GUARDED_BY(mutex_);
     SavedStates saved_ KVFOLD_GUARDED_BY(mutex_);
     Policy policy_ KVFOLD_GUARDED_BY(mutex_);
     Adapters adapters_ KVFOLD_GUARDED_BY(mutex_);

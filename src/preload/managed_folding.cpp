@@ -132,6 +132,7 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
         log_info("{}: its tokens are not known; studying by {} instead of {}", name(seq_id),
                  request.method->name, method->name);
     method = request.method;
+    request.most_cells = n_ctx_seq_; // what earlier folds replaced may be many times as many
     KVFOLD_TRY(auto task, prepare_fold(ctx_, seq_id, std::move(request), books_));
     fold_is_void_ = false;
     running_job_ = next_job_++;
@@ -147,6 +148,8 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
 // afterwards.
 void ManagedContext::end_fold(const FoldTask& task, Result<CompactState> compact,
                               const std::stop_token& stop) {
+    ReplacedCells replaced; // without the lock: as much is copied as was folded
+    if (compact && sizes_.archive_bytes > 0) replaced = replaced_cells(task);
     const MutexLock lock(mutex_);
     const auto may_change = [&]() KVFOLD_REQUIRES(mutex_) {
         return stop.stop_requested() || !(promised_.contains(task.seq_id) || promised_.contains(-1));
@@ -154,7 +157,7 @@ void ManagedContext::end_fold(const FoldTask& task, Result<CompactState> compact
     changed_.wait_for(mutex_, kPromise, may_change);
     Status status;
     try {
-        status = swap(task, compact);
+        status = swap(task, compact, std::move(replaced));
     } catch (...) {
         status = tl::unexpected(error_of_exception());
     }
@@ -170,11 +173,11 @@ void ManagedContext::hurry(bool is_so) {
     folder_.cancel();
 }
 
-Status ManagedContext::swap(const FoldTask& task, Result<CompactState>& compact) {
+Status ManagedContext::swap(const FoldTask& task, Result<CompactState>& compact, ReplacedCells replaced) {
     if (!compact) return tl::unexpected(compact.error());
     if (fold_is_void_) return fail(ErrorCode::cancelled, "the sequence was cut while it was folded");
     const Timer timer;
-    KVFOLD_CHECK(put_in_place(ctx_, task, compact->state, books_));
+    KVFOLD_CHECK(put_in_place(ctx_, task, compact->state, books_, archive_.keep(std::move(replaced))));
     compact->report.swap_s = timer.seconds();
     return {};
 }

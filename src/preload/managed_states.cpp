@@ -110,7 +110,7 @@ size_t ManagedContext::get_state(uint8_t* dst, llama_seq_id seq_id, llama_state_
         const bool is_whole = seq_id >= 0 && flags == kWholeState && written > 0;
         if (!is_whole) return;
         tell_fold(std::span(dst, written), hidden_fold(seq_id));
-        saved_.remember({dst, written}, books_.tokens(seq_id));
+        saved_.remember({dst, written}, {books_.tokens(seq_id), books_.history(seq_id)});
     });
     return written;
 }
@@ -120,17 +120,17 @@ ManagedContext::Held ManagedContext::held_by(llama_seq_id seq_id) {
     std::vector<uint8_t> blob(real().llama_state_seq_get_size(ctx_, seq_id));
     blob.resize(real().llama_state_seq_get_data(ctx_, blob.data(), blob.size(), seq_id));
     tell_fold(blob, hidden_fold(seq_id));
-    return {std::move(blob), books_.tokens(seq_id)};
+    return {std::move(blob), {books_.tokens(seq_id), books_.history(seq_id)}};
 }
 
-// tokens: of what was restored. A restore that failed has emptied the sequence: it holds again what it held.
-void ManagedContext::end_restore(llama_seq_id seq_id, bool is_restored, std::vector<llama_token> tokens,
-                                 Held before) {
+// A restore that failed has emptied the sequence: it holds again what it held.
+void ManagedContext::end_restore(llama_seq_id seq_id, bool is_restored, KnownState now, Held before) {
     if (!is_restored && !before.blob.empty()) {
         real().llama_state_seq_set_data(ctx_, before.blob.data(), before.blob.size(), seq_id);
-        tokens = std::move(before.tokens);
+        now = std::move(before.known);
     }
-    relearn(seq_id, std::move(tokens));
+    relearn(seq_id, std::move(now.tokens));
+    books_.set_history(seq_id, std::move(now.history));
 }
 
 size_t ManagedContext::room_for(llama_seq_id seq_id) const {
@@ -179,12 +179,12 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
     const Inside inside;
     if (flags != kWholeState) return original(); // a window or a recurrent state: the cells stay
     Held before;
-    std::vector<llama_token> tokens;
+    KnownState known;
     bool is_folded_in = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
         before = held_by(seq_id);
-        tokens = saved_.find(bytes);
+        known = saved_.find(bytes);
         touch(seq_id, 0);
         // A state of fewer bytes than its cells would take has room: it need not be read for their number.
         if (!policy_.automatic || bytes.size() <= room_for(seq_id) * sizes_.cell_bytes) return;
@@ -193,13 +193,14 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
         const size_t cells = state->sections.front().cells.size();
         make_room_for(seq_id, cells);
         if (room_for(seq_id) >= cells) return;
-        const auto folded = folded_to_fit(*state, tokens, room_for(seq_id));
-        if (folded && write_sequence(ctx_, seq_id, *folded)) is_folded_in = true;
+        const auto folded = folded_to_fit(*state, known.tokens, room_for(seq_id));
+        if (!folded || !write_sequence(ctx_, seq_id, *folded)) return;
+        is_folded_in = true;
+        known.history.clear();
     });
     const size_t read = is_folded_in ? bytes.size() : original();
-    note([&]() KVFOLD_REQUIRES(mutex_) {
-        end_restore(seq_id, read > 0, std::move(tokens), std::move(before));
-    });
+    note([&]()
+             KVFOLD_REQUIRES(mutex_) { end_restore(seq_id, read > 0, std::move(known), std::move(before)); });
     return read;
 }
 
@@ -258,7 +259,7 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     if (is_damaged) return 0;
     const size_t read = folded_in > 0 ? folded_in : original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        end_restore(seq_id, read > 0, std::move(tokens), std::move(before));
+        end_restore(seq_id, read > 0, {std::move(tokens), {}}, std::move(before));
     });
     return read;
 }

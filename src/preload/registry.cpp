@@ -1,5 +1,6 @@
 #include "preload/registry.h"
 
+#include "base/free_memory.h"
 #include "model/llama_check.h"
 #include "model/probe.h"
 #include "preload/environment.h"
@@ -66,6 +67,14 @@ void shrink(llama_context_params& params, uint32_t factor, uint32_t window, bool
 }
 
 constexpr const char* kFreed = "the program has freed its context; a llama-server that sleeps does";
+
+// For what the folds of a context replace.
+size_t archive_bytes(const launch::PreloadSettings& settings) {
+    constexpr size_t kMebibyte = 1 << 20, kWhereNotKnown = 1024 * kMebibyte;
+    if (settings.archive) return static_cast<size_t>(*settings.archive) * kMebibyte;
+    const std::optional<size_t> free = free_memory();
+    return free ? *free / 4 : kWhereNotKnown;
+}
 
 } // namespace
 
@@ -146,6 +155,7 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
     }();
     if (!map) return pass(map.error().message);
     Plan plan = {Verdict::manage, {.asked_batch = params.n_batch, .cell_bytes = bytes_of_cell(*map, params)}};
+    plan.sizes.archive_bytes = archive_bytes(settings_);
     plan.sizes.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
     shrink_as_told(model, params, is_probe);
     const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
@@ -245,8 +255,8 @@ llama_pos Registry::pos_min(ManagedContext& asked, llama_seq_id seq_id, Original
     const std::vector<llama_token> tokens = asked.tokens(seq_id);
     for (const Entry& entry : all) {
         if (entry.context.get() == &asked) continue;
-        const llama_pos end = entry.context->fold_of(seq_id, tokens);
-        if (end > 0) smallest = std::max(smallest, end - 1 - asked.window());
+        const llama_pos first = entry.context->first_cut(seq_id, tokens);
+        if (first > 0) smallest = std::max(smallest, first - 1 - asked.window());
     }
     return smallest;
 }

@@ -25,15 +25,15 @@ uint64_t fingerprint(std::span<const uint8_t> bytes) {
 
 } // namespace
 
-void SavedStates::remember(std::span<const uint8_t> bytes, std::vector<llama_token> tokens) {
-    saved_.push_back({fingerprint(bytes), bytes.size(), std::move(tokens)});
+void SavedStates::remember(std::span<const uint8_t> bytes, KnownState known) {
+    saved_.push_back({fingerprint(bytes), bytes.size(), std::move(known)});
     if (saved_.size() > kMostSaved) saved_.pop_front();
 }
 
-std::vector<llama_token> SavedStates::find(std::span<const uint8_t> bytes) const {
+KnownState SavedStates::find(std::span<const uint8_t> bytes) const {
     const uint64_t wanted = fingerprint(bytes);
     for (auto saved = saved_.rbegin(); saved != saved_.rend(); ++saved) {
-        if (saved->fingerprint == wanted && saved->size == bytes.size()) return saved->tokens;
+        if (saved->fingerprint == wanted && saved->size == bytes.size()) return saved->known;
     }
     return {};
 }

@@ -43,6 +43,10 @@ TEST_F(AdminTest, MetricsAreThereWithTheirTypes) {
             "kvfold_longest_pause_seconds{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 0.5",
             "kvfold_tokens_decoded_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 9000",
             "kvfold_rereads_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 2",
+            "kvfold_taken_back_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 7",
+            "kvfold_archive_bytes{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 800000",
+            "# TYPE kvfold_archive_budget_bytes gauge",
+            "kvfold_archive_budget_bytes{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 1000000",
             "kvfold_sequence_tokens{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",id=\"0\"} 3000",
             "kvfold_sequence_tokens{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",id=\"2\"} 50",
             "kvfold_sequence_cells{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\",id=\"0\"} 900",
@@ -76,7 +80,7 @@ TEST(Metrics, EverySampleFollowsItsHelpAndType) {
             ++samples;
         }
     }
-    EXPECT_EQ(samples, 3 + 2 * (3 + 10 + 3 * 2));
+    EXPECT_EQ(samples, 3 + 2 * (3 + 13 + 3 * 2));
 }
 
 // The text of one process whose model has no name.

@@ -15,6 +15,7 @@ TEST(Settings, AllGivenFieldsComeBack) {
     all.high_water = 0.75;
     all.keep_first = 4;
     all.keep_last = 0;
+    all.archive = 512;
     all.log = "debug";
     all.control = "/tmp/kvfold-x/control";
     EXPECT_EQ(from_json(to_json(all)), all);
@@ -45,8 +46,8 @@ TEST(Settings, TheDocumentedObjectIsUnderstood) {
 TEST(Settings, EveryEdgeOfARangeIsAccepted) {
     for (const char* text :
          {R"({"virtual":1})", R"({"virtual":1024})", R"({"ratio":1})", R"({"high_water":0.001})",
-          R"({"high_water":0.999})", R"({"keep_first":1})", R"({"keep_last":-1})", R"({"control":"/"})",
-          R"({"log":"off"})", R"({"log":"error"})", R"({"log":"info"})"})
+          R"({"high_water":0.999})", R"({"keep_first":1})", R"({"keep_last":-1})", R"({"archive":0})",
+          R"({"control":"/"})", R"({"log":"off"})", R"({"log":"error"})", R"({"log":"info"})"})
         EXPECT_TRUE(from_json(text)) << text;
 }
 
@@ -82,6 +83,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Wrong{R"({"keep_first":1.5})", "keep_first"},
                     Wrong{R"({"keep_first":2147483648})", "keep_first"},
                     Wrong{R"({"keep_last":-2})", "keep_last"}, Wrong{R"({"keep_last":false})", "keep_last"},
+                    Wrong{R"({"archive":-1})", "archive"}, Wrong{R"({"archive":1.5})", "archive"},
                     Wrong{R"({"log":"loud"})", "log"}, Wrong{R"({"log":3})", "log"},
                     Wrong{R"({"control":5})", "control"}, Wrong{R"({"control":"control"})", "control"},
                     Wrong{R"({"control_fd":5})", "control_fd"}, Wrong{R"({"a\nb":1})", "\"a\\x0ab\""}));

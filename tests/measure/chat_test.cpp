@@ -28,7 +28,7 @@ TEST(Chat, ALaneFoldsAsItGrowsAndForgetsWhatItWasAsked) {
     auto folded = open(kCells), full = open(3 * kCells);
     ASSERT_TRUE(folded) << folded.error().message;
     ASSERT_TRUE(full) << full.error().message;
-    folded->fold_with(methods::select, 4);
+    folded->fold_with(methods::select, 4, 0);
 
     ChatScript script(model.get(), 1);
     std::vector<Score> before, after; // the first fold

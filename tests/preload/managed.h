@@ -26,7 +26,7 @@ class Managed : public ::testing::Test {
     }
 
     // Two sequences, in one cache or each in its own half.
-    void manage(const Policy& policy, bool unified = true) {
+    void manage(const Policy& policy, bool unified = true, size_t archive_bytes = 0) {
         program_.reset();
         ctx_ = testing::make_context(model_, {.n_ctx = kCells, .n_seq_max = 2, .unified = unified});
         ASSERT_TRUE(ctx_);
@@ -35,7 +35,7 @@ class Managed : public ::testing::Test {
         params.n_seq_max = 2;
         params.kv_unified = unified;
         params.n_threads = params.n_threads_batch = 1;
-        program_.emplace(ctx_.get(), model_.get(), params, policy);
+        program_.emplace(ctx_.get(), model_.get(), params, policy, archive_bytes);
         managed_ = &program_->managed();
     }
 

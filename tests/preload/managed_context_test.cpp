@@ -112,13 +112,13 @@ TEST_F(Managed, AFoldOfTheSameTokensTellsWhereADraftOfThemCanBeCut) {
     settle();
     std::vector<llama_token> tokens(tokens_.begin(), tokens_.begin() + 700); // the draft may be ahead
     const llama_pos end = program_->pos_min(0) + 1;
-    EXPECT_EQ(managed_->fold_of(0, tokens), end);
-    EXPECT_EQ(managed_->fold_of(0, std::span(tokens).first(10)), end); // the other was cut already
-    EXPECT_EQ(managed_->fold_of(1, tokens), 0);
+    EXPECT_EQ(managed_->first_cut(0, tokens), end);
+    EXPECT_EQ(managed_->first_cut(0, std::span(tokens).first(10)), end); // the other was cut already
+    EXPECT_EQ(managed_->first_cut(1, tokens), 0);
     tokens[100] = LLAMA_TOKEN_NULL; // not known: it may be the same
-    EXPECT_EQ(managed_->fold_of(0, tokens), end);
+    EXPECT_EQ(managed_->first_cut(0, tokens), end);
     tokens[100] = tokens_[100] + 1;
-    EXPECT_EQ(managed_->fold_of(0, tokens), 0);
+    EXPECT_EQ(managed_->first_cut(0, tokens), 0);
 }
 
 TEST_F(Managed, TheBooksAgreeWithTheCellsHoweverOftenASequenceIsFolded) {

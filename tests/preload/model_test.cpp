@@ -19,6 +19,8 @@ namespace {
 
 constexpr uint32_t kCells = 256, kSequences = 3;
 constexpr llama_pos kLongest = 180; // positions of a sequence, about
+constexpr size_t kArchive =
+    100'000; // bytes: some hundred cells, so that many a cut finds what it needs, and others do not
 
 struct Shape {
     const char* name;
@@ -55,7 +57,7 @@ class Operations : public ::testing::TestWithParam<Shape> {
         params.kv_unified = GetParam().unified;
         params.n_threads = params.n_threads_batch = 1;
         program_.reset();
-        program_.emplace(ctx_.get(), model_.get(), params, policy);
+        program_.emplace(ctx_.get(), model_.get(), params, policy, kArchive);
     }
 
     template <class... Args> void tell(fmt::format_string<Args...> format, Args&&... args) {
@@ -301,7 +303,8 @@ TEST_P(Operations, LeaveTheBooksAsLlamaCppHasThem) {
     program_->settle();
 }
 
-// Folds begin by themselves, sequences grow past all cells, and cuts into a fold make it read again.
+// Folds begin by themselves, sequences grow past all cells, and cuts into a fold take it back or make it read
+// again.
 TEST_P(Operations, KeepTheWordsOfSequencesApart) {
     if (!rows_) GTEST_SKIP() << "its values do not tell the token";
     Policy policy;

@@ -34,9 +34,13 @@ class Batch {
 
 class Program {
   public:
-    Program(llama_context* ctx, llama_model* model, const llama_context_params& params, const Policy& policy)
+    Program(llama_context* ctx, llama_model* model, const llama_context_params& params, const Policy& policy,
+            size_t archive_bytes = 0)
         : ctx_(ctx),
-          managed_(ctx, model, params, {.virtual_factor = 4, .asked_batch = 2048, .cell_bytes = 1}, policy) {}
+          managed_(
+              ctx, model, params,
+              {.virtual_factor = 4, .asked_batch = 2048, .cell_bytes = 1, .archive_bytes = archive_bytes},
+              policy) {}
 
     ManagedContext& managed() { return managed_; }
     Json state() { return managed_.state(); }

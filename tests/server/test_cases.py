@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 import time
 import unittest
+import urllib.error
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 
@@ -104,6 +105,52 @@ class Cases(unittest.TestCase):
             self.assertGreater(self.totals(server)["folds"], 0)  # how many, time decides
         self.assertLessEqual(sum(folded), 1.1 * sum(alone), (alone, folded))
 
+    def test_a_chat_with_an_edit_every_fifth_turn_reads_what_the_server_alone_reads(self):
+        """40 turns of 40 tokens: every fifth time, the program changes the turn that was four turns ago."""
+        def tokens_read(server):
+            chat, read = [server.passage("manual", 0, 100)], []
+            for turn in range(40):
+                if turn % 5 == 4:
+                    chat[-8:] = [server.passage("prose", 40 * turn, 40 * turn + 24)]
+                chat.append(server.passage("dialogue", 24 * turn, 24 * turn + 24))
+                answer = server.complete(sum(chat, []), 16)
+                chat.append(answer["tokens"])
+                read.append(answer["timings"]["prompt_n"])
+            return read
+
+        with self.server(kvfold=None) as server:
+            alone = tokens_read(server)
+        with self.server() as server:  # 512 cells
+            folded, totals = tokens_read(server), self.totals(server)
+            self.assertGreater(totals["folds"], 0)  # how many, time decides
+            self.assertEqual((totals["failures"], totals["rereads"]), (0, 0))
+        self.assertLessEqual(sum(folded), 1.1 * sum(alone), (alone, folded))
+
+    def test_an_older_conversation_is_gone_on_with_where_it_began_to_differ(self):
+        with self.server() as server:  # 512 cells
+            first = server.passage("manual", 0, 300)
+            server.complete(first + server.passage("prose", 0, 500), 8)
+            self.assertGreater(self.totals(server)["folds"], 0)
+            timings = server.complete(first + server.passage("dialogue", 0, 50), 8)["timings"]
+            self.assertGreaterEqual(timings["cache_n"], 300)
+            self.assertEqual(timings["cache_n"] + timings["prompt_n"], 350)
+
+    def test_unfolding_a_slot_puts_its_cells_back(self):
+        with self.server() as server:  # 512 cells
+            document = server.passage("manual", 0, 300)
+            expected = server.complete(document, 8)["tokens"]
+            server.admin("/compact", {"id_slot": 0, "ratio": 8})
+            cells = lambda: server.admin("/state")["sequences"][0]["cells"]
+            self.assertLess(cells(), 64)
+            self.assertEqual(server.admin("/unfold", {"id_slot": 0})["cells"], cells())
+            self.assertGreater(cells(), 300)
+            timings = (answer := server.complete(document, 8))["timings"]
+            self.assertEqual((answer["tokens"], timings["cache_n"]), (expected, 299))
+            for body, code in (({"id_slot": 0}, 400), ({"id_slot": 3}, 404), ({}, 400), ({"id_slot": 0, "x": 1}, 400)):
+                with self.subTest(body=body), self.assertRaises(urllib.error.HTTPError) as refused:
+                    server.admin("/unfold", body)
+                self.assertEqual(refused.exception.code, code)
+
     def test_a_draft_model_shrinks_and_folds_as_its_target(self):
         model = needed("KVFOLD_PLAIN_MODEL")
         with self.server("-md", model, "--spec-type", "draft-simple", "--spec-draft-n-max", "4") as server:
@@ -114,11 +161,11 @@ class Cases(unittest.TestCase):
             timings = server.complete(chat, 900)["timings"]
             self.assertEqual(timings["predicted_n"], 900)
             self.assertGreater(timings["draft_n_accepted"], 100)
-            # A cut inside both folds: what stood before is read by both again.
+            self.assertGreater(server.admin("/state")["context"]["others"][0]["folds"], 2)
+            # A cut inside both folds: what stood before comes back in both.
             other = server.passage("manual", 0, 250) + server.passage("prose", 0, 20)
             timings = server.complete(other, 40)["timings"]
-            self.assertEqual((timings["cache_n"], timings["prompt_n"]), (0, 270))
-            self.assertGreater(server.admin("/state")["context"]["others"][0]["folds"], 2)
+            self.assertEqual((timings["cache_n"], timings["prompt_n"]), (250, 20))
             self.assertEqual(self.totals(server)["failures"], 0)
             self.assertIn("sequence 0 of context 2: ", server.log())
 
@@ -191,12 +238,12 @@ class Cases(unittest.TestCase):
         connection.getresponse().read(1)
         connection.close()
 
-    def test_a_checkpoint_inside_a_fold_brings_no_torn_cells(self):
-        """A model with sliding windows: the server keeps checkpoints of them, and goes on from one without asking."""
+    def go_on_from_a_checkpoint(self, archive, expected):
+        """expected: failures, times that tokens were read again, and that cells were taken back."""
         model = needed("KVFOLD_WINDOW_MODEL")
         start, turns = (0, 200), [(100 * turn, 100 * turn + 100) for turn in range(6)]
         ask = lambda server, tokens: server.complete(tokens, 8)["tokens"]
-        with self.server(model=model, context=4 * 512) as server:
+        with self.server(model=model, context=4 * 512, kvfold=(*FOLDING, "--archive", archive)) as server:
             chat = server.passage("manual", *start)
             first = ask(server, chat)
             for turn in turns:
@@ -205,9 +252,16 @@ class Cases(unittest.TestCase):
             self.wait_until(server, lambda state: state["totals"]["folds"] > 0 and not state["sequences"][0]["folding"])
             changed = server.passage("manual", *start) + first + server.passage("prose", 0, 40)
             answer = ask(server, changed)
-            self.assertEqual((self.totals(server)["failures"], self.totals(server)["rereads"]), (0, 1))
+            totals = self.totals(server)
+            self.assertEqual((totals["failures"], totals["rereads"], totals["taken_back"]), expected)
         with self.server(model=model, kvfold=None) as server:
             self.assertEqual(answer, ask(server, changed))
+
+    def test_a_checkpoint_inside_a_fold_brings_no_torn_cells(self):
+        """A model with sliding windows: the server keeps checkpoints of them, and goes on from one without asking."""
+        for archive, expected in ((0, (0, 1, 0)), (64, (0, 0, 1))):
+            with self.subTest(archive=archive):
+                self.go_on_from_a_checkpoint(archive, expected)
 
     def test_a_damaged_slot_file_ends_nothing(self):
         with self.server() as server:

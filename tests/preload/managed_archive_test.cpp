@@ -1,0 +1,266 @@
+// What folds replaced comes back when a program cuts inside of them: byte for byte, and no token is read
+// again.
+#include "preload/managed.h"
+
+namespace kvfold::preload {
+namespace {
+
+constexpr size_t kPlenty = 1 << 30;
+
+class Archived : public Managed {
+  protected:
+    void SetUp() override {
+        Managed::SetUp();
+        if (HasFatalFailure()) return;
+        manage({}, /*unified=*/true, kPlenty); // folds when it is told to
+    }
+
+    void fold(double ratio = 4, llama_seq_id seq_id = 0) {
+        const auto job = managed_->compact(seq_id, &methods::select, ratio);
+        ASSERT_TRUE(job) << job.error().message;
+        settle();
+        ASSERT_TRUE(managed_->job(*job)->status) << managed_->job(*job)->status.error().message;
+    }
+
+    KvSection cells(llama_seq_id seq_id = 0) {
+        auto state = program_->read(seq_id);
+        EXPECT_TRUE(state) << state.error().message;
+        return state ? std::move(state->sections.front()) : KvSection();
+    }
+
+    Json total(const char* name) { return managed_->state()["totals"][name]; }
+};
+
+std::vector<uint32_t> order_of(const KvSection& section, llama_pos end) {
+    std::vector<uint32_t> cells;
+    for (uint32_t i = 0; i < section.cells.size(); ++i)
+        if (section.cells[i].pos < end) cells.push_back(i);
+    std::ranges::stable_sort(cells, {}, [&](uint32_t cell) { return section.cells[cell].pos; });
+    return cells;
+}
+
+// Of the cells before `end`, by position.
+void expect_same(const KvSection& one, const KvSection& other, llama_pos end) {
+    const auto ours = order_of(one, end), theirs = order_of(other, end);
+    ASSERT_EQ(ours.size(), theirs.size());
+    for (size_t i = 0; i < ours.size(); ++i)
+        ASSERT_EQ(one.cells[ours[i]].pos, other.cells[theirs[i]].pos);
+    for (size_t layer = 0; layer < one.keys.size(); ++layer) {
+        EXPECT_EQ(take_cells(one.keys[layer], ours).bytes, take_cells(other.keys[layer], theirs).bytes);
+        EXPECT_EQ(take_cells(one.values[layer], ours).bytes, take_cells(other.values[layer], theirs).bytes);
+    }
+}
+
+TEST_F(Archived, ACutInsideAFoldGivesTheOriginalCellsBack) {
+    feed_all(300);
+    const KvSection before = cells();
+    fold();
+    ASSERT_LT(real_cells(), 100u);
+    EXPECT_EQ(program_->pos_min(0), 0); // the program may cut wherever it likes
+    ASSERT_TRUE(program_->remove(0, 200, -1));
+    expect_same(before, cells(), 200);
+    EXPECT_EQ(real_cells(), 200u);
+    EXPECT_EQ(sequence()["cells"], 200);
+    EXPECT_EQ(sequence()["tokens"], 200);
+    EXPECT_EQ(sequence()["tokens_known"], true);
+    EXPECT_EQ(sequence()["folded_cells"], 0);
+    EXPECT_EQ(total("taken_back"), 1);
+    EXPECT_EQ(total("rereads"), 0);
+    EXPECT_EQ(total("tokens_decoded"), 300);
+    ASSERT_EQ(feed(200, 264), 0); // and the sequence goes on
+    EXPECT_EQ(real_cells(), 264u);
+}
+
+TEST_F(Archived, EachFoldGivesBackWhatStoodBeforeIt) {
+    feed_all(200);
+    const KvSection plain = cells();
+    fold();
+    const llama_pos first_end = sequence()["folded_tokens"].get<llama_pos>() + 4;
+    feed_all(400, 200);
+    const KvSection folded_once = cells();
+    fold();
+    ASSERT_LT(real_cells(), 150u);
+    EXPECT_EQ(program_->pos_min(0), 0);
+    const llama_pos behind = first_end + 100, before = first_end - 50;
+    ASSERT_TRUE(program_->remove(0, behind, -1)); // what the first fold made stays
+    expect_same(folded_once, cells(), behind);
+    EXPECT_EQ(program_->pos_min(0), 0);
+    EXPECT_EQ(real_cells(), order_of(folded_once, behind).size());
+    ASSERT_TRUE(program_->remove(0, before, -1));
+    expect_same(plain, cells(), before);
+    EXPECT_EQ(real_cells(), static_cast<size_t>(before));
+    EXPECT_EQ(total("rereads"), 0);
+    EXPECT_EQ(total("taken_back"), 2);
+}
+
+TEST_F(Archived, AFullArchiveForgetsTheOldestFold) {
+    feed_all(200);
+    fold();
+    const size_t one = total("archive_bytes").get<size_t>();
+    ASSERT_GT(one, 0u);
+    manage({}, /*unified=*/true, one + one / 2);
+    feed_all(200);
+    fold();
+    const llama_pos first_end = sequence()["folded_tokens"].get<llama_pos>() + 4;
+    feed_all(400, 200);
+    fold();
+    EXPECT_LE(total("archive_bytes"), one + one / 2);
+    EXPECT_EQ(program_->pos_min(0), first_end - 1); // how far back the program is told to go
+    ASSERT_TRUE(program_->remove(0, first_end + 50, -1));
+    EXPECT_EQ(total("rereads"), 0);
+    ASSERT_TRUE(program_->remove(0, first_end - 50, -1));
+    EXPECT_EQ(total("rereads"), 1); // it must be read again
+    EXPECT_EQ(sequence()["tokens"], first_end - 50);
+}
+
+TEST_F(Archived, WhatNobodyHoldsAnyMoreTakesNoMemory) {
+    feed_all(300);
+    fold();
+    ASSERT_GT(total("archive_bytes"), 0);
+    ASSERT_TRUE(program_->remove(0, -1, -1));
+    EXPECT_EQ(total("archive_bytes"), 0);
+}
+
+TEST_F(Archived, ARestoredStateBringsItsOwn) {
+    feed_all(300);
+    const KvSection before = cells();
+    fold();
+    const std::vector<uint8_t> saved = program_->saved_state(0);
+    ASSERT_TRUE(program_->remove(0, -1, -1));
+    ASSERT_EQ(feed(0, 64, 1), 0);
+    ASSERT_GT(program_->restore_state(saved, 0), 0u);
+    EXPECT_EQ(program_->pos_min(0), 0);
+    ASSERT_TRUE(program_->remove(0, 150, -1));
+    expect_same(before, cells(), 150);
+    EXPECT_EQ(real_cells(), 150u);
+    EXPECT_EQ(total("rereads"), 0);
+}
+
+TEST_F(Archived, SequencesThatShareAFoldTakeItBackEachForItself) {
+    feed_all(200);
+    const KvSection before = cells();
+    program_->copy(0, 1, -1, -1);
+    fold();
+    const size_t folded = real_cells();
+    ASSERT_TRUE(program_->remove(1, 120, -1));
+    EXPECT_EQ(real_cells(0), folded);
+    EXPECT_EQ(real_cells(1), 120u);
+    expect_same(before, cells(1), 120);
+    ASSERT_TRUE(program_->remove(0, 100, -1));
+    expect_same(before, cells(0), 100);
+    EXPECT_EQ(total("cells_used"), 220);
+    EXPECT_EQ(total("rereads"), 0);
+}
+
+TEST_F(Archived, ABeginningThatOthersOwnStaysShared) {
+    feed_all(100);
+    program_->copy(0, 1, -1, -1);
+    feed_all(300, 100); // of its own
+    const KvSection before = cells();
+    fold();
+    ASSERT_TRUE(program_->remove(0, 180, -1));
+    expect_same(before, cells(), 180);
+    EXPECT_EQ(total("cells_used"), 180);
+    EXPECT_EQ(real_cells(1), 100u);
+    EXPECT_EQ(total("rereads"), 0);
+}
+
+// keep_last makes no cells: the program must hear of the fold all the same, and never go on from a hole.
+TEST_F(Archived, ADroppedMiddleBehindASharedBeginningIsAFold) {
+    manage({}, /*unified=*/true, 0);
+    feed_all(2);
+    program_->copy(0, 1, -1, -1);
+    feed_all(200, 2);
+    const auto job = managed_->compact(0, &methods::keep_last, 4);
+    ASSERT_TRUE(job) << job.error().message;
+    settle();
+    ASSERT_LT(real_cells(), 60u);
+    EXPECT_GT(program_->pos_min(0), 100);
+    ASSERT_TRUE(program_->remove(0, 53, -1));
+    EXPECT_EQ(real_cells(), 53u);
+    EXPECT_EQ(total("rereads"), 1);
+}
+
+// 500 cells of 512, and the other sequence grows meanwhile.
+TEST_F(Archived, WhatHasNoRoomIsFoldedAnewAndNotReadAgain) {
+    manage(folding(), /*unified=*/true, kPlenty);
+    feed_all(1200);
+    settle();
+    const llama_pos end = 900;
+    const size_t decoded = total("tokens_decoded").get<size_t>();
+    ASSERT_EQ(feed(0, 300, 1), 0);
+    settle();
+    ASSERT_TRUE(program_->remove(0, end, -1));
+    EXPECT_EQ(sequence()["tokens"], end);
+    EXPECT_EQ(total("rereads"), 0);
+    EXPECT_EQ(total("tokens_decoded"), decoded + 300);
+    EXPECT_LE(total("cells_used"), kCells);
+    EXPECT_EQ(sequence()["cells"], real_cells());
+    EXPECT_EQ(program_->pos_min(0), 0);
+    ASSERT_TRUE(program_->remove(0, 100, -1));
+    EXPECT_EQ(real_cells(), 100u);
+    EXPECT_EQ(total("rereads"), 0);
+}
+
+// As if it had been folded once, from the cells that the program computed.
+TEST_F(Archived, AFoldOfAFoldIsMadeOfTheOriginals) {
+    feed_all(400);
+    const std::vector<uint8_t> plain = program_->saved_state(0);
+    fold(8);
+    const size_t once = real_cells();
+    fold(2); // all of it
+    const KvSection twice = cells();
+    EXPECT_LT(real_cells(), once);
+    EXPECT_EQ(program_->pos_min(0), 0);
+    ASSERT_TRUE(program_->remove(0, 200, -1));
+    EXPECT_EQ(real_cells(), 200u);
+    ASSERT_TRUE(program_->remove(0, -1, -1));
+    ASSERT_GT(program_->restore_state(plain, 0), 0u);
+    const auto job = managed_->compact(0, &methods::select, 400.0 / static_cast<double>(twice.cells.size()));
+    ASSERT_TRUE(job) << job.error().message;
+    settle();
+    const KvSection at_once = cells();
+    ASSERT_EQ(at_once.cells.size(), twice.cells.size());
+}
+
+TEST_F(Archived, UnfoldingPutsEverythingBack) {
+    feed_all(200);
+    const KvSection before = cells();
+    fold();
+    feed_all(300, 200);
+    fold();
+    const auto count = managed_->unfold(0);
+    ASSERT_TRUE(count) << count.error().message;
+    EXPECT_EQ(*count, 300u);
+    EXPECT_EQ(real_cells(), 300u);
+    expect_same(before, cells(), 200);
+    EXPECT_EQ(sequence()["folded_cells"], 0);
+    EXPECT_EQ(sequence()["tokens_known"], true);
+    EXPECT_EQ(managed_->unfold(0).error().code, ErrorCode::invalid_argument); // nothing is folded now
+    EXPECT_EQ(managed_->unfold(1).error().code, ErrorCode::not_found);
+}
+
+TEST_F(Archived, WhatHasNoRoomIsNotUnfolded) {
+    feed_all(400);
+    fold();
+    ASSERT_EQ(feed(0, 200, 1), 0);
+    const size_t before = real_cells();
+    EXPECT_EQ(managed_->unfold(0).error().code, ErrorCode::memory);
+    EXPECT_EQ(real_cells(), before);
+    ASSERT_TRUE(program_->remove(1, -1, -1));
+    EXPECT_TRUE(managed_->unfold(0));
+}
+
+TEST_F(Archived, WithoutAnArchiveTheTokensAreReadAgain) {
+    manage({}, /*unified=*/true, 0);
+    feed_all(300);
+    fold();
+    EXPECT_GT(program_->pos_min(0), 200);
+    ASSERT_TRUE(program_->remove(0, 200, -1));
+    EXPECT_EQ(total("rereads"), 1);
+    EXPECT_EQ(total("taken_back"), 0);
+    EXPECT_EQ(total("archive_bytes"), 0);
+}
+
+} // namespace
+} // namespace kvfold::preload
