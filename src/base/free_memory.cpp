@@ -35,9 +35,13 @@ std::filesystem::path group_of(const std::filesystem::path& root) {
 
 std::optional<size_t> free_memory(const std::filesystem::path& root) {
     auto free = available(root / "proc/meminfo");
-    const std::filesystem::path group = group_of(root);
-    const auto most = number_in(group / "memory.max"), taken = number_in(group / "memory.current");
-    if (free && most && taken) free = std::min(*free, *most - std::min(*most, *taken));
+    const std::filesystem::path all = root / "sys/fs/cgroup";
+    for (std::filesystem::path group = group_of(root); free;
+         group = group.parent_path()) { // each is bounded by its parent
+        const auto most = number_in(group / "memory.max"), taken = number_in(group / "memory.current");
+        if (most && taken) free = std::min(*free, *most - std::min(*most, *taken));
+        if (group == all || !group.has_relative_path()) break;
+    }
     return free;
 }
 

@@ -3,6 +3,7 @@
 #include "fit/join_cells.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 namespace kvfold {
@@ -17,60 +18,74 @@ size_t bytes_of(const KvSection& section) {
     return bytes;
 }
 
-template <class Wanted> KvSection cells_where(const KvSection& section, Wanted wanted) {
-    std::vector<uint32_t> cells;
-    for (uint32_t i = 0; i < section.cells.size(); ++i)
-        if (wanted(section.cells[i].pos)) cells.push_back(i);
+std::vector<uint32_t> by_position(const KvSection& section) {
+    std::vector<uint32_t> order(section.cells.size());
+    std::iota(order.begin(), order.end(), 0u);
+    std::ranges::stable_sort(order, {}, [&](uint32_t cell) { return section.cells[cell].pos; });
+    return order;
+}
+
+// Those whose positions lie in [begin, end), by rising position.
+KvSection cells_between(const KvSection& section, int32_t begin, int32_t end) {
+    std::vector<uint32_t> cells = by_position(section);
+    std::erase_if(cells, [&](uint32_t cell) {
+        return section.cells[cell].pos < begin || section.cells[cell].pos >= end;
+    });
     return take_cells(section, cells);
 }
 
 } // namespace
 
-ReplacedCells replaced_cells(const KvSection& section, size_t untouched, int32_t begin, int32_t last) {
-    std::vector<uint32_t> order(section.cells.size());
-    std::iota(order.begin(), order.end(), 0u);
-    const auto pos = [&](uint32_t cell) { return section.cells[cell].pos; };
-    std::ranges::stable_sort(order, {}, pos);
-    const auto replaced = order.begin() + static_cast<std::ptrdiff_t>(untouched);
-    const auto originals = std::ranges::lower_bound(replaced, order.end(), begin, {}, pos);
-    const auto rest = std::ranges::upper_bound(originals, order.end(), last, {}, pos);
-    const int32_t untouched_end = untouched > 0 ? pos(order[untouched - 1]) + 1 : 0;
-    return {std::max(begin, untouched_end), last + 1, untouched_end,
-            take_cells(section, std::vector(replaced, originals)),
-            take_cells(section, std::vector(originals, rest))};
+ReplacedCells replaced_cells(const KvSection& section, int32_t begin, int32_t last) {
+    return {begin, last + 1, cells_between(section, 0, begin), cells_between(section, begin, last + 1)};
 }
 
-SequenceState taken_back(const SequenceState& now, const ReplacedCells& cells, int32_t end) {
-    const KvSection& live = now.sections.front();
-    KvSection section = cells_where(live, [&](int32_t pos) { return pos < cells.untouched_end; });
-    append_cells(section, cells.folded);
-    append_cells(section, cells_where(cells.originals, [&](int32_t pos) { return pos < end; }));
-    if (end == cells.end) append_cells(section, cells_where(live, [&](int32_t pos) { return pos >= end; }));
+SequenceState cut_back(const SequenceState& now, const ReplacedCells& cells, int32_t end) {
+    KvSection section = cells.folded;
+    append_cells(section, end == cells.end ? cells.originals : cells_between(cells.originals, 0, end));
     return with_first_section(now, std::move(section));
 }
 
-ArchivedFold::ArchivedFold(ReplacedCells cells)
-    : cells_(std::move(cells)), begin_(cells_->begin), end_(cells_->end),
-      bytes_(bytes_of(cells_->folded) + bytes_of(cells_->originals)) {}
+SequenceState unfolded(const SequenceState& now, const ReplacedCells& cells) {
+    SequenceState state = cut_back(now, cells, cells.end);
+    constexpr int32_t kOpen = std::numeric_limits<int32_t>::max();
+    append_cells(state.sections.front(), cells_between(now.sections.front(), cells.end, kOpen));
+    return state;
+}
 
-const ReplacedCells* fold_at(const FoldHistory& history, int32_t end) {
-    for (const auto& fold : history)
+ArchivedFold::ArchivedFold(ReplacedCells cells)
+    : cells_(std::make_shared<const ReplacedCells>(std::move(cells))), begin_(cells_->begin),
+      end_(cells_->end), bytes_(bytes_of(cells_->folded) + bytes_of(cells_->originals)) {}
+
+void FoldHistory::add(std::shared_ptr<const ArchivedFold> fold) {
+    if (!fold) return;
+    cut(fold->begin());
+    folds_.push_back(std::move(fold));
+}
+
+void FoldHistory::cut(int32_t end) {
+    std::erase_if(folds_, [&](const auto& fold) { return fold->end() > end; });
+}
+
+std::shared_ptr<const ReplacedCells> FoldHistory::at(int32_t end) const {
+    for (const auto& fold : folds_)
         if (fold->begin() <= end && end < fold->end()) return fold->cells();
     return nullptr;
 }
 
-int32_t first_cut(const FoldHistory& history, int32_t fold_end) {
-    for (auto fold = history.rbegin(); fold != history.rend(); ++fold) {
+int32_t FoldHistory::first_cut(int32_t fold_end) const {
+    for (auto fold = folds_.rbegin(); fold != folds_.rend(); ++fold) {
         if ((*fold)->end() != fold_end || !(*fold)->cells()) break;
         fold_end = (*fold)->begin();
     }
     return fold_end;
 }
 
-std::optional<ReplacedCells> all_replaced(const FoldHistory& history, int32_t fold_end) {
-    const int32_t first = first_cut(history, fold_end);
+std::optional<ReplacedCells> FoldHistory::all(int32_t fold_end) const {
+    const int32_t first = first_cut(fold_end);
+    if (first == fold_end) return std::nullopt;
     std::optional<ReplacedCells> all;
-    for (const auto& fold : history) {
+    for (const auto& fold : folds_) {
         if (fold->begin() < first) continue;
         if (!all) {
             all = *fold->cells();
@@ -89,21 +104,19 @@ size_t Archive::bytes() const {
     return bytes;
 }
 
-void Archive::make_room(size_t bytes) {
-    std::erase_if(folds_, [](const auto& fold) { return fold.expired(); });
-    for (size_t held = this->bytes(); held + bytes > budget_; folds_.pop_front()) {
+void Archive::admit(const std::shared_ptr<ArchivedFold>& fold) {
+    if (!fold) return;
+    if (fold->bytes() > budget_) {
+        fold->cells_.reset();
+        return;
+    }
+    std::erase_if(folds_, [](const auto& each) { return each.expired(); });
+    folds_.push_back(fold);
+    for (size_t held = bytes(); held > budget_; folds_.pop_front()) {
         const auto oldest = folds_.front().lock();
         held -= oldest->bytes();
         oldest->cells_.reset();
     }
-}
-
-std::shared_ptr<const ArchivedFold> Archive::keep(ReplacedCells cells) {
-    auto fold = std::make_shared<ArchivedFold>(std::move(cells));
-    if (fold->begin() == fold->end() || fold->bytes() > budget_) return nullptr;
-    make_room(fold->bytes());
-    folds_.push_back(fold);
-    return fold;
 }
 
 } // namespace kvfold

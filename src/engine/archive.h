@@ -1,4 +1,5 @@
-// What folds took out of the cache, byte for byte, in host memory: a cut inside a fold takes it back.
+// What folds took out of the cache, byte for byte, in host memory: a cut inside a fold puts it back, and a
+// fold of a fold is made of it.
 #pragma once
 
 #include "state/sequence_state.h"
@@ -10,53 +11,61 @@
 
 namespace kvfold {
 
-// The cells of a sequence that one fold replaced.
+// The cells of a sequence that one fold replaced, all that it had up to position end - 1:
 //
-//   [ untouched, still there | folded before | originals: positions [begin, end) ]
+//   [ folded before | originals: positions [begin, end) ]
 struct ReplacedCells {
     int32_t begin = 0, end = 0;
-    int32_t untouched_end = 0; // the position behind the cells in front that stayed; 0: there are none
-    KvSection folded;          // what stood for the positions before `begin`: cells of earlier folds
-    KvSection originals;       // by rising position
+    KvSection folded;    // what stood for the positions before `begin`: cells of earlier folds
+    KvSection originals; // by rising position
 };
 
-// Of a section whose cells up to position `last`, but for the first `untouched`, are folded; those before
-// `begin` were folded already.
-ReplacedCells replaced_cells(const KvSection& section, size_t untouched, int32_t begin, int32_t last);
+// Of a section whose cells up to position `last` are folded; those before `begin` were folded already.
+ReplacedCells replaced_cells(const KvSection& section, int32_t begin, int32_t last);
 
-// The sequence as it would be had it been cut at `end` before the fold, or, where end is cells.end, as it
-// would be without the fold. REQUIRES: cells.begin <= end <= cells.end.
-SequenceState taken_back(const SequenceState& now, const ReplacedCells& cells, int32_t end);
+// The sequence as if it had been cut at `end` before the fold. Other sections stay as they are. REQUIRES:
+// cells.begin
+// <= end <= cells.end.
+SequenceState cut_back(const SequenceState& now, const ReplacedCells& cells, int32_t end);
+
+// The sequence as if there were no fold: with what stands behind it now.
+SequenceState unfolded(const SequenceState& now, const ReplacedCells& cells);
 
 // A fold that can be taken back, as long as the archive has room for its cells.
 class ArchivedFold {
   public:
     explicit ArchivedFold(ReplacedCells cells);
-    const ReplacedCells* cells() const { return cells_ ? &*cells_ : nullptr; } // null: no longer there
+    // Null: no longer there. Whoever holds them keeps them.
+    const std::shared_ptr<const ReplacedCells>& cells() const { return cells_; }
     int32_t begin() const { return begin_; }
     int32_t end() const { return end_; }
     size_t bytes() const { return cells_ ? bytes_ : 0; }
 
   private:
     friend class Archive;
-    std::optional<ReplacedCells> cells_;
+    std::shared_ptr<const ReplacedCells> cells_;
     int32_t begin_, end_;
     size_t bytes_;
 };
 
-// The folds of a sequence that can be taken back, by rising positions. Sequences that share a fold share its
-// entry.
-using FoldHistory = std::vector<std::shared_ptr<const ArchivedFold>>;
+// The folds of a sequence that can be taken back, none of which leaned on cells in front of it. Sequences
+// that share a fold share its entry.
+class FoldHistory {
+  public:
+    void add(std::shared_ptr<const ArchivedFold> fold); // the newest; null: nothing is added
+    void cut(int32_t end);                              // folds that end behind it go
 
-// The fold that holds position `end`, if its cells are there; else null.
-const ReplacedCells* fold_at(const FoldHistory& history, int32_t end);
+    // Of the fold that holds position `end`; null: not there.
+    std::shared_ptr<const ReplacedCells> at(int32_t end) const;
+    // The smallest position at which a sequence can be cut that is folded up to fold_end, and everything
+    // before it comes back.
+    int32_t first_cut(int32_t fold_end) const;
+    // What the folds from there on replaced, as if one had. Nothing when that is fold_end.
+    std::optional<ReplacedCells> all(int32_t fold_end) const;
 
-// The smallest position at which a sequence can be cut that is folded up to fold_end, and everything before
-// it comes back.
-int32_t first_cut(const FoldHistory& history, int32_t fold_end);
-
-// What the folds from there on replaced, as if one had. Nothing when first_cut is fold_end.
-std::optional<ReplacedCells> all_replaced(const FoldHistory& history, int32_t fold_end);
+  private:
+    std::vector<std::shared_ptr<const ArchivedFold>> folds_; // by rising positions, which do not overlap
+};
 
 // Holds the cells of the newest folds that a budget has room for, as long as somebody has their history.
 // Not thread-safe.
@@ -64,15 +73,14 @@ class Archive {
   public:
     explicit Archive(size_t budget) : budget_(budget) {} // bytes; 0: nothing is kept
 
-    // The oldest folds lose their cells to the new one. Null: it has no room, however empty the archive is,
-    // or no original cells.
-    std::shared_ptr<const ArchivedFold> keep(ReplacedCells cells);
+    // The oldest folds lose their cells to the new one; so does the new one where it has no room, however
+    // empty the archive is. Null is nothing.
+    void admit(const std::shared_ptr<ArchivedFold>& fold);
 
     size_t budget() const { return budget_; }
     size_t bytes() const;
 
   private:
-    void make_room(size_t bytes);
     size_t budget_;
     std::deque<std::weak_ptr<ArchivedFold>> folds_; // oldest first
 };

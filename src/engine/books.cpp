@@ -3,7 +3,6 @@
 #include "state/folded_region.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 namespace kvfold {
@@ -59,7 +58,7 @@ void Books::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1) {
         const auto size = static_cast<llama_pos>(sequence.tokens.size());
         for (llama_pos pos = range.p0; pos < std::min(range.p1, size); ++pos)
             sequence.tokens[static_cast<size_t>(pos)] = LLAMA_TOKEN_NULL;
-        std::erase_if(sequence.history, [&](const auto& fold) { return fold->end() > range.p0; });
+        sequence.history.cut(range.p0);
     }
     recount();
 }
@@ -86,8 +85,9 @@ void Books::copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1)
     const std::vector<llama_token> tokens = this->tokens(from);
     // A fold comes with the tokens that it holds, also where the range begins inside of them.
     const Fold fold = fold_of(from);
-    const llama_pos first = range.has(fold.end - 1) ? 0 : range.p0;
-    if (first == 0 && !fold.empty()) sequences_[to].history = history(from);
+    const bool comes_with_fold = !fold.empty() && range.has(fold.end - 1);
+    const llama_pos first = comes_with_fold ? 0 : range.p0;
+    sequences_[to].history = comes_with_fold ? history(from) : FoldHistory();
     for (llama_pos pos = first; pos < std::min(range.p1, static_cast<llama_pos>(tokens.size())); ++pos) {
         if (tokens[static_cast<size_t>(pos)] != LLAMA_TOKEN_NULL)
             set_token(to, pos, tokens[static_cast<size_t>(pos)]);
@@ -117,7 +117,7 @@ void Books::add(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta
     for (auto& [id, sequence] : sequences_) {
         if (!moved[size_t(id)]) continue;
         const std::vector<llama_token> before = std::exchange(sequence.tokens, {});
-        sequence.history.clear();
+        sequence.history = {};
         if (id != seq_id) continue; // some of its cells moved under it, and others did not
         for (llama_pos pos = 0; pos < static_cast<llama_pos>(before.size()); ++pos) {
             const bool moves = range.has(pos < fold.end ? fold.end - 1 : pos);
@@ -141,7 +141,7 @@ void Books::divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int divisor)
     for (auto& [id, sequence] : sequences_) { // several tokens share a position now
         if (!moved[size_t(id)]) continue;
         std::fill(sequence.tokens.begin(), sequence.tokens.end(), LLAMA_TOKEN_NULL);
-        sequence.history.clear();
+        sequence.history = {};
     }
     recount();
 }
@@ -178,26 +178,31 @@ void Books::fold(llama_seq_id seq_id, llama_pos last, size_t untouched, size_t c
     now.insert(now.end(), cells, Cell{last, owners, true});
     cells_with(seq_id) = std::move(now);
     for (auto& [id, sequence] : sequences_) {
-        if (!replaced || !owners[size_t(id)]) continue;
-        const auto behind = std::ranges::upper_bound(sequence.history, replaced->begin(), {},
-                                                     [](const auto& fold) { return fold->begin(); });
-        sequence.history.insert(behind, replaced);
+        if (owners[size_t(id)]) sequence.history.add(replaced);
     }
     recount();
 }
 
-void Books::take_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) {
+void Books::cut_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) {
+    put_originals(seq_id, cells, end, std::numeric_limits<llama_pos>::max());
+}
+
+void Books::unfold(llama_seq_id seq_id, const ReplacedCells& cells) {
+    put_originals(seq_id, cells, cells.end, cells.end);
+}
+
+// Of the cells that the sequence has, those from `kept_from` on stay.
+void Books::put_originals(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end,
+                          llama_pos kept_from) {
     for (Cell& cell : cells_with(seq_id)) {
-        const bool stays = cell.pos < cells.untouched_end || (end == cells.end && cell.pos >= end);
-        if (!stays) cell.owners.reset(size_t(seq_id));
+        if (cell.pos < kept_from) cell.owners.reset(size_t(seq_id));
     }
     const Owners owner = Owners().set(size_t(seq_id));
     for (const CellMeta& cell : cells.folded.cells)
         cells_with(seq_id).push_back({cell.pos, owner, true});
     for (const CellMeta& cell : cells.originals.cells)
         if (cell.pos < end) cells_with(seq_id).push_back({cell.pos, owner, false});
-    const llama_pos begin = cells.begin; // of what may go with its fold
-    std::erase_if(sequences_[seq_id].history, [&](const auto& fold) { return fold->end() > begin; });
+    sequences_[seq_id].history.cut(cells.begin);
     recount();
 }
 
@@ -274,12 +279,13 @@ std::vector<const Books::Cell*> Books::cells_of(llama_seq_id seq_id) const {
     return found;
 }
 
-Books::Fold Books::fold_of(llama_seq_id seq_id) const {
+Books::Fold Books::fold_of(llama_seq_id seq_id, llama_pos last) const {
     Fold fold;
     if (!holds(seq_id)) return fold;
     const std::vector<Cell>& cells = streams_[stream_of(seq_id)];
     for (const Cell& cell : cells) {
-        if (cell.is_folded && cell.owners[size_t(seq_id)]) fold.end = std::max(fold.end, cell.pos + 1);
+        if (cell.is_folded && cell.owners[size_t(seq_id)] && cell.pos <= last)
+            fold.end = std::max(fold.end, cell.pos + 1);
     }
     for (const Cell& cell : cells)
         fold.cells += cell.owners[size_t(seq_id)] && cell.pos < fold.end;

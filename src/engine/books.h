@@ -8,6 +8,7 @@
 
 #include <bitset>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <span>
 #include <vector>
@@ -67,14 +68,16 @@ class Books {
     void fold(llama_seq_id seq_id, llama_pos last, size_t untouched, size_t cells,
               std::shared_ptr<const ArchivedFold> replaced = nullptr);
 
-    // As taken_back (engine/archive.h), into cells of the sequence's own.
-    void take_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end);
+    // As cut_back and unfolded (engine/archive.h), into cells of the sequence's own.
+    void cut_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end);
+    void unfold(llama_seq_id seq_id, const ReplacedCells& cells);
 
     std::vector<llama_seq_id> sequences() const; // those that hold cells
     bool holds(llama_seq_id seq_id) const { return sequences_.contains(seq_id); }
     llama_pos end(llama_seq_id seq_id) const; // position after the last
     size_t cells(llama_seq_id seq_id) const;
-    Fold fold_of(llama_seq_id seq_id) const;
+    Fold fold_of(llama_seq_id seq_id) const { return fold_of(seq_id, std::numeric_limits<llama_pos>::max()); }
+    Fold fold_of(llama_seq_id seq_id, llama_pos last) const;           // of the cells up to a position
     const std::vector<llama_token>& tokens(llama_seq_id seq_id) const; // [end], LLAMA_TOKEN_NULL = unknown
     bool knows_all_tokens(llama_seq_id seq_id) const;
     // Folds that can be taken back. They go where cells that they stand for go or move.
@@ -132,6 +135,7 @@ class Books {
     void set_token(llama_seq_id seq_id, llama_pos pos, llama_token token);
     // At each position, of two sequences: cells that both own, and cells that one of them owns alone.
     std::map<llama_pos, std::pair<size_t, size_t>> compared(llama_seq_id one, llama_seq_id other) const;
+    void put_originals(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end, llama_pos kept_from);
     bool is_first_owner(llama_seq_id seq_id, const Owners& owners) const;
     void recount(); // after cells went or moved: their number, and the end, of every sequence
 

@@ -8,12 +8,6 @@ namespace kvfold {
 
 namespace {
 
-// Cells of the region; 0: all.
-size_t most_at_once(const CompactRequest& request) {
-    const size_t asked = request.most_cells, method = request.method->chunk;
-    return asked == 0 || method == 0 ? std::max(asked, method) : std::min(asked, method);
-}
-
 Result<CompactState> fold_all(llama_model* model, const SequenceState& snapshot,
                               const CompactRequest& request) {
     const KvSection& section = snapshot.sections.front();

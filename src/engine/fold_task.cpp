@@ -1,6 +1,6 @@
 #include "engine/fold_task.h"
 
-#include "state/folded_region.h"
+#include "engine/chunks.h"
 #include "state/live_sequence.h"
 
 #include <algorithm>
@@ -30,37 +30,39 @@ Status write_shared_sequence(llama_context* ctx, llama_seq_id seq_id, const Sequ
     return written;
 }
 
-size_t count_behind(const FoldTask& task, const std::vector<int32_t>& live) {
-    return static_cast<size_t>(live.end() - std::ranges::lower_bound(live, task.folded_end));
-}
+// What the task folds: a state, and how.
+struct Plan {
+    SequenceState state;
+    Budget budget;
+    Regions regions;
+};
 
-// What earlier folds replaced, where the task is to fold cells of theirs. live: positions of the sequence,
-// rising. Nothing for baselines, which wear no cell; where the new fold would end before the old one, at an
-// image; and where it takes several chunks and no newest cells are there for their studies to ask from.
-std::optional<ReplacedCells> originals_of(const FoldTask& task, const std::vector<int32_t>& live,
-                                          const Books& books) {
-    const auto kept = static_cast<size_t>(task.request.budget.keep_first);
-    if (kept >= task.untouched + task.folded.cells.size() || task.request.method->keep != Keep::fit)
-        return std::nullopt;
-    auto originals = all_replaced(books.history(task.seq_id), task.folded_end);
+// The same fold, of the cells that earlier folds replaced instead of those that they made, as far as the
+// history has them: to as many cells, and up to the same position. Nothing where no cell of earlier folds is
+// in the region; for baselines, which wear no cell; and where the originals cannot be folded so.
+std::optional<Plan> from_originals(const FoldTask& task, const Plan& live, const FoldHistory& history) {
+    const CompactRequest& request = task.request;
+    const std::vector<CellMeta>& cells = live.state.sections.front().cells;
+    const bool is_refold = cells[live.regions.region.front()].pos < task.folded_end;
+    if (!is_refold || task.untouched > 0 || request.method->keep != Keep::fit) return std::nullopt;
+    const auto originals = history.all(task.folded_end);
     if (!originals) return std::nullopt;
-    const std::vector<CellMeta>& cells = originals->originals.cells;
-    const size_t most = task.request.most_cells;
-    const bool is_chunked = most > 0 && cells.size() > most;
-    if (is_embedding(cells.back()) || (is_chunked && count_behind(task, live) == 0)) return std::nullopt;
-    return originals;
+    Plan plan{unfolded(live.state, *originals), {}, {}};
+    const KvSection& section = plan.state.sections.front();
+    plan.budget = exact_budget(section.cells.size(), live.regions.cells_after(),
+                               static_cast<size_t>(request.budget.keep_first), live.regions.tail.size());
+    auto regions = plan_regions(section, plan.budget, request.method->keep, request.seed);
+    if (!regions || !regions->last_cell() || section.cells[*regions->last_cell()].pos != task.last)
+        return std::nullopt;
+    const auto chunks = plan_chunks(section, *regions, most_at_once(request));
+    if (!chunks || (chunks->size() > 1 && regions->tail.empty())) return std::nullopt;
+    plan.regions = *std::move(regions);
+    return plan;
 }
 
-// In the place of the cells that were made of them; the sequence is to become as small as without them. No
-// more than all of what stands behind the folds is left as it is: else a part of what they replaced would be.
-void put_originals(FoldTask& task, const std::vector<int32_t>& live, const ReplacedCells& originals) {
-    constexpr int kTail = 32; // as plan_regions keeps at most where nobody says how many
-    Budget& budget = task.request.budget;
-    task.snapshot = taken_back(task.snapshot, originals, originals.end);
-    budget.keep_last =
-        std::min(budget.keep_last < 0 ? kTail : budget.keep_last, static_cast<int>(count_behind(task, live)));
-    budget.ratio *=
-        static_cast<double>(task.snapshot.sections.front().cells.size()) / static_cast<double>(live.size());
+size_t count_cells(const KvSection& section, llama_pos last) {
+    return static_cast<size_t>(
+        std::ranges::count_if(section.cells, [&](const CellMeta& cell) { return cell.pos <= last; }));
 }
 
 } // namespace
@@ -72,30 +74,33 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     if (books.knows_all_tokens(seq_id)) task->tokens = books.tokens(seq_id);
     task->request = std::move(request);
     task->request.tokens = task->tokens;
-    task->folded_end = books.fold_of(seq_id).end;
-    task->untouched = static_cast<size_t>(task->request.budget.untouched);
-    KVFOLD_TRY(task->snapshot, read_sequence(ctx, seq_id));
-    const std::vector<int32_t> live = sorted_positions(task->snapshot.sections.front());
-    task->folded =
-        replaced_cells(task->snapshot.sections.front(), task->untouched, task->folded_end, -1).folded;
-    if (const auto originals = originals_of(*task, live, books)) put_originals(*task, live, *originals);
-    const KvSection& section = task->snapshot.sections.front();
-    KVFOLD_TRY(const Regions regions,
-               plan_regions(section, task->request.budget, task->request.method->keep, task->request.seed));
-    const auto last = regions.last_cell();
+    Plan plan;
+    plan.budget = task->request.budget;
+    KVFOLD_TRY(plan.state, read_sequence(ctx, seq_id));
+    const KvSection& section = plan.state.sections.front();
+    KVFOLD_TRY(plan.regions,
+               plan_regions(section, plan.budget, task->request.method->keep, task->request.seed));
+    const auto last = plan.regions.last_cell();
     if (!last)
         return fail(ErrorCode::invalid_argument, "sequence {} has nothing to fold at this ratio", seq_id);
+    task->untouched = plan.regions.untouched;
     task->last = section.cells[*last].pos;
-    task->cells = static_cast<size_t>(std::ranges::upper_bound(live, task->last) - live.begin());
-    task->region_size = regions.region.size();
+    task->cells = count_cells(section, task->last);
+    task->folded_end = books.fold_of(seq_id, task->last).end;
+    task->folded = replaced_cells(section, task->folded_end, task->last).folded;
+    if (auto originals = from_originals(*task, plan, books.history(seq_id))) plan = *std::move(originals);
+    task->snapshot = std::move(plan.state);
+    task->request.budget = plan.budget;
+    task->region_size = plan.regions.region.size();
     return task;
 }
 
-ReplacedCells replaced_cells(const FoldTask& task) {
-    ReplacedCells cells =
-        replaced_cells(task.snapshot.sections.front(), task.untouched, task.folded_end, task.last);
+std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task) {
+    if (task.untouched > 0) return nullptr;
+    ReplacedCells cells = replaced_cells(task.snapshot.sections.front(), task.folded_end, task.last);
+    if (cells.originals.cells.empty()) return nullptr;
     cells.folded = task.folded; // the snapshot may have what they were made of
-    return cells;
+    return std::make_shared<ArchivedFold>(std::move(cells));
 }
 
 Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact, Books& books,
@@ -126,18 +131,19 @@ Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceStat
     return written;
 }
 
-Status take_back(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end,
-                 Books& books) {
+Status cut_back(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end,
+                Books& books) {
     KVFOLD_TRY(const SequenceState now, read_sequence(ctx, seq_id));
-    std::vector<Books::Shared> shared = books.shared(seq_id);
-    std::erase_if(shared, [&](const Books::Shared& each) { return each.p1 > cells.untouched_end; });
-    const Status written = write_shared_sequence(ctx, seq_id, taken_back(now, cells, end), shared);
-    if (written) {
-        books.take_back(seq_id, cells, end);
-    } else if (written.error().code == ErrorCode::lost) {
-        books.remove(seq_id, -1, -1);
-    }
-    return written;
+    KVFOLD_CHECK(write_sequence(ctx, seq_id, cut_back(now, cells, end)));
+    books.cut_back(seq_id, cells, end);
+    return {};
+}
+
+Status unfold(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, Books& books) {
+    KVFOLD_TRY(const SequenceState now, read_sequence(ctx, seq_id));
+    KVFOLD_CHECK(write_sequence(ctx, seq_id, unfolded(now, cells)));
+    books.unfold(seq_id, cells);
+    return {};
 }
 
 } // namespace kvfold

@@ -14,10 +14,10 @@ struct FoldTask {
         tokens; // of all positions, none when some are unknown; request.tokens looks at them
     CompactRequest request;
     size_t untouched = 0;     // cells in front that stay where they are
-    llama_pos folded_end = 0; // position behind what was folded before
-    KvSection folded;         // those cells, as they are in the sequence
     llama_pos last = 0;       // newest position that changes; cells behind it may go on
     size_t cells = 0;         // of the sequence up to there
+    llama_pos folded_end = 0; // position behind what of them was folded before
+    KvSection folded;         // that, as it is in the sequence
     size_t region_size = 0;   // cells
 };
 
@@ -27,8 +27,9 @@ struct FoldTask {
 Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id seq_id,
                                                CompactRequest request, const Books& books);
 
-// The cells that the fold will replace. Touches no context.
-ReplacedCells replaced_cells(const FoldTask& task);
+// The cells that the fold will replace; null where none of them is an original, and where cells in front
+// stay: a fold that leans on them could not be taken back for itself. Touches no context.
+std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task);
 
 // Puts the folded cells into the sequence as it is now, with all its cells behind the region, and notes it in
 // the books, with what they replaced where that is kept. What other sequences share of it they share
@@ -38,11 +39,11 @@ ReplacedCells replaced_cells(const FoldTask& task);
 Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact, Books& books,
                     std::shared_ptr<const ArchivedFold> replaced = nullptr);
 
-// What `cells` were replaced by goes, and they stand there again (taken_back), in cells of the sequence's
-// own; the books know it. Cells of its sliding window behind `end`, and its recurrent state, stay as they
-// are. REQUIRES: cells of the sequence's history, cells.begin <= end <= cells.end; room for them. On failure
-// the sequence is what it was, but for `lost`: then it is empty, and the books know it.
-Status take_back(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end,
-                 Books& books);
+// The sequence becomes what cut_back and unfolded (engine/archive.h) say, in cells of its own, and the books
+// know it. REQUIRES: cells of the sequence's history; room for them. On failure the sequence is what it was,
+// in cells of its own, but for `lost`: then it is empty. The books are to be read anew then.
+Status cut_back(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end,
+                Books& books);
+Status unfold(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, Books& books);
 
 } // namespace kvfold

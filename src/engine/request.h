@@ -7,6 +7,7 @@
 
 #include <llama.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace kvfold {
@@ -27,6 +28,12 @@ struct CompactRequest {
     int threads = 0;       // for study and solve; 0 = as many as llama.cpp uses in the user's context
     ProgressFn progress;
 };
+
+// Cells of the region that are folded at once; 0: all.
+inline size_t most_at_once(const CompactRequest& request) {
+    const size_t asked = request.most_cells, method = request.method->chunk;
+    return asked == 0 || method == 0 ? std::max(asked, method) : std::min(asked, method);
+}
 
 struct CompactReport {
     size_t cells_before = 0, cells_after = 0;

@@ -90,8 +90,9 @@ Status ChatLane::fold(const Budget& budget) {
     KVFOLD_TRY(const std::unique_ptr<FoldTask> task, prepare_fold(ctx_.get(), 0, compact_, books_));
     KVFOLD_TRY(const CompactState compact, compact_state(model_, task->snapshot, task->request));
     const Timer swap;
-    KVFOLD_CHECK(
-        put_in_place(ctx_.get(), *task, compact.state, books_, archive_.keep(replaced_cells(*task))));
+    const std::shared_ptr<ArchivedFold> replaced = archived_fold(*task);
+    archive_.admit(replaced);
+    KVFOLD_CHECK(put_in_place(ctx_.get(), *task, compact.state, books_, replaced));
     swap_s_ += swap.seconds();
     peak_extra_bytes_ = std::max(peak_extra_bytes_, memory.extra_bytes());
     study_s_ += compact.report.study_s;

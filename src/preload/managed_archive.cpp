@@ -12,6 +12,8 @@ namespace kvfold::preload {
 
 namespace {
 
+constexpr llama_seq_id kAllSequences = -1;
+
 // That the sequence will have of its own.
 size_t cells_before(const ReplacedCells& cells, llama_pos end) {
     const auto is_before = [&](const CellMeta& cell) { return cell.pos < end; };
@@ -21,16 +23,44 @@ size_t cells_before(const ReplacedCells& cells, llama_pos end) {
 
 } // namespace
 
+// Copied without the lock, for it is as much as was folded. Null: it is not kept, which a fold can do
+// without.
+std::shared_ptr<ArchivedFold> ManagedContext::replaced_by(const FoldTask& task) const {
+    if (sizes_.archive_bytes == 0) return nullptr;
+    try {
+        return archived_fold(task);
+    } catch (const std::exception& error) {
+        log_warning("what was folded cannot be kept: {}", error.what());
+        return nullptr;
+    }
+}
+
+// How far back a sequence can be cut. What a program is told it may cut must not fail: either the cells have
+// room, or the text is known and can be folded anew, or read again.
+llama_pos ManagedContext::first_cut(llama_seq_id seq_id) const {
+    const Books::Fold fold = books_.fold_of(seq_id);
+    const llama_pos first = books_.history(seq_id).first_cut(fold.end);
+    const bool fits = fold.cells + static_cast<size_t>(fold.end - first) <= room_for(seq_id);
+    const bool can_be_folded = policy_.automatic && books_.knows_all_tokens(seq_id);
+    return fits || can_be_folded ? first : fold.end;
+}
+
 // What stood before the cut stands there again, and then the program cuts. Nothing, and the sequence is as it
 // was: the archive does not have it, or there is no room.
 std::optional<bool> ManagedContext::take_back(llama_seq_id seq_id, llama_pos end, Original<bool> original) {
     Held before;
     bool is_back = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        if (!fold_at(books_.history(seq_id), end) || shift_is_due_) return;
+        const auto cells = books_.history(seq_id).at(end); // ours, even if room has to be made in the archive
+        if (!cells || shift_is_due_) return;
+        make_room_for(seq_id, cells_before(*cells, end));
         before = held_by(seq_id);
         touch(seq_id, 0);
-        is_back = put_back(seq_id, end);
+        const Status status = put_back(seq_id, *cells, end);
+        is_back = status.has_value();
+        if (is_back) return;
+        log_warning("{}: {}", name(seq_id), status.error().message);
+        end_restore(seq_id, false, {}, std::move(before));
     });
     if (!is_back) return std::nullopt;
     const bool removed = original(); // of a sliding window, or of a recurrent state
@@ -44,36 +74,35 @@ std::optional<bool> ManagedContext::take_back(llama_seq_id seq_id, llama_pos end
     return removed;
 }
 
-bool ManagedContext::put_back(llama_seq_id seq_id, llama_pos end) {
-    make_room_for(seq_id, cells_before(*fold_at(books_.history(seq_id), end), end));
-    const ReplacedCells* cells = fold_at(books_.history(seq_id), end); // while room was made, others folded
-    if (!cells) return false;
-    if (cells_before(*cells, end) > room_for(seq_id)) return fold_back(seq_id, *cells, end);
-    const Status status = kvfold::take_back(ctx_, seq_id, *cells, end, books_);
-    if (!status) log_warning("{}: {}", name(seq_id), status.error().message);
-    return status.has_value();
+Status ManagedContext::put_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) {
+    if (cells_before(cells, end) > room_for(seq_id)) return fold_back(seq_id, cells, end);
+    return cut_back(ctx_, seq_id, cells, end, books_);
 }
 
 // What stood before the cut is folded anew, because it does not fit.
-bool ManagedContext::fold_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) {
-    if (!policy_.automatic || cells.untouched_end > 0) return false;
-    const auto now = read_sequence(ctx_, seq_id);
-    if (!now) return false;
-    const SequenceState back = taken_back(*now, cells, end);
+Status ManagedContext::fold_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) {
+    if (!policy_.automatic)
+        return fail(ErrorCode::busy, "{} cells have no room, and nothing is folded without being told to",
+                    cells_before(cells, end));
+    KVFOLD_TRY(const SequenceState now, read_sequence(ctx_, seq_id));
+    const SequenceState back = cut_back(now, cells, end);
     const std::vector<llama_token>& all = books_.tokens(seq_id);
     std::vector<llama_token> tokens(all.begin(), all.begin() + end);
-    if (std::ranges::find(tokens, LLAMA_TOKEN_NULL) != tokens.end()) tokens.clear();
-    const auto folded = folded_to_fit(back, tokens, room_for(seq_id));
-    if (!folded || !write_sequence(ctx_, seq_id, *folded)) return false;
-    const std::vector<int32_t> positions = sorted_positions(folded->sections.front());
-    const llama_pos fold_end = folded_region(positions).end, begin = cells.begin;
+    const bool are_known = std::ranges::find(tokens, LLAMA_TOKEN_NULL) == tokens.end();
+    KVFOLD_TRY(const SequenceState folded,
+               folded_to_fit(back, are_known ? tokens : std::vector<llama_token>(), room_for(seq_id)));
+    KVFOLD_CHECK(write_sequence(ctx_, seq_id, folded));
+    const std::vector<int32_t> positions = sorted_positions(folded.sections.front());
+    const llama_pos fold_end = folded_region(positions).end;
     FoldHistory history = books_.history(seq_id);
-    std::erase_if(history, [&](const auto& fold) { return fold->end() > begin; });
-    auto kept = archive_.keep(replaced_cells(back.sections.front(), 0, begin, fold_end - 1));
-    if (kept) history.push_back(std::move(kept));
+    history.cut(cells.begin);
+    const auto kept =
+        std::make_shared<ArchivedFold>(replaced_cells(back.sections.front(), cells.begin, fold_end - 1));
+    archive_.admit(kept);
+    history.add(kept);
     books_.learn(seq_id, positions, fold_end, std::move(tokens));
     books_.set_history(seq_id, std::move(history));
-    return true;
+    return {};
 }
 
 Result<size_t> ManagedContext::unfold(llama_seq_id seq_id) {
@@ -82,23 +111,29 @@ Result<size_t> ManagedContext::unfold(llama_seq_id seq_id) {
     if (closed_ || !books_.holds(seq_id)) return fail(ErrorCode::not_found, "slot {} holds nothing", seq_id);
     if (shift_is_due_)
         return fail(ErrorCode::busy, "llama.cpp moves its cells at the next decode; try again behind it");
+    if (promised_.contains(seq_id) || promised_.contains(kAllSequences))
+        return fail(ErrorCode::busy, "slot {} is being saved; try again", seq_id);
     const llama_pos fold_end = books_.fold_of(seq_id).end;
     if (fold_end == 0) return fail(ErrorCode::invalid_argument, "slot {} is not folded", seq_id);
-    const auto cells = all_replaced(books_.history(seq_id), fold_end);
+    const auto cells = books_.history(seq_id).all(fold_end);
     if (!cells)
         return fail(
-            ErrorCode::unsupported,
+            ErrorCode::not_found,
             "the archive does not hold what slot {} had before it was folded; --archive gives it more room",
             seq_id);
     const size_t behind = books_.cells(seq_id) - books_.fold_of(seq_id).cells;
     const size_t needed = cells_before(*cells, cells->end) + behind;
     if (needed > room_for(seq_id))
-        return fail(ErrorCode::memory, "slot {} would take {} cells, and has room for {}", seq_id, needed,
+        return fail(ErrorCode::busy, "slot {} would take {} cells, and has room for {}", seq_id, needed,
                     room_for(seq_id));
     touch(seq_id, 0);
-    KVFOLD_CHECK(kvfold::take_back(ctx_, seq_id, *cells, cells->end, books_));
-    refused_[seq_id] = books_.end(seq_id); // else it might be folded again at once
-    return books_.cells(seq_id);
+    const FoldHistory history = books_.history(seq_id);
+    const std::vector<llama_token> tokens = books_.tokens(seq_id);
+    const Status status = kvfold::unfold(ctx_, seq_id, *cells, books_);
+    if (status) return books_.cells(seq_id);
+    relearn(seq_id, tokens);
+    books_.set_history(seq_id, history);
+    return tl::unexpected(status.error());
 }
 
 } // namespace kvfold::preload

@@ -166,7 +166,8 @@ bool ManagedContext::drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1
 // is sure that they are known and fit.
 bool ManagedContext::read_again(llama_seq_id seq_id, llama_pos end, Original<bool> original) {
     const std::vector<llama_token>& all = books_.tokens(seq_id);
-    const std::vector<llama_token> tokens(all.begin(), all.begin() + end);
+    std::vector<llama_token> tokens = all;
+    tokens.resize(static_cast<size_t>(end), LLAMA_TOKEN_NULL); // longer than it is where a restore lost it
     if (std::ranges::find(tokens, LLAMA_TOKEN_NULL) != tokens.end()) {
         log_warning("{}: cut at {} inside its folded part, and its tokens are not known", name(seq_id), end);
         return false;
@@ -269,7 +270,7 @@ llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> origi
     note([&]() KVFOLD_REQUIRES(mutex_) {
         const Books::Fold fold = books_.fold_of(seq_id);
         if (smallest < 0 || fold.empty()) return;
-        const llama_pos before = kvfold::first_cut(books_.history(seq_id), fold.end) - 1 - window_;
+        const llama_pos before = first_cut(seq_id) - 1 - window_;
         // Of windows and recurrent states llama.cpp tells the truth: those are as they were.
         smallest = std::max(is_plain() ? 0 : smallest, before);
     });
@@ -289,7 +290,7 @@ llama_pos ManagedContext::first_cut(llama_seq_id seq_id, std::span<const llama_t
         const bool are_known = own[pos] != LLAMA_TOKEN_NULL && tokens[pos] != LLAMA_TOKEN_NULL;
         if (are_known && own[pos] != tokens[pos]) return 0;
     }
-    return kvfold::first_cut(books_.history(seq_id), end);
+    return first_cut(seq_id);
 }
 
 std::string ManagedContext::name(llama_seq_id seq_id) const {

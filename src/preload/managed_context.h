@@ -159,8 +159,9 @@ class ManagedContext {
     // What folds replaced, in managed_archive.cpp.
     std::optional<bool> take_back(llama_seq_id seq_id, llama_pos end, Original<bool> original)
         KVFOLD_REQUIRES(mutex_);
-    bool put_back(llama_seq_id seq_id, llama_pos end) KVFOLD_REQUIRES(mutex_);
-    bool fold_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) KVFOLD_REQUIRES(mutex_);
+    Status put_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) KVFOLD_REQUIRES(mutex_);
+    Status fold_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) KVFOLD_REQUIRES(mutex_);
+    llama_pos first_cut(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
 
     void change(Adapters adapters) KVFOLD_REQUIRES(mutex_);
 
@@ -211,7 +212,8 @@ class ManagedContext {
     void refuse(llama_seq_id seq_id, const std::string& reason) KVFOLD_REQUIRES(mutex_);
     void wait_for_fold() KVFOLD_REQUIRES(mutex_);
     void end_fold(const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop);
-    Status swap(const FoldTask& task, Result<CompactState>& compact, ReplacedCells replaced)
+    std::shared_ptr<ArchivedFold> replaced_by(const FoldTask& task) const;
+    Status swap(const FoldTask& task, Result<CompactState>& compact, std::shared_ptr<ArchivedFold> replaced)
         KVFOLD_REQUIRES(mutex_);
     void note_fold(const FoldTask& task, Status status, const Result<CompactState>& compact)
         KVFOLD_REQUIRES(mutex_);

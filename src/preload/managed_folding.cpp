@@ -148,8 +148,7 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
 // afterwards.
 void ManagedContext::end_fold(const FoldTask& task, Result<CompactState> compact,
                               const std::stop_token& stop) {
-    ReplacedCells replaced; // without the lock: as much is copied as was folded
-    if (compact && sizes_.archive_bytes > 0) replaced = replaced_cells(task);
+    std::shared_ptr<ArchivedFold> replaced = compact ? replaced_by(task) : nullptr;
     const MutexLock lock(mutex_);
     const auto may_change = [&]() KVFOLD_REQUIRES(mutex_) {
         return stop.stop_requested() || !(promised_.contains(task.seq_id) || promised_.contains(-1));
@@ -173,11 +172,13 @@ void ManagedContext::hurry(bool is_so) {
     folder_.cancel();
 }
 
-Status ManagedContext::swap(const FoldTask& task, Result<CompactState>& compact, ReplacedCells replaced) {
+Status ManagedContext::swap(const FoldTask& task, Result<CompactState>& compact,
+                            std::shared_ptr<ArchivedFold> replaced) {
     if (!compact) return tl::unexpected(compact.error());
     if (fold_is_void_) return fail(ErrorCode::cancelled, "the sequence was cut while it was folded");
     const Timer timer;
-    KVFOLD_CHECK(put_in_place(ctx_, task, compact->state, books_, archive_.keep(std::move(replaced))));
+    KVFOLD_CHECK(put_in_place(ctx_, task, compact->state, books_, replaced));
+    archive_.admit(replaced);
     compact->report.swap_s = timer.seconds();
     return {};
 }

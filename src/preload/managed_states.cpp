@@ -196,7 +196,7 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
         const auto folded = folded_to_fit(*state, known.tokens, room_for(seq_id));
         if (!folded || !write_sequence(ctx_, seq_id, *folded)) return;
         is_folded_in = true;
-        known.history.clear();
+        known.history = {};
     });
     const size_t read = is_folded_in ? bytes.size() : original();
     note([&]()

@@ -33,6 +33,9 @@ TEST_F(FreeMemory, IsNoMoreThanTheGroupMayTake) {
     EXPECT_EQ(free_memory(root_), 0);
     write("sys/fs/cgroup/user/one/memory.max", "max\n");
     EXPECT_EQ(free_memory(root_), 2000 * 1024);
+    write("sys/fs/cgroup/user/memory.max", "700000\n"); // of the group around it
+    write("sys/fs/cgroup/user/memory.current", "600000\n");
+    EXPECT_EQ(free_memory(root_), 100000);
 }
 
 TEST_F(FreeMemory, IsNotKnownWithoutTheSystemsWord) {

@@ -82,9 +82,9 @@ std::string wrong_with_token(std::string_view text, const Parsers& parsers) {
 std::string wrong_with_requests(std::span<const uint8_t> bytes, const Parsers& parsers) {
     const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     for (std::string wrong :
-         {wrong_with_body(text, "compact", parsers.compact), wrong_with_body(text, "policy", parsers.policy),
-          wrong_with_settings(text, parsers), wrong_with_address(text, parsers),
-          wrong_with_token(text, parsers)})
+         {wrong_with_body(text, "compact", parsers.compact), wrong_with_body(text, "unfold", parsers.unfold),
+          wrong_with_body(text, "policy", parsers.policy), wrong_with_settings(text, parsers),
+          wrong_with_address(text, parsers), wrong_with_token(text, parsers)})
         if (!wrong.empty()) return wrong;
     return "";
 }

@@ -14,6 +14,7 @@ namespace kvfold::testing {
 
 struct Parsers {
     std::function<Result<Json>(std::string_view)> compact = admin::compact_request;
+    std::function<Result<Json>(std::string_view)> unfold = admin::unfold_request;
     std::function<Result<Json>(std::string_view)> policy = admin::policy_request;
     std::function<Result<launch::PreloadSettings>(std::string_view)> settings = launch::from_json;
     std::function<std::string(const launch::PreloadSettings&)> settings_text = launch::to_json;

@@ -152,17 +152,90 @@ TEST_F(Archived, SequencesThatShareAFoldTakeItBackEachForItself) {
     EXPECT_EQ(total("rereads"), 0);
 }
 
-TEST_F(Archived, ABeginningThatOthersOwnStaysShared) {
-    feed_all(100);
-    program_->copy(0, 1, -1, -1);
-    feed_all(300, 100); // of its own
-    const KvSection before = cells();
-    fold();
-    ASSERT_TRUE(program_->remove(0, 180, -1));
-    expect_same(before, cells(), 180);
-    EXPECT_EQ(total("cells_used"), 180);
+// What folds that lean on cells in front of them replaced is not kept: those may go, or be folded themselves.
+class BehindABeginning : public Archived {
+  protected:
+    void SetUp() override {
+        Archived::SetUp();
+        if (HasFatalFailure()) return;
+        feed_all(100);
+        program_->copy(0, 1, -1, -1);
+        feed_all(300, 100); // of its own
+        before_ = cells();
+        fold(); // the part that has more cells
+    }
+
+    // Whatever it takes, the sequence holds what it held before that position.
+    void expect_cut(llama_pos end, llama_seq_id seq_id = 0) {
+        ASSERT_TRUE(program_->remove(seq_id, end, -1));
+        const KvSection now = cells(seq_id);
+        const auto ours = order_of(now, end);
+        ASSERT_EQ(now.cells.size(), static_cast<size_t>(end));
+        for (llama_pos pos = 0; pos < end; ++pos)
+            EXPECT_EQ(now.cells[ours[static_cast<size_t>(pos)]].pos, pos);
+    }
+
+    // To the cell, and those of the other sequence.
+    void expect_books_agree() {
+        for (const Json& each : managed_->state()["sequences"])
+            EXPECT_EQ(each["cells"], real_cells(each["id"].get<llama_seq_id>()));
+    }
+
+    KvSection before_;
+};
+
+TEST_F(BehindABeginning, ACutReadsAgainAndTheOtherKeepsIt) {
+    EXPECT_GT(program_->pos_min(0), 180);
+    expect_cut(180);
     EXPECT_EQ(real_cells(1), 100u);
+    EXPECT_EQ(total("rereads"), 1);
+    expect_books_agree();
+}
+
+TEST_F(BehindABeginning, TheBeginningCanBeFoldedAfterwardsAndTakenBack) {
+    fold(); // the beginning now
+    EXPECT_LT(real_cells(1), 100u);
+    expect_books_agree();
+    fold(); // and once more, whichever has more cells
+    expect_books_agree();
+    ASSERT_EQ(real_cells(1), sequence(1)["cells"]);
+    expect_cut(50);
+    expect_same(before_, cells(), 50);
     EXPECT_EQ(total("rereads"), 0);
+    EXPECT_LT(real_cells(1), 100u); // the other has its fold still
+    expect_cut(40, 1);
+    expect_same(before_, cells(1), 40);
+    expect_books_agree();
+}
+
+TEST_F(BehindABeginning, WhenTheOtherLeavesAllOfItIsFoldedAndCutRight) {
+    ASSERT_TRUE(program_->remove(1, -1, -1));
+    feed_all(380, 300);
+    fold();
+    expect_books_agree();
+    expect_cut(150);
+    expect_books_agree();
+}
+
+TEST_F(BehindABeginning, ASavedStateIsCutRight) {
+    const std::vector<uint8_t> saved = program_->saved_state(0);
+    ASSERT_TRUE(program_->remove(0, -1, -1));
+    ASSERT_GT(program_->restore_state(saved, 0), 0u);
+    expect_cut(150);
+    expect_books_agree();
+}
+
+// Then what folds replaced is more than fits at once, and no study could ask from newer cells: the folded
+// cells are folded.
+TEST_F(Archived, WithoutATailMoreThanTheCellsIsFoldedAllTheSame) {
+    Policy policy = folding();
+    policy.keep_last = 0;
+    manage(policy, /*unified=*/true, kPlenty);
+    feed_all(3 * kCells);
+    settle();
+    EXPECT_EQ(total("failures"), 0);
+    EXPECT_EQ(sequence()["tokens"], 3 * kCells);
+    EXPECT_EQ(sequence()["cells"], real_cells());
 }
 
 // keep_last makes no cells: the program must hear of the fold all the same, and never go on from a hole.
@@ -245,7 +318,7 @@ TEST_F(Archived, WhatHasNoRoomIsNotUnfolded) {
     fold();
     ASSERT_EQ(feed(0, 200, 1), 0);
     const size_t before = real_cells();
-    EXPECT_EQ(managed_->unfold(0).error().code, ErrorCode::memory);
+    EXPECT_EQ(managed_->unfold(0).error().code, ErrorCode::busy);
     EXPECT_EQ(real_cells(), before);
     ASSERT_TRUE(program_->remove(1, -1, -1));
     EXPECT_TRUE(managed_->unfold(0));

@@ -30,6 +30,7 @@ SYSTEM = "You are a helpful assistant. You answer in one short sentence. " + (TE
 QUESTION = "What is my code word?"
 SLOTS = len(WORDS) + 1 + 5  # those of the conversations, of the short question, and of choices and titles
 CELLS = 2048  # the conversations together take up to four times as many
+ARCHIVE = 128  # MiB: less than the folds of all conversations replace
 LONGEST = 3600  # characters of a conversation, about 900 tokens
 
 
@@ -194,7 +195,8 @@ class MixedLoad(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             with self.server(folder, None) as server:
                 expected = self.control(server)
-            with self.server(folder, ("--virtual", 4, "--method", "select", "--admin", "127.0.0.1:0")) as server:
+            with self.server(folder, ("--virtual", 4, "--method", "select", "--archive", ARCHIVE,
+                                      "--admin", "127.0.0.1:0")) as server:
                 load, controls, memory = Load(server), [], []
                 people = [Conversation(load, number) for number in range(len(WORDS))]
 
