@@ -2,11 +2,9 @@
 
 #include "base/no_throw.h"
 #include "engine/compact.h"
+#include "preload/heap.h"
 #include "preload/real.h"
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #ifdef __linux__
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -22,14 +20,6 @@ void give_way() {
 #ifdef __linux__
     constexpr int kNice = 10;
     ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
-#endif
-}
-
-// Each fold has a thread of its own, and glibc keeps what a thread has freed for threads to come: a server
-// that folds all day would seem to leak.
-void give_memory_back() {
-#ifdef __GLIBC__
-    ::malloc_trim(0);
 #endif
 }
 

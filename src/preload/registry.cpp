@@ -4,6 +4,7 @@
 #include "model/llama_check.h"
 #include "model/probe.h"
 #include "preload/environment.h"
+#include "preload/heap.h"
 #include "preload/log.h"
 #include "preload/real.h"
 
@@ -108,6 +109,7 @@ Registry::Registry() {
     }
     if (const std::string warning = untested_llama_warning(); !warning.empty()) log_warning("{}", warning);
     enabled_ = true;
+    if (policy_.automatic) return_large_blocks();
 }
 
 void Registry::note_model(llama_model* model, const llama_model_params& params, const char* path) {
