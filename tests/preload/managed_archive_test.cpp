@@ -177,7 +177,8 @@ class BehindABeginning : public Archived {
 
     // To the cell, and those of the other sequence.
     void expect_books_agree() {
-        for (const Json& each : managed_->state()["sequences"])
+        const Json state = managed_->state();
+        for (const Json& each : state["sequences"])
             EXPECT_EQ(each["cells"], real_cells(each["id"].get<llama_seq_id>()));
     }
 
