@@ -57,6 +57,13 @@ class Contents {
         of_[to] = of_[from];
         of_[to].tokens.resize(std::min(of_[to].tokens.size(), static_cast<size_t>(end)));
     }
+    // Positions that a token stands at.
+    size_t count(llama_seq_id seq_id) const {
+        const auto found = of_.find(seq_id);
+        if (found == of_.end()) return 0;
+        return static_cast<size_t>(
+            std::ranges::count_if(found->second.tokens, [](llama_token token) { return token != kGone; }));
+    }
     // Empty, or what stands in a cell that no token of the sequence up to its position is. A folded cell
     // stands behind the position that it was.
     std::string foreign(llama_seq_id seq_id, const KvSection& section, const TokenRows& known) const {
