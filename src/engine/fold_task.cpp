@@ -109,7 +109,7 @@ Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceStat
     const auto is_old = [&](llama_pos pos) { return pos <= task.last; };
     const auto is_new = [&](llama_pos pos) { return pos > task.last; };
     KvSection& now = state.sections.front();
-    if (cells_where(now, is_old).size() != task.cells ||
+    if (count_cells(now, task.last) != task.cells ||
         !books.has_same_owners(task.seq_id, task.last, task.untouched) ||
         !books.shares_by_position(task.seq_id))
         return fail(ErrorCode::cancelled, "sequence {} changed while it was folded", task.seq_id);

@@ -91,8 +91,8 @@ Status ChatLane::fold(const Budget& budget) {
     KVFOLD_TRY(const CompactState compact, compact_state(model_, task->snapshot, task->request));
     const Timer swap;
     const std::shared_ptr<ArchivedFold> replaced = archived_fold(*task);
-    archive_.admit(replaced);
     KVFOLD_CHECK(put_in_place(ctx_.get(), *task, compact.state, books_, replaced));
+    archive_.admit(replaced); // others lose their cells to it only now
     swap_s_ += swap.seconds();
     peak_extra_bytes_ = std::max(peak_extra_bytes_, memory.extra_bytes());
     study_s_ += compact.report.study_s;

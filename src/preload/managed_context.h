@@ -132,8 +132,8 @@ class ManagedContext {
     Status set_policy(const Policy& policy); // fails where it can never work with these cells
     Result<uint64_t> compact(llama_seq_id seq_id, const Method* method, double ratio); // a job's number
     // What the sequence's folds replaced stands there again, as far back as the archive has it; the cells
-    // that it holds then. Fails with not_found, invalid_argument where nothing is folded, unsupported where
-    // nothing is archived, memory where the cells do not suffice, and as take_back does.
+    // that it holds then. Fails with not_found where nothing is held or archived, invalid_argument where
+    // nothing is folded, busy where there is no room or the state is being saved, and as kvfold::unfold does.
     Result<size_t> unfold(llama_seq_id seq_id);
     Result<JobResult> job(uint64_t number); // fails with not_found
 
