@@ -8,7 +8,7 @@
 namespace kvfold {
 namespace {
 
-// Cells at these positions; each row holds a number for its cell.
+// NumberedCells at these positions; each row holds a number for its cell.
 KvSection section_of(const std::vector<std::pair<int32_t, float>>& cells) {
     KvSection section;
     CacheTensor tensor{GGML_TYPE_F32, 1, false, {}};
@@ -21,8 +21,10 @@ KvSection section_of(const std::vector<std::pair<int32_t, float>>& cells) {
     return section;
 }
 
-std::vector<std::pair<int32_t, float>> cells_of(const KvSection& section) {
-    std::vector<std::pair<int32_t, float>> cells;
+using NumberedCells = std::vector<std::pair<int32_t, float>>;
+
+NumberedCells cells_of(const KvSection& section) {
+    NumberedCells cells;
     for (size_t i = 0; i < section.cells.size(); ++i) {
         float number = 0;
         std::memcpy(&number, section.keys.front().bytes.data() + i * sizeof(float), sizeof(float));
@@ -31,21 +33,19 @@ std::vector<std::pair<int32_t, float>> cells_of(const KvSection& section) {
     return cells;
 }
 
-using Cells = std::vector<std::pair<int32_t, float>>;
-
-Cells plain(int32_t begin, int32_t end) {
-    Cells cells;
+NumberedCells plain(int32_t begin, int32_t end) {
+    NumberedCells cells;
     for (int32_t pos = begin; pos < end; ++pos)
         cells.push_back({pos, static_cast<float>(pos)});
     return cells;
 }
 
-Cells joined_cells(Cells cells, const Cells& more) {
+NumberedCells joined_cells(NumberedCells cells, const NumberedCells& more) {
     cells.insert(cells.end(), more.begin(), more.end());
     return cells;
 }
 
-const Cells kFolded = {{3, -1}, {3, -2}}; // of positions 0 to 3
+const NumberedCells kFolded = {{3, -1}, {3, -2}}; // of positions 0 to 3
 
 // Of a sequence that was folded up to position 3, and now up to 7.
 ReplacedCells second_fold() {

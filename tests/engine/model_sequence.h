@@ -3,19 +3,13 @@
 
 #include "base/file.h"
 #include "engine/compact.h"
-#include "state/live_sequence.h"
 #include "support/divergence.h"
 #include "support/llama_fixture.h"
+#include "support/snapshot.h"
 
 #include <algorithm>
 
 namespace kvfold::testing {
-
-inline SequenceState snapshot_of(llama_context* ctx, llama_seq_id seq_id = 0) {
-    auto state = read_sequence(ctx, seq_id);
-    EXPECT_TRUE(state) << state.error().message;
-    return state ? *std::move(state) : SequenceState{};
-}
 
 // With a small study, for tests of all but a method's quality.
 inline Method quick(Method method) {

@@ -6,7 +6,7 @@ namespace {
 
 constexpr size_t kTokens = 160;
 
-Method in_chunks_of(size_t cells) {
+Method tiny_chunks_of(size_t cells) {
     Method method = methods::chunked;
     method.chunk = cells;
     method.study.least_tokens = 0;
@@ -25,15 +25,15 @@ class TinyChunks : public testing::TinySequence {
 };
 
 TEST_P(TinyChunks, OneChunkIsByteForByteWhatTheMethodMakesAtOnce) {
-    const CompactState at_once = compacted(in_chunks_of(0));
-    const CompactState one = compacted(in_chunks_of(kTokens));
+    const CompactState at_once = compacted(tiny_chunks_of(0));
+    const CompactState one = compacted(tiny_chunks_of(kTokens));
     testing::expect_same_compaction(one, at_once);
-    const CompactState two = compacted(in_chunks_of(kTokens / 2)); // broken twin: not one
+    const CompactState two = compacted(tiny_chunks_of(kTokens / 2)); // broken twin: not one
     EXPECT_NE(encode_sequence(two.state), encode_sequence(at_once.state));
 }
 
 TEST_P(TinyChunks, ManyKeepAsManyCellsAsOne) {
-    const CompactState many = compacted(in_chunks_of(64));
+    const CompactState many = compacted(tiny_chunks_of(64));
     EXPECT_EQ(many.report.cells_before, kTokens);
     EXPECT_EQ(many.report.cells_after, kTokens / 4);
     EXPECT_EQ(many.state.sections[0].cells.size(), kTokens / 4);

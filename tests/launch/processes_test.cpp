@@ -19,8 +19,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kShort{100};
-constexpr milliseconds kLong{20000}; // never reached in a test that passes
+constexpr milliseconds kSoon{100};
+constexpr milliseconds kNever{20000}; // never reached in a test that passes
 
 Json state_of(const std::string& model) {
     return {{"context",
@@ -44,7 +44,7 @@ std::string answer_as(const std::string& name, const Json& request) {
 
 class ProcessesTest : public testing::Test {
   protected:
-    void SetUp() override { listen(kLong); }
+    void SetUp() override { listen(kNever); }
 
     void listen(milliseconds patience) {
         auto listening = Processes::listen(patience);
@@ -142,8 +142,8 @@ TEST_F(ProcessesTest, WhoComesWhileThereIsNoFileDescriptorIsLetInLater) {
         const NoFileDescriptors none;
         ASSERT_EQ(::connect(socket.get(), at, sizeof(address)), 0) << std::strerror(errno);
         const auto begin = processor_time();
-        std::this_thread::sleep_for(3 * kShort);
-        EXPECT_LT(processor_time() - begin, kShort);
+        std::this_thread::sleep_for(3 * kSoon);
+        EXPECT_LT(processor_time() - begin, kSoon);
     }
     pulses[7] = std::make_unique<Peer>(std::move(socket));
     pulses[7]->write(R"({"pid":7,"program":"llama-server","channel":"pulse"})"
@@ -254,7 +254,7 @@ TEST_F(ProcessesTest, OneThatIsBusyIsListedAndDoesNotKeepTheOthers) {
 }
 
 TEST_F(ProcessesTest, OneThatDoesNotAnswerIsListedAsItWasKnown) {
-    listen(kShort);
+    listen(kSoon);
     const auto slow = silent(7);
     std::atomic<bool> mute = false;
     const auto answer = [&](const Json& request) { return mute ? std::string() : answer_as("one", request); };

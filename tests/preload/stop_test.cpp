@@ -9,7 +9,7 @@
 namespace kvfold::preload {
 namespace {
 
-constexpr uint32_t kCells = 512;
+constexpr uint32_t kRoom = 512;
 constexpr auto kPause = std::chrono::milliseconds(1);
 
 std::atomic<bool> g_fits = false;
@@ -32,17 +32,17 @@ class Stop : public ::testing::Test {
         g_fits = false;
         model_ = testing::load_model("KVFOLD_PLAIN_MODEL");
         ASSERT_TRUE(model_);
-        tokens_ = testing::filler_tokens(model_.get(), 3 * kCells);
+        tokens_ = testing::filler_tokens(model_.get(), 3 * kRoom);
         manage(&kEndless);
     }
     void TearDown() override { program_.reset(); }
 
     void manage(const Method* method) {
         program_.reset();
-        ctx_ = testing::make_context(model_, {.n_ctx = kCells});
+        ctx_ = testing::make_context(model_, {.n_ctx = kRoom});
         ASSERT_TRUE(ctx_);
         llama_context_params params = llama_context_default_params();
-        params.n_ctx = kCells;
+        params.n_ctx = kRoom;
         params.n_seq_max = 1;
         params.n_threads = params.n_threads_batch = 1;
         Policy policy;
@@ -84,13 +84,13 @@ using Methods = std::set<std::string>;
 
 TEST_F(Stop, APromptThatWaitsForAFoldGoesOn) {
     EXPECT_EQ(program_->managed().busy_s(), 0);
-    auto reading = std::async(std::launch::async, [&] { return feed(0, 3 * kCells); });
+    auto reading = std::async(std::launch::async, [&] { return feed(0, 3 * kRoom); });
     wait_for_a_fit();
     while (program_->managed().busy_s() == 0) // between two decodes; the next one waits
         std::this_thread::sleep_for(kPause);
     program_->managed().hurry(true);
     EXPECT_EQ(reading.get(), 0);
-    EXPECT_EQ(program_->end(0), 3 * kCells);
+    EXPECT_EQ(program_->end(0), 3 * kRoom);
     EXPECT_EQ(methods(), Methods{"keep_last"});
     EXPECT_EQ(program_->state()["totals"]["failures"], 0);
     EXPECT_EQ(program_->managed().busy_s(), 0);
@@ -98,13 +98,13 @@ TEST_F(Stop, APromptThatWaitsForAFoldGoesOn) {
 
 TEST_F(Stop, NothingIsFoldedAheadOfTheNeed) {
     program_->managed().hurry(true);
-    ASSERT_EQ(feed(0, kCells), 0); // above the high-water mark
+    ASSERT_EQ(feed(0, kRoom), 0); // above the high-water mark
     EXPECT_FALSE(program_->is_folding());
     EXPECT_EQ(methods(), Methods{});
 }
 
 TEST_F(Stop, AStateThatIsBeingFoldedInIsRestored) {
-    const auto large = testing::make_context(model_, {.n_ctx = 3 * kCells});
+    const auto large = testing::make_context(model_, {.n_ctx = 3 * kRoom});
     ASSERT_EQ(testing::decode(large.get(), tokens_, 0), 0);
     std::vector<uint8_t> bytes(llama_state_seq_get_size(large.get(), 0));
     ASSERT_EQ(llama_state_seq_get_data(large.get(), bytes.data(), bytes.size(), 0), bytes.size());
@@ -113,14 +113,14 @@ TEST_F(Stop, AStateThatIsBeingFoldedInIsRestored) {
     EXPECT_GT(program_->managed().busy_s(), 0); // although the context's lock is taken
     program_->managed().hurry(true);
     EXPECT_EQ(restoring.get(), bytes.size());
-    EXPECT_EQ(program_->end(0), 3 * kCells);
+    EXPECT_EQ(program_->end(0), 3 * kRoom);
 }
 
 TEST_F(Stop, AStopThatIsTakenBackLeavesThePolicyAsItWas) {
     manage(*find_method("select"));
     program_->managed().hurry(true);
     program_->managed().hurry(false);
-    ASSERT_EQ(feed(0, 3 * kCells), 0);
+    ASSERT_EQ(feed(0, 3 * kRoom), 0);
     program_->settle();
     EXPECT_EQ(methods(), Methods{"select"});
 }

@@ -15,12 +15,12 @@ using reference::naive_solve;
 using reference::synthetic_head;
 using reference::SyntheticHead;
 
-constexpr SolvePlan kPlans[] = {{false, false}, {false, true}, {true, false}, {true, true}};
+constexpr SolvePlan kTwinPlans[] = {{false, false}, {false, true}, {true, false}, {true, true}};
 
 // The reported errors are those of the returned rows, and as good as what the twin's own rows reach.
 void expect_twin_agrees(const SyntheticHead& head, float softcap, Index kept) {
     const HeadProblem problem = head.problem(softcap);
-    for (const SolvePlan plan : kPlans) {
+    for (const SolvePlan plan : kTwinPlans) {
         const CompactHead fast = solve_head(problem, plan, {.kept = kept}).value();
         const auto slow = naive_solve(problem, plan, kept);
         EXPECT_EQ(fast.kept, slow.kept);
@@ -50,7 +50,7 @@ TEST(SolveHead, AgreesWithTheTwinForOddSizes) {
 
 TEST(SolveHead, AllCellsKeptComeBackAsTheyAre) {
     const SyntheticHead head = synthetic_head({.cells = 50});
-    for (const SolvePlan plan : kPlans) {
+    for (const SolvePlan plan : kTwinPlans) {
         const CompactHead result = solve_head(head.problem(), plan, {.kept = 50}).value();
         EXPECT_EQ(result.kept.size(), 50u);
         EXPECT_EQ(result.kept.back(), 49u);

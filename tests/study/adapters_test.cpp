@@ -5,7 +5,7 @@
 namespace kvfold {
 namespace {
 
-constexpr size_t kTokens = 60, kStudied = 30;
+constexpr size_t kText = 60, kAsked = 30;
 
 std::string tiny_file(const std::string& name) {
     return std::string(std::getenv("KVFOLD_TINY_MODELS")) + "/" + name + ".gguf";
@@ -22,15 +22,15 @@ Matrix queries(const std::string& name, const std::function<void(llama_model*, A
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     const auto ctx = new_context(model.get(), params, adapters);
     EXPECT_TRUE(ctx);
-    const std::vector<llama_token> tokens = testing::random_tokens(kTokens + kStudied);
-    EXPECT_TRUE(decode_tokens(ctx->get(), std::span(tokens).first(kTokens), 0, Outputs::none));
+    const std::vector<llama_token> tokens = testing::random_tokens(kText + kAsked);
+    EXPECT_TRUE(decode_tokens(ctx->get(), std::span(tokens).first(kText), 0, Outputs::none));
     const SequenceState snapshot = testing::snapshot_of(ctx->get());
     const auto map = probe_attention(model.get(), params);
     EXPECT_TRUE(map);
-    QueryTap tap(map->layers, kStudied);
-    auto scratch = Scratch::open(model.get(), *map, snapshot, {params, 1, kStudied, adapters}, &tap, {});
+    QueryTap tap(map->layers, kAsked);
+    auto scratch = Scratch::open(model.get(), *map, snapshot, {params, 1, kAsked, adapters}, &tap, {});
     EXPECT_TRUE(scratch);
-    EXPECT_TRUE(scratch->prefill(std::span(tokens).last(kStudied), static_cast<llama_pos>(kTokens)));
+    EXPECT_TRUE(scratch->prefill(std::span(tokens).last(kAsked), static_cast<llama_pos>(kText)));
     return tap.take().layers.back().rows;
 }
 

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "model/probe.h"
-#include "state/live_sequence.h"
 #include "study/scratch.h"
 #include "support/llama_fixture.h"
+#include "support/snapshot.h"
 
 namespace kvfold::testing {
 
@@ -27,12 +27,6 @@ inline ScratchParams scratch_params() {
     params.threads = 1;
     params.spare_cells = 256;
     return params;
-}
-
-inline SequenceState snapshot_of(llama_context* ctx) {
-    auto state = read_sequence(ctx, 0);
-    EXPECT_TRUE(state) << state.error().message;
-    return state ? *std::move(state) : SequenceState{};
 }
 
 // Rows [first, first + count) of every layer.

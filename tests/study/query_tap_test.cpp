@@ -12,7 +12,7 @@ namespace {
 
 using testing::ContextPtr;
 
-constexpr Index kTokens = 48;
+constexpr Index kRead = 48;
 
 // Stands between llama.cpp and the tap: counts what the tap asks for and copies what the nodes give.
 struct Witness {
@@ -66,7 +66,7 @@ Matrix naive_attention(const Matrix& q, const Matrix& k, const Matrix& v, const 
     return output;
 }
 
-double distance(const Matrix& a, const Matrix& b) { return (a - b).norm() / a.norm(); }
+double relative_error(const Matrix& a, const Matrix& b) { return (a - b).norm() / a.norm(); }
 
 class QueryTapOn : public ::testing::TestWithParam<const char*> {};
 
@@ -74,41 +74,41 @@ class QueryTapOn : public ::testing::TestWithParam<const char*> {};
 TEST_P(QueryTapOn, QueriesAndCachedCellsGiveTheModelsAttention) {
     const testing::StudiedModel studied = testing::studied_model(GetParam());
     ASSERT_FALSE(studied.map.layers.empty());
-    Witness witness{QueryTap(studied.map.layers, kTokens)};
+    Witness witness{QueryTap(studied.map.layers, kRead)};
     const ContextPtr ctx = watched_context(studied, witness);
     ASSERT_TRUE(ctx);
     witness.tap.open(true);
-    ASSERT_EQ(testing::decode(ctx.get(), testing::filler_tokens(studied.model.get(), kTokens), 0), 0);
+    ASSERT_EQ(testing::decode(ctx.get(), testing::filler_tokens(studied.model.get(), kRead), 0), 0);
     const SequenceState state = testing::snapshot_of(ctx.get());
     const Study study = witness.tap.take();
 
     ASSERT_EQ(study.layers.size(), studied.map.layers.size());
     ASSERT_EQ(witness.outputs.size(), studied.map.layers.size());
-    EXPECT_EQ(study.tokens(), kTokens);
+    EXPECT_EQ(study.tokens(), kRead);
     for (size_t i = 0; i < studied.map.layers.size(); ++i) {
         const AttentionLayer& layer = studied.map.layers[i];
         SCOPED_TRACE(layer.layer);
         const Matrix& q = study.layers[i].rows;
-        ASSERT_EQ(q.rows(), kTokens);
+        ASSERT_EQ(q.rows(), kRead);
         ASSERT_EQ(q.cols(), layer.heads * layer.key_width);
         const Matrix k = to_float(state.sections[0].keys[i]), v = to_float(state.sections[0].values[i]);
         ASSERT_EQ(k.cols(), layer.kv_heads * layer.key_width);
         // The model rounds queries, probabilities and sums to f16: 2^-11, and some of them add up.
-        EXPECT_LT(distance(witness.outputs[i], naive_attention(q, k, v, layer)), 5e-3);
+        EXPECT_LT(relative_error(witness.outputs[i], naive_attention(q, k, v, layer)), 5e-3);
 
         AttentionLayer other = layer; // broken twins: another scale, queries of the neighbours
         other.scale *= 1.5f;
-        EXPECT_GT(distance(witness.outputs[i], naive_attention(q, k, v, other)), 2e-2);
+        EXPECT_GT(relative_error(witness.outputs[i], naive_attention(q, k, v, other)), 2e-2);
         Matrix shifted = q;
-        shifted.topRows(kTokens - 1) = q.bottomRows(kTokens - 1);
-        EXPECT_GT(distance(witness.outputs[i], naive_attention(shifted, k, v, layer)), 2e-2);
+        shifted.topRows(kRead - 1) = q.bottomRows(kRead - 1);
+        EXPECT_GT(relative_error(witness.outputs[i], naive_attention(shifted, k, v, layer)), 2e-2);
     }
 }
 
 TEST_P(QueryTapOn, DeclinesWhenClosedOrFullAndCountsItsRows) {
     const testing::StudiedModel studied = testing::studied_model(GetParam());
     ASSERT_FALSE(studied.map.layers.empty());
-    Witness witness{QueryTap(studied.map.layers, kTokens)};
+    Witness witness{QueryTap(studied.map.layers, kRead)};
     const ContextPtr ctx = watched_context(studied, witness);
     ASSERT_TRUE(ctx);
     const auto tokens = testing::filler_tokens(studied.model.get(), 30);

@@ -22,7 +22,7 @@ Study study_in_pieces(llama_model* model, const AttentionMap& map, const Sequenc
 }
 
 // The largest difference, by the largest row.
-float distance(const Matrix& a, const Matrix& b) {
+float largest_difference(const Matrix& a, const Matrix& b) {
     return (a - b).rowwise().norm().maxCoeff() / a.rowwise().norm().maxCoeff();
 }
 
@@ -59,11 +59,11 @@ TEST(SharedCache, RowsAreTokenByTokenHoweverTheTokensAreEvaluated) {
         ASSERT_EQ(layer.rows.rows(), static_cast<Index>(kStudied) * layer.readers);
         // Batches of other sizes sum in another order.
         constexpr float kRounding = 0.02f;
-        EXPECT_LT(distance(layer.rows, in_two.layers[i].rows), kRounding);
-        EXPECT_LT(distance(layer.rows, one_by_one.layers[i].rows), kRounding);
+        EXPECT_LT(largest_difference(layer.rows, in_two.layers[i].rows), kRounding);
+        EXPECT_LT(largest_difference(layer.rows, one_by_one.layers[i].rows), kRounding);
         if (layer.readers == 1) continue;
         // The twin: rows reader by reader are others.
-        EXPECT_GT(distance(reader_by_reader(layer), one_by_one.layers[i].rows), 10 * kRounding);
+        EXPECT_GT(largest_difference(reader_by_reader(layer), one_by_one.layers[i].rows), 10 * kRounding);
     }
 }
 
