@@ -7,7 +7,7 @@ namespace {
 
 using testing::ContextPtr;
 
-constexpr size_t kTokens = 200, kNext = 8;
+constexpr size_t kText = 200, kNext = 8;
 
 struct Cache {
     const char* name;
@@ -21,9 +21,9 @@ class Sequences : public ::testing::TestWithParam<Cache> {
     void SetUp() override {
         model_ = testing::tiny_model(GetParam().model);
         ASSERT_TRUE(model_);
-        tokens_ = testing::random_tokens(kTokens + kNext);
-        next_.assign(tokens_.begin() + kTokens, tokens_.end());
-        tokens_.resize(kTokens);
+        tokens_ = testing::random_tokens(kText + kNext);
+        next_.assign(tokens_.begin() + kText, tokens_.end());
+        tokens_.resize(kText);
         ctx_ = filled_context();
     }
 
@@ -54,7 +54,7 @@ TEST_P(Sequences, ThatShareCellsAreCompactedEachForItself) {
     tokens_.push_back(next_[0]);
     const ContextPtr alone = testing::make_context(model_, {.n_ctx = 2048});
     ASSERT_EQ(testing::decode(alone.get(), {tokens_.begin(), tokens_.end() - 1}, 0), 0);
-    ASSERT_EQ(testing::decode(alone.get(), {tokens_.back()}, kTokens), 0);
+    ASSERT_EQ(testing::decode(alone.get(), {tokens_.back()}, kText), 0);
     ASSERT_TRUE(compact_sequence(alone.get(), 0, testing::request_for(tokens_, 4)));
     const KvSection expected = testing::snapshot_of(alone.get()).sections[0];
 
@@ -71,7 +71,7 @@ TEST_P(Sequences, ThatShareCellsAreCompactedEachForItself) {
         }
     }
     for (const llama_seq_id seq_id : {0, 1})
-        EXPECT_EQ(testing::decode(ctx_.get(), {next_[1]}, kTokens + 1, seq_id), 0);
+        EXPECT_EQ(testing::decode(ctx_.get(), {next_[1]}, kText + 1, seq_id), 0);
 }
 
 TEST_P(Sequences, WithAGapGiveTheFullLogits) {
@@ -82,7 +82,7 @@ TEST_P(Sequences, WithAGapGiveTheFullLogits) {
         return;
     }
     std::fill(tokens_.begin() + kFrom, tokens_.begin() + kTo, LLAMA_TOKEN_NULL);
-    ASSERT_EQ(testing::snapshot_of(ctx_.get()).sections[0].cells.size(), kTokens - (kTo - kFrom));
+    ASSERT_EQ(testing::snapshot_of(ctx_.get()).sections[0].cells.size(), kText - (kTo - kFrom));
     testing::expect_full_logits_with_one_cell_less(ctx_.get(), tokens_, next_);
 }
 
