@@ -34,6 +34,8 @@ inline constexpr Limit keep_last = {"keep_last", "0 or more cells, or -1 for the
                                     [](double given) { return given >= -1 && given <= kMostCells; }};
 inline constexpr Limit archive = {"archive", "0 or more MiB, for example 1024", true,
                                   [](double given) { return given >= 0 && given <= 1 << 30; }};
+inline constexpr Limit recall = {"recall", "0 or more cells of each head, for example 16", true,
+                                 [](double given) { return given >= 0 && given <= kMostCells; }};
 
 // Of a fold and its policy.
 inline constexpr std::array all = {ratio, high_water, keep_first, keep_last};

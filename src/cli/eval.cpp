@@ -44,6 +44,8 @@ struct EvalOptions {
     std::vector<std::string> methods = {"keep_last", "select", "solver", "refine"};
     Budget budget; // its ratio: row by row
     std::vector<uint64_t> seeds = {1};
+    std::vector<size_t> recalls = {0};
+    size_t recall_every = 0;
     size_t rounds = 12;                        // of the chat task
     size_t archive = 1024;                     // MiB, of each cache of the chat task
     const NamedHindsight* hindsight = nullptr; // null = none
@@ -147,6 +149,8 @@ Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& o
     request.eval.caches = chosen_caches(model, options);
     KVFOLD_TRY(request.eval.methods, chosen_methods(options));
     if (options.hindsight) request.eval.hindsight = options.hindsight->hindsight;
+    request.eval.recalls = options.recalls;
+    request.eval.recall_every = options.recall_every;
     request.eval.rounds = options.rounds;
     request.eval.archive_bytes = options.archive << 20;
     request.eval.compact.budget = options.budget;
@@ -271,6 +275,17 @@ void add_measured_options(CLI::App& command, EvalOptions& options, CLI::Option* 
     command.add_option("--seeds,--seed", options.seeds, "of the study and of made-up texts; default: 1")
         ->delimiter(',')
         ->option_text("N,...");
+    command
+        .add_option("--recall", options.recalls,
+                    "cells of each head that a question takes out of what was folded; default: 0")
+        ->delimiter(',')
+        ->check(CLI::Range(0, 1 << 20))
+        ->option_text("N,...");
+    command
+        .add_option("--recall-every", options.recall_every,
+                    "tokens of an answer after which it recalls other cells; default: 0, never")
+        ->check(CLI::Range(0, 1 << 20))
+        ->option_text("N");
     command.add_option("--rounds", options.rounds, "of the task chat, a sixth of -c each; default: 12")
         ->check(CLI::Range(1, 1000))
         ->option_text("N");

@@ -171,6 +171,11 @@ void add_run_options(CLI::App& command, RunOptions& options) {
                     "quarter of the free memory")
         ->check(limit_check(limits::archive))
         ->option_text("MIB");
+    command
+        .add_option("--recall", settings.recall,
+                    "cells of each head that a question takes out of the archive before it is read; default: 0")
+        ->check(limit_check(limits::recall))
+        ->option_text("N");
     auto* admin = command.add_option("--admin", options.admin,
                                      "serve the dashboard there, for example 127.0.0.1:8089; port 0: any");
     admin->check(address_check())->option_text("HOST:PORT");

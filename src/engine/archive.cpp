@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 namespace kvfold {
 
@@ -18,16 +17,9 @@ size_t bytes_of(const KvSection& section) {
     return bytes;
 }
 
-std::vector<uint32_t> by_position(const KvSection& section) {
-    std::vector<uint32_t> order(section.cells.size());
-    std::iota(order.begin(), order.end(), 0u);
-    std::ranges::stable_sort(order, {}, [&](uint32_t cell) { return section.cells[cell].pos; });
-    return order;
-}
-
 // Those whose positions lie in [begin, end), by rising position.
 KvSection cells_between(const KvSection& section, int32_t begin, int32_t end) {
-    std::vector<uint32_t> cells = by_position(section);
+    std::vector<uint32_t> cells = cells_by_position(section);
     std::erase_if(cells, [&](uint32_t cell) {
         return section.cells[cell].pos < begin || section.cells[cell].pos >= end;
     });
@@ -60,11 +52,13 @@ ArchivedFold::ArchivedFold(ReplacedCells cells)
 void FoldHistory::add(std::shared_ptr<const ArchivedFold> fold) {
     if (!fold) return;
     cut(fold->begin());
+    without_recalled_.reset();
     folds_.push_back(std::move(fold));
 }
 
 void FoldHistory::cut(int32_t end) {
-    std::erase_if(folds_, [&](const auto& fold) { return fold->end() > end; });
+    const auto goes = [&](const auto& fold) { return fold->end() > end; };
+    if (std::erase_if(folds_, goes) > 0) without_recalled_.reset();
 }
 
 std::shared_ptr<const ReplacedCells> FoldHistory::at(int32_t end) const {
@@ -81,18 +75,23 @@ int32_t FoldHistory::first_cut(int32_t fold_end) const {
     return fold_end;
 }
 
-std::optional<ReplacedCells> FoldHistory::all(int32_t fold_end) const {
+std::vector<std::shared_ptr<const ReplacedCells>> FoldHistory::each(int32_t fold_end) const {
     const int32_t first = first_cut(fold_end);
-    if (first == fold_end) return std::nullopt;
+    std::vector<std::shared_ptr<const ReplacedCells>> each;
+    for (const auto& fold : folds_)
+        if (first <= fold->begin() && fold->begin() < fold_end) each.push_back(fold->cells());
+    return each;
+}
+
+std::optional<ReplacedCells> FoldHistory::all(int32_t fold_end) const {
     std::optional<ReplacedCells> all;
-    for (const auto& fold : folds_) {
-        if (fold->begin() < first) continue;
+    for (const auto& cells : each(fold_end)) {
         if (!all) {
-            all = *fold->cells();
+            all = *cells;
             continue;
         }
-        append_cells(all->originals, fold->cells()->originals);
-        all->end = fold->end();
+        append_cells(all->originals, cells->originals);
+        all->end = cells->end;
     }
     return all;
 }

@@ -18,6 +18,7 @@ struct ReplacedCells {
     int32_t begin = 0, end = 0;
     KvSection folded;    // what stood for the positions before `begin`: cells of earlier folds
     KvSection originals; // by rising position
+    size_t head = 0;     // of the originals, the first ones, which the fold kept as they were
 };
 
 // Of a section whose cells up to position `last` are folded; those before `begin` were folded already.
@@ -60,11 +61,17 @@ class FoldHistory {
     // The smallest position at which a sequence can be cut that is folded up to fold_end, and everything
     // before it comes back.
     int32_t first_cut(int32_t fold_end) const;
-    // What the folds from there on replaced, as if one had. Nothing when that is fold_end.
+    // What the folds from there on replaced: fold by fold, and as if one had. Nothing when that is fold_end.
+    std::vector<std::shared_ptr<const ReplacedCells>> each(int32_t fold_end) const;
     std::optional<ReplacedCells> all(int32_t fold_end) const;
+
+    // The newest fold's cells, where recalled ones stand beside them (engine/recall.h); null: none do.
+    const std::shared_ptr<const KvSection>& without_recalled() const { return without_recalled_; }
+    void set_without_recalled(std::shared_ptr<const KvSection> cells) { without_recalled_ = std::move(cells); }
 
   private:
     std::vector<std::shared_ptr<const ArchivedFold>> folds_; // by rising positions, which do not overlap
+    std::shared_ptr<const KvSection> without_recalled_;
 };
 
 // Holds the cells of the newest folds that a budget has room for, as long as somebody has their history.

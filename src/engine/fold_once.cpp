@@ -56,7 +56,7 @@ RegionProblem problem_of(llama_model* model, const AttentionMap& map, const Sequ
             snapshot,
             regions,
             regions.folded,
-            request.method->study,
+            request.method->study.scaled(request.study_share),
             request.method->solve,
             request.tokens,
             request.expected,

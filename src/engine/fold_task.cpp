@@ -100,6 +100,8 @@ std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task) {
     ReplacedCells cells = replaced_cells(task.snapshot.sections.front(), task.folded_end, task.last);
     if (cells.originals.cells.empty()) return nullptr;
     cells.folded = task.folded; // the snapshot may have what they were made of
+    const auto kept = static_cast<size_t>(task.request.budget.keep_first);
+    cells.head = cells.begin == 0 ? std::min(kept, cells.originals.cells.size()) : 0;
     return std::make_shared<ArchivedFold>(std::move(cells));
 }
 

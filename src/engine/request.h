@@ -24,6 +24,7 @@ struct CompactRequest {
     llama_context_params context = llama_context_default_params(); // how the user's context was made
     Adapters adapters;                                             // that it has
     uint64_t seed = 1;
+    float study_share = 1; // of the tokens that the method studies: less where somebody waits
     size_t most_cells = 0; // of the region that are folded at once; 0: as many as the method takes
     int threads = 0;       // for study and solve; 0 = as many as llama.cpp uses in the user's context
     ProgressFn progress;

@@ -25,7 +25,7 @@ struct RegionProblem {
     const SequenceState& snapshot; // holds the region and what stands around it
     const Regions& regions;        // of the snapshot's first section
     uint32_t slots;                // t: cells that the region becomes
-    const StudyPlan& study;
+    StudyPlan study;
     const SolvePlan& solve;
     TokenSpan tokens;                                      // as CompactRequest::tokens
     const std::vector<std::vector<llama_token>>& expected; // as CompactRequest::expected

@@ -6,20 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
-#include <numeric>
 #include <random>
 
 namespace kvfold {
 
 namespace {
-
-std::vector<uint32_t> cells_by_position(const KvSection& section) {
-    std::vector<uint32_t> order(section.cells.size());
-    std::iota(order.begin(), order.end(), 0u);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](uint32_t a, uint32_t b) { return section.cells[a].pos < section.cells[b].pos; });
-    return order;
-}
 
 Regions split(const std::vector<uint32_t>& order, size_t head, size_t folded, size_t tail,
               std::vector<uint32_t> pinned) {

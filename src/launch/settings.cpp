@@ -65,6 +65,7 @@ Status read_field(const std::string& name, const Json& value, PreloadSettings& o
     if (name == "keep_first") return read_limited(limits::keep_first, value, out.keep_first);
     if (name == "keep_last") return read_limited(limits::keep_last, value, out.keep_last);
     if (name == "archive") return read_limited(limits::archive, value, out.archive);
+    if (name == "recall") return read_limited(limits::recall, value, out.recall);
     if (name == "log") return read_log(value, out.log);
     if (name == "control") return read_control(value, out.control);
     return fail(ErrorCode::invalid_argument,
@@ -86,6 +87,7 @@ std::string to_json(const PreloadSettings& settings) {
     put(object, "keep_first", settings.keep_first);
     put(object, "keep_last", settings.keep_last);
     put(object, "archive", settings.archive);
+    put(object, "recall", settings.recall);
     put(object, "control", settings.control);
     return to_text(object);
 }

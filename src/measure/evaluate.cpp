@@ -5,6 +5,7 @@
 #include "engine/chunks.h"
 #include "measure/forced_answer.h"
 #include "measure/peak_memory.h"
+#include "measure/recalled_answer.h"
 #include "model/context.h"
 #include "model/probe.h"
 #include "state/live_sequence.h"
@@ -92,6 +93,8 @@ class Measured {
     static Result<Measured> prefill(llama_model* model, std::span<const Task> tasks, const EvalCache& cache,
                                     const EvalRequest& request, const SequenceState* full) {
         Measured measured(tasks, request.compact);
+        measured.recall_every_ = request.recall_every;
+        KVFOLD_TRY(measured.map_, probe_attention(model, request.compact.context));
         measured.compact_.expected = foreseen_tokens(tasks, request.hindsight);
         size_t longest = 0, answer = 0;
         for (const Task& task : tasks) {
@@ -103,7 +106,10 @@ class Measured {
         llama_context_params& params = measured.compact_.context;
         params.type_k = cache.type_k;
         params.type_v = cache.type_v;
-        params.n_ctx = static_cast<uint32_t>(tasks.front().context.size() + longest) + kSpareCells;
+        params.cb_eval = &TapPlace::callback;
+        params.cb_eval_user_data = measured.tap_.get();
+        params.n_ctx = static_cast<uint32_t>(tasks.front().context.size() + longest) + kSpareCells +
+                       static_cast<uint32_t>(std::ranges::max(request.recalls));
         params.n_batch = std::max(params.n_batch, static_cast<uint32_t>(answer));
         measured.compact_.tokens = tasks.front().context;
         KVFOLD_TRY(measured.ctx_, new_context(model, params, request.compact.adapters));
@@ -126,15 +132,31 @@ class Measured {
     Result<Answers> reordered_answers() { return answers(in_another_order(full_)); }
 
     // cells: before / after. What compacting cost goes into the row.
-    Result<Answers> compact_answers(const Method& method, double cells, EvalRow& row) {
+    Status compact(const Method& method, double cells, EvalRow& row) {
         KVFOLD_CHECK(write_sequence(ctx_.get(), 0, full_));
         compact_.method = &method;
         compact_.budget.ratio = cells;
         const PeakMemory memory;
         KVFOLD_TRY(row.report, compact_sequence(ctx_.get(), 0, compact_));
         row.peak_extra_bytes = memory.extra_bytes();
-        KVFOLD_TRY(const SequenceState state, read_sequence(ctx_.get(), 0));
-        return answers(state);
+        KVFOLD_TRY(compact_cache_, read_sequence(ctx_.get(), 0));
+        return {};
+    }
+
+    // Of the cache that was compacted last, as the row says, with so many cells recalled, which go into the
+    // row.
+    Result<Answers> compact_answers(size_t recalled, EvalRow& row) {
+        if (recalled == 0) return answers(compact_cache_);
+        const std::vector<uint32_t>& region = row.report.regions.region;
+        const auto end = static_cast<llama_pos>(compact_.tokens.size());
+        const std::vector<Recallable> sources = {{full_.sections.front(), region}};
+        const RecallingCache cache{ctx_.get(), *tap_,    map_,          compact_cache_,  sources,
+                                   end,        recalled, recall_every_, compact_.threads};
+        row.method += kvfold::format(" +{}", recalled);
+        row.report.cells_after += std::min(recalled, region.size());
+        row.ratio *= static_cast<double>(row.report.cells_after - std::min(recalled, region.size())) /
+                     static_cast<double>(row.report.cells_after);
+        return answers(compact_cache_, [&](const Probe& probe) { return recalled_answer(cache, probe); });
     }
 
   private:
@@ -151,11 +173,17 @@ class Measured {
 
     // The state is put back for each probe: not every cache can forget tokens.
     Result<Answers> answers(const SequenceState& state) {
+        return answers(state, [&](const Probe& probe) {
+            return forced_answer(ctx_.get(), probe, compact_.tokens.size());
+        });
+    }
+
+    template <class Answer> Result<Answers> answers(const SequenceState& state, Answer answer) {
         Answers all;
         for (const Task& task : tasks_) {
             for (const Probe& probe : task.probes) {
                 KVFOLD_CHECK(write_sequence(ctx_.get(), 0, state));
-                KVFOLD_TRY(Matrix logits, forced_answer(ctx_.get(), probe, compact_.tokens.size()));
+                KVFOLD_TRY(Matrix logits, answer(probe));
                 all.push_back(std::move(logits));
             }
         }
@@ -165,7 +193,10 @@ class Measured {
     std::span<const Task> tasks_;
     CompactRequest compact_;
     ContextPtr ctx_;
-    SequenceState full_;
+    std::unique_ptr<TapPlace> tap_ = std::make_unique<TapPlace>(); // of ctx_
+    AttentionMap map_;
+    SequenceState full_, compact_cache_;
+    size_t recall_every_ = 0;
     size_t bytes_ = 0;     // of the sequence in full
     double prefill_s_ = 0; // 0 = it was read before
 };
@@ -216,14 +247,23 @@ void tell(const EvalRequest& request, std::string_view what) {
     if (request.step) request.step(what);
 }
 
+// A baseline folds nothing, and what it drops is not asked for: it shows what recall adds to.
+std::vector<size_t> recalls_of(const Method& method, const EvalRequest& request) {
+    return method.keep == Keep::fit ? request.recalls : std::vector<size_t>{0};
+}
+
 Status add_compacted(Measured& measured, const EvalCache& cache, double saved, const EvalRequest& request,
                      Rows& rows) {
     for (const double ratio : request.ratios) {
         for (const Method* method : request.methods) {
             tell(request, kvfold::format("{} {} {:g}x", cache.name, method->name, ratio));
             EvalRow row = measured.row(cache, method->name, ratio);
-            KVFOLD_TRY(const Answers answers, measured.compact_answers(*method, ratio / saved, row));
-            rows.add(row, answers);
+            KVFOLD_CHECK(measured.compact(*method, ratio / saved, row));
+            for (const size_t recalled : recalls_of(*method, request)) {
+                EvalRow each = row;
+                KVFOLD_TRY(const Answers answers, measured.compact_answers(recalled, each));
+                rows.add(each, answers);
+            }
         }
     }
     return {};

@@ -58,7 +58,10 @@ struct EvalRequest {
     std::vector<double> ratios = {8}; // of bytes against the first cache: caches of all types cost the same
     std::vector<const Method*> methods;
     Hindsight hindsight = Hindsight::none;
-    size_t rounds = 12; // of the chat task
+    // Cells of each KV head that a probe recalls from what was folded, one row each; 0: none.
+    std::vector<size_t> recalls = {0};
+    size_t recall_every = 0; // tokens of an answer after which it asks again; 0: the prompt alone asks
+    size_t rounds = 12;      // of the chat task
     size_t archive_bytes =
         0; // of each of its caches, for the cells that folds replace; 0: folded cells are folded again
     const SequenceState* full =

@@ -17,11 +17,11 @@ Result<ContextPtr> new_context(llama_model* model, const llama_context_params& p
 
 namespace {
 
-// One llama_batch of consecutive tokens of sequence 0; the arrays live as long as the object.
+// One llama_batch of consecutive tokens of a sequence; the arrays live as long as the object.
 class Batch {
   public:
-    Batch(std::span<const llama_token> tokens, llama_pos first_pos, Outputs outputs)
-        : tokens_(tokens.begin(), tokens.end()), positions_(tokens.size()), seq_counts_(tokens.size(), 1),
+    Batch(std::span<const llama_token> tokens, llama_pos first_pos, Outputs outputs, llama_seq_id seq_id)
+        : sequence_(seq_id), tokens_(tokens.begin(), tokens.end()), positions_(tokens.size()), seq_counts_(tokens.size(), 1),
           seq_ids_(tokens.size(), &sequence_), outputs_(tokens.size(), outputs == Outputs::all) {
         for (size_t i = 0; i < tokens.size(); ++i)
             positions_[i] = first_pos + static_cast<llama_pos>(i);
@@ -39,7 +39,7 @@ class Batch {
     }
 
   private:
-    llama_seq_id sequence_ = 0;
+    llama_seq_id sequence_;
     std::vector<llama_token> tokens_;
     std::vector<llama_pos> positions_;
     std::vector<int32_t> seq_counts_;
@@ -50,12 +50,13 @@ class Batch {
 } // namespace
 
 Status decode_tokens(llama_context* ctx, std::span<const llama_token> tokens, llama_pos first_pos,
-                     Outputs outputs) {
+                     Outputs outputs, llama_seq_id seq_id) {
     const size_t n_batch = llama_n_batch(ctx);
     for (size_t done = 0; done < tokens.size(); done += n_batch) {
         const auto chunk = tokens.subspan(done, std::min(n_batch, tokens.size() - done));
         const bool newest = done + chunk.size() == tokens.size();
-        Batch batch(chunk, first_pos + static_cast<llama_pos>(done), newest ? outputs : Outputs::none);
+        Batch batch(chunk, first_pos + static_cast<llama_pos>(done), newest ? outputs : Outputs::none,
+                    seq_id);
         switch (const int32_t status = llama_decode(ctx, batch.view()); status) {
         case 0:
             break;

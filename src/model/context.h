@@ -22,10 +22,10 @@ Result<ContextPtr> new_context(llama_model* model, const llama_context_params& p
 
 enum class Outputs { none, last, all };
 
-// Decodes tokens into sequence 0 at positions first_pos, first_pos + 1, ..., in batches of n_batch.
+// Decodes tokens into a sequence at positions first_pos, first_pos + 1, ..., in batches of n_batch.
 // Outputs::all keeps only the logits of the newest batch: REQUIRES tokens.size() <= n_batch then.
 // Fails with `cancelled` if the abort callback of the context stopped it, else with `llama`.
 Status decode_tokens(llama_context* ctx, std::span<const llama_token> tokens, llama_pos first_pos,
-                     Outputs outputs);
+                     Outputs outputs, llama_seq_id seq_id = 0);
 
 } // namespace kvfold

@@ -74,7 +74,7 @@ llama_context* init_context(llama_model* model, Whole<llama_context_params> para
     llama_context* ctx = original(model, changed);
     if (ctx == nullptr) return nullptr;
     note([&] {
-        registry.manage(ctx, model, changed.known, plan.sizes);
+        registry.manage(ctx, model, changed.known, plan);
         if (alone) introduce(registry);
     });
     if (registry.find(ctx)) return ctx;

@@ -92,7 +92,9 @@ Json Journal::totals(size_t cells_used) const {
             {"longest_pause_s", longest_wait_s_},
             {"tokens_decoded", decoded_},
             {"rereads", rereads_},
-            {"taken_back", taken_back_}};
+            {"taken_back", taken_back_},
+            {"recalls", recalls_},
+            {"recall_s", recall_s_}};
 }
 
 Json Journal::history() const {

@@ -16,9 +16,10 @@ constexpr llama_seq_id kAll = -1;
 } // namespace
 
 ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const llama_context_params& params,
-                               const ContextSizes& sizes, const Policy& policy)
-    : ctx_(ctx), model_(model), params_(params), sizes_(sizes), n_ctx_(real().llama_n_ctx(ctx)),
-      n_ctx_seq_(real().llama_n_ctx_seq(ctx)), n_batch_(real().llama_n_batch(ctx)),
+                               const ContextSizes& sizes, Recalling recalling, const Policy& policy)
+    : ctx_(ctx), model_(model), params_(params), sizes_(sizes), recalling_(std::move(recalling)),
+      n_ctx_(real().llama_n_ctx(ctx)), n_ctx_seq_(real().llama_n_ctx_seq(ctx)),
+      n_batch_(real().llama_n_batch(ctx)),
       told_n_batch_(std::max(n_batch_, std::min(sizes.asked_batch, n_ctx_ * sizes.virtual_factor))),
       window_(params.swa_full ? 0 : std::max(0, llama_model_n_swa(model))),
       books_(params.kv_unified ? 1 : std::max(1u, params.n_seq_max)), archive_(sizes.archive_bytes),

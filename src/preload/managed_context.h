@@ -6,6 +6,7 @@
 #include "base/mutex.h"
 #include "engine/fold_task.h"
 #include "engine/policy.h"
+#include "engine/recall.h"
 #include "preload/calls.h"
 #include "preload/edits.h"
 #include "preload/folder.h"
@@ -15,6 +16,7 @@
 #include "preload/program_batch.h"
 #include "preload/real.h"
 #include "preload/saved_states.h"
+#include "study/query_tap.h"
 
 #include <atomic>
 #include <functional>
@@ -41,13 +43,20 @@ struct ContextSizes {
     size_t number = 1;        // among the program's contexts, for the log
 };
 
+// What prompts take out of the archive.
+struct Recalling {
+    size_t cells = 0; // of each KV head; 0: nothing
+    AttentionMap map = {};
+    std::shared_ptr<TapPlace> tap = {}; // of the context
+};
+
 inline constexpr const Method* kQuickest = &methods::keep_last; // it computes nothing
 
 class ManagedContext {
   public:
     // params: as the context was made.
     ManagedContext(llama_context* ctx, llama_model* model, const llama_context_params& params,
-                   const ContextSizes& sizes, const Policy& policy);
+                   const ContextSizes& sizes, Recalling recalling, const Policy& policy);
     ~ManagedContext() { close(); }
 
     // Cancels what runs and touches the context no more: it is about to be freed.
@@ -163,6 +172,17 @@ class ManagedContext {
     Status fold_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) KVFOLD_REQUIRES(mutex_);
     llama_pos first_cut(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
 
+    // What prompts ask for, in managed_recall.cpp.
+    void recall_for(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
+    Result<size_t> recall_for(llama_seq_id seq_id, std::span<const llama_token> tokens, size_t coming)
+        KVFOLD_REQUIRES(mutex_);
+    Result<Study> ask(llama_seq_id seq_id, std::span<const llama_token> tokens, const SequenceState& before)
+        KVFOLD_REQUIRES(mutex_);
+    Status set_recalled(llama_seq_id seq_id, const SequenceState& now,
+                        std::shared_ptr<const KvSection> folded, const KvSection& recalled)
+        KVFOLD_REQUIRES(mutex_);
+    bool drop_recalled(size_t stream) KVFOLD_REQUIRES(mutex_);
+
     void change(Adapters adapters) KVFOLD_REQUIRES(mutex_);
 
     // Decoding, in managed_decoding.cpp.
@@ -204,7 +224,8 @@ class ManagedContext {
     const Method* method_for(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
     struct Pace { // of a fold
         int threads;
-        bool gives_way = true; // false: the program waits for it
+        bool gives_way = true;   // false: the program waits for it
+        bool is_awaited = false; // the program waits for it, or soon will
     };
     Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget, Pace pace)
         KVFOLD_REQUIRES(mutex_);
@@ -223,6 +244,7 @@ class ManagedContext {
     llama_model* const model_;
     const llama_context_params params_;
     const ContextSizes sizes_;
+    const Recalling recalling_;
     const uint32_t n_ctx_, n_ctx_seq_, n_batch_;
     const uint32_t told_n_batch_;
     const llama_pos window_;

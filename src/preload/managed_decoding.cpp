@@ -66,6 +66,7 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
     note([&]() KVFOLD_REQUIRES(mutex_) {
         while (policy_.automatic && fitting(entries, stream) < entries.size() && make_room(stream)) {
         }
+        recall_for(entries);
     });
     const Timer timer;
     int32_t code = batch.decode();
@@ -97,6 +98,8 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch) {
         size_t stream = 0, count = fitting(left, stream);
         while (count < std::min(left.size(), most) && make_room(stream))
             count = fitting(left, stream);
+        if (done + count == entries.size())
+            note([&]() KVFOLD_REQUIRES(mutex_) { recall_for(entries.subspan(done, count)); });
         const Timer timer;
         int32_t code = count == 0 ? kNoRoom : batch.decode_part(done, count);
         if (code == kNoRoom && count > 0 && make_room(stream)) continue;

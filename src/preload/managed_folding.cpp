@@ -17,6 +17,8 @@ namespace {
 // Tokens until a sequence that could not be folded is tried again.
 constexpr llama_pos kGrowthBeforeRetry = 64;
 constexpr size_t kMostJobs = 32;
+// Of a fold that a prompt waits for: half of its time is study, and the rest grows with what is studied.
+constexpr float kAwaitedStudy = 0.5f;
 constexpr auto kPromise = std::chrono::seconds(2); // a program that asked for a size takes the bytes by then
 
 // Instead of the policy's method when it failed, one after the other.
@@ -60,10 +62,11 @@ bool ManagedContext::can_fold(const Foldable& part) const {
 bool ManagedContext::make_room(size_t stream) {
     if (!folder_.task()) {
         if (shift_is_due_ || closed_) return false;
+        if (drop_recalled(stream)) return true;
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/true, plan);
         if (seq_id < 0) return false;
-        if (!start_or_refuse(seq_id, plan, {all_threads(), /*gives_way=*/false}))
+        if (!start_or_refuse(seq_id, plan, {all_threads(), /*gives_way=*/false, /*is_awaited=*/true}))
             return true; // others may be folded
     }
     wait_for_fold();
@@ -82,11 +85,12 @@ void ManagedContext::fold_when_high(bool generating) {
     if (folder_.task() || shift_is_due_ || closed_ || in_a_hurry_) return;
     for (size_t stream = 0; stream < books_.streams(); ++stream) {
         if (static_cast<double>(books_.used(stream)) < policy_.high_water * n_ctx_seq_) continue;
+        drop_recalled(stream); // another fold would take them for its own
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/false, plan);
         if (seq_id < 0) continue;
         const int threads = generating ? std::max(1, all_threads() / 2) : all_threads();
-        if (start_or_refuse(seq_id, plan, {threads})) return;
+        if (start_or_refuse(seq_id, plan, {threads, /*gives_way=*/true, /*is_awaited=*/!generating})) return;
     }
 }
 
@@ -132,6 +136,7 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
         log_info("{}: its tokens are not known; studying by {} instead of {}", name(seq_id),
                  request.method->name, method->name);
     method = request.method;
+    if (pace.is_awaited) request.study_share = kAwaitedStudy;
     request.most_cells = n_ctx_seq_; // what earlier folds replaced may be many times as many
     KVFOLD_TRY(auto task, prepare_fold(ctx_, seq_id, std::move(request), books_));
     fold_is_void_ = false;
@@ -220,6 +225,7 @@ Result<uint64_t> ManagedContext::compact(llama_seq_id seq_id, const Method* meth
     if (closed_ || !books_.holds(seq_id)) return fail(ErrorCode::not_found, "slot {} holds nothing", seq_id);
     if (const FoldTask* task = folder_.task())
         return fail(ErrorCode::busy, "a fold of slot {} is running; try again later", task->seq_id);
+    drop_recalled(books_.stream_of(seq_id));
     const std::vector<Foldable> parts = books_.foldable_of(seq_id);
     const Foldable& part = *std::ranges::max_element(parts, {}, &Foldable::cells);
     if (!can_share(part))

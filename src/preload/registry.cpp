@@ -129,6 +129,17 @@ bool Registry::shrink_as_told(const llama_model* model, llama_context_params& pa
     return true;
 }
 
+// A program that watches the graph itself goes before: nothing is recalled then.
+void Registry::watch_queries(llama_context_params& params, const AttentionMap& map, Plan& plan) const {
+    const int wanted = settings_.recall.value_or(0);
+    if (wanted == 0 || plan.sizes.archive_bytes == 0) return;
+    if (params.cb_eval)
+        return log_warning("nothing is recalled: the program watches llama.cpp's graph itself");
+    plan.recalling = {static_cast<size_t>(wanted), map, std::make_shared<TapPlace>()};
+    params.cb_eval = &TapPlace::callback;
+    params.cb_eval_user_data = plan.recalling.tap.get();
+}
+
 Registry::Plan Registry::prepare(llama_model* model, llama_context_params& params) {
     if (!enabled_) return {};
     Policy policy;
@@ -158,6 +169,7 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
     if (!map) return pass(map.error().message);
     Plan plan = {Verdict::manage, {.asked_batch = params.n_batch, .cell_bytes = bytes_of_cell(*map, params)}};
     plan.sizes.archive_bytes = archive_bytes(settings_);
+    watch_queries(params, *map, plan);
     plan.sizes.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
     shrink_as_told(model, params, is_probe);
     const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
@@ -169,13 +181,14 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
 }
 
 void Registry::manage(llama_context* ctx, llama_model* model, const llama_context_params& params,
-                      ContextSizes sizes) {
+                      const Plan& plan) {
     const std::lock_guard lock(mutex_);
     const Inside inside;
     const bool leads = entries_.empty();
     made_ = leads ? 1 : made_ + 1;
+    ContextSizes sizes = plan.sizes;
     sizes.number = made_;
-    const auto managed = std::make_shared<ManagedContext>(ctx, model, params, sizes, policy_);
+    const auto managed = std::make_shared<ManagedContext>(ctx, model, params, sizes, plan.recalling, policy_);
     if (leads && past_) managed->go_on(*std::exchange(past_, std::nullopt));
     reason_.clear();
     if (leads) file_ = files_[model];

@@ -34,10 +34,10 @@ class Registry {
     struct Plan {
         Verdict verdict = Verdict::pass;
         ContextSizes sizes;
+        Recalling recalling;
     };
     Plan prepare(llama_model* model, llama_context_params& params);
-    void manage(llama_context* ctx, llama_model* model, const llama_context_params& params,
-                ContextSizes sizes);
+    void manage(llama_context* ctx, llama_model* model, const llama_context_params& params, const Plan& plan);
     void release(llama_context* ctx); // before it is freed; waits for its fold to stop
 
     // The context's manager; null when it is not managed or the thread is inside llama.cpp or kvfold.
@@ -64,6 +64,7 @@ class Registry {
     BatchLog& batches() { return batches_; }
 
   private:
+    void watch_queries(llama_context_params& params, const AttentionMap& map, Plan& plan) const;
     bool shrink_as_told(const llama_model* model, llama_context_params& params, bool is_probe) const;
 
     struct Entry {

@@ -62,6 +62,22 @@ FullAttention attend_all(const HeadProblem& problem) {
     return full;
 }
 
+Vector highest_attention(const HeadProblem& problem) {
+    const Index cells = problem.keys.rows(), queries = problem.queries.rows();
+    const Index block = std::min(queries, std::max(kMinBlockRows, kBlockFloats / cells));
+    Eigen::RowVectorXf highest = Eigen::RowVectorXf::Zero(cells);
+    Matrix storage(block, cells);
+    for (Index first = 0; first < queries; first += block) {
+        auto weights = storage.topRows(std::min(block, queries - first));
+        compute_logits(problem, problem.keys, first, weights);
+        for (Index i = 0; i < weights.rows(); ++i) {
+            const RowMass row = exponentiate(weights.row(i));
+            highest = highest.cwiseMax(weights.row(i) / row.sum);
+        }
+    }
+    return highest.transpose();
+}
+
 CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys) {
     const Index queries = problem.queries.rows();
     CompactAttention compact{Matrix(queries, keys.rows()), Vector(queries)};

@@ -32,6 +32,9 @@ struct CompactAttention {
 // REQUIRES: logits that cannot overflow (solve_head checks).
 FullAttention attend_all(const HeadProblem& problem);
 
+// [T] the highest probability that any of the queries gives each cell. Values are not looked at.
+Vector highest_attention(const HeadProblem& problem);
+
 // Softmax of the queries over keys: [t, d] alone.
 CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys);
 

@@ -8,6 +8,7 @@ constinit const Kernels KVFOLD_KERNELS_SYMBOL = {
     .name = KVFOLD_KERNELS_NAME,
     .solve_head = &solve_head,
     .attend_all = &attend_all,
+    .highest_attention = &highest_attention,
     .attend_compact = &attend_compact,
     .matching_loss = &matching_loss,
     .neutral_key = &neutral_key,

@@ -17,6 +17,7 @@ struct Kernels {
     std::string_view name; // of the instruction set
     decltype(&kvfold::solve_head) solve_head;
     decltype(&kvfold::attend_all) attend_all;
+    decltype(&kvfold::highest_attention) highest_attention;
     decltype(&kvfold::attend_compact) attend_compact;
     decltype(&kvfold::matching_loss) matching_loss;
     decltype(&kvfold::neutral_key) neutral_key;

@@ -146,6 +146,28 @@ CacheTensor take_cells(const CacheTensor& tensor, std::span<const uint32_t> cell
     return taken;
 }
 
+CacheTensor take_heads(const CacheTensor& tensor, std::span<const std::vector<uint32_t>> cells) {
+    CacheTensor taken{tensor.type, tensor.width, tensor.transposed, {}};
+    const size_t count = cells.front().size(), old_cells = tensor.cell_count();
+    const size_t row = tensor.row_bytes(), head_width = tensor.width / cells.size();
+    const size_t head_bytes = row / cells.size(), element = ggml_type_size(tensor.type);
+    taken.bytes.resize(row * count);
+    for (size_t head = 0; head < cells.size(); ++head) {
+        for (size_t i = 0; i < count; ++i) {
+            const size_t from = cells[head][i];
+            if (!tensor.transposed) {
+                std::memcpy(taken.bytes.data() + i * row + head * head_bytes,
+                            tensor.bytes.data() + from * row + head * head_bytes, head_bytes);
+                continue;
+            }
+            for (size_t column = head * head_width; column < (head + 1) * head_width; ++column)
+                std::memcpy(taken.bytes.data() + (column * count + i) * element,
+                            tensor.bytes.data() + (column * old_cells + from) * element, element);
+        }
+    }
+    return taken;
+}
+
 void append_cells(CacheTensor& tensor, const CacheTensor& tail) {
     if (!tensor.transposed) {
         tensor.bytes.insert(tensor.bytes.end(), tail.bytes.begin(), tail.bytes.end());

@@ -40,6 +40,10 @@ Result<CacheTensor> from_float(MatrixView rows, ggml_type type, bool transposed)
 // The named cells, byte for byte, in the order given.
 CacheTensor take_cells(const CacheTensor& tensor, std::span<const uint32_t> cells);
 
+// Cells put together of heads, byte for byte: cell i has head h of the old cell cells[h][i]. REQUIRES: as
+// many cells for every head; the heads are of one width, a multiple of the type's block.
+CacheTensor take_heads(const CacheTensor& tensor, std::span<const std::vector<uint32_t>> cells);
+
 // Appends the cells of `tail` behind those of `tensor`. REQUIRES: same type, width and layout.
 void append_cells(CacheTensor& tensor, const CacheTensor& tail);
 

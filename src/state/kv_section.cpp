@@ -1,6 +1,7 @@
 #include "state/kv_section.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace kvfold {
 
@@ -8,6 +9,13 @@ bool is_embedding(const CellMeta& cell) {
     constexpr size_t kTokenOffset = 8, kNoToken = 0xFF; // LLAMA_TOKEN_NULL is -1
     return std::all_of(cell.extra.begin() + kTokenOffset, cell.extra.end(),
                        [](uint8_t byte) { return byte == kNoToken; });
+}
+
+std::vector<uint32_t> cells_by_position(const KvSection& section) {
+    std::vector<uint32_t> order(section.cells.size());
+    std::iota(order.begin(), order.end(), 0u);
+    std::ranges::stable_sort(order, {}, [&](uint32_t cell) { return section.cells[cell].pos; });
+    return order;
 }
 
 KvSection take_cells(const KvSection& section, std::span<const uint32_t> cells) {

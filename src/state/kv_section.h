@@ -37,6 +37,9 @@ struct KvSection {
     Rotation rotation;               // written since version 4 of the format
 };
 
+// The indices of all cells, by rising position; of one position in the order of the cache.
+std::vector<uint32_t> cells_by_position(const KvSection& section);
+
 // The named cells in the order given, byte for byte, in every layer.
 KvSection take_cells(const KvSection& section, std::span<const uint32_t> cells);
 

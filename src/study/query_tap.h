@@ -50,4 +50,30 @@ class QueryTap {
     bool open_ = false;
 };
 
+// Where a context that lives longer has its tap: for llama_context_params, cb_eval = TapPlace::callback and
+// cb_eval_user_data = the place. Null declines every node.
+struct TapPlace {
+    QueryTap* tap = nullptr;
+
+    static bool callback(ggml_tensor* node, bool ask, void* place) {
+        QueryTap* tap = static_cast<TapPlace*>(place)->tap;
+        return tap ? QueryTap::callback(node, ask, tap) : !ask;
+    }
+};
+
+// The open tap is in its place as long as this lives.
+class Listening {
+  public:
+    Listening(TapPlace& place, QueryTap& tap) : place_(place) {
+        tap.open(true);
+        place_.tap = &tap;
+    }
+    ~Listening() { place_.tap = nullptr; }
+    Listening(const Listening&) = delete;
+    Listening& operator=(const Listening&) = delete;
+
+  private:
+    TapPlace& place_;
+};
+
 } // namespace kvfold

@@ -51,6 +51,15 @@ std::vector<size_t> tokens_of_parts(const StudyPlan& plan, FoldSize fold) {
 
 } // namespace
 
+StudyPlan StudyPlan::scaled(float factor) const {
+    StudyPlan plan = *this;
+    for (Part& part : plan.parts)
+        part.share *= factor;
+    plan.tokens_a_cell *= factor;
+    plan.draft_share *= factor;
+    return plan;
+}
+
 std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, FoldSize fold, llama_pos back_to,
                                    const Pieces& pieces, std::mt19937_64& rng) {
     const std::vector<llama_token> text = text_of(context);

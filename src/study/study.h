@@ -35,6 +35,9 @@ struct StudyPlan {
     }
     bool reads_text() const { return !parts.empty(); } // else the sequence's tokens need not be known
 
+    // The same sources with so much of their tokens, but for the least that there are in all.
+    StudyPlan scaled(float factor) const;
+
     // Tokens that a share comes to: at least one.
     size_t tokens_for(float share, size_t cells) const {
         return std::clamp<size_t>(static_cast<size_t>(share * static_cast<float>(cells)), 1,

@@ -27,7 +27,8 @@ inline Json some_state() {
              "live_cells": 46, "tokens_known": false, "folding": false}],
         "totals": {"cells_used": 950, "folds": 3, "failures": 1, "study_s": 1.5, "solve_s": 2.25, "swap_s": 0.05,
                    "waits": 5, "wait_s": 0.8, "longest_pause_s": 0.5, "tokens_decoded": 9000, "rereads": 2,
-                   "taken_back": 7, "archive_bytes": 800000, "archive_budget": 1000000},
+                   "taken_back": 7, "recalls": 11, "recall_s": 0.25,
+                   "archive_bytes": 800000, "archive_budget": 1000000},
         "history": [], "folds": [], "kept": null})");
 }
 

@@ -44,6 +44,8 @@ TEST_F(AdminTest, MetricsAreThereWithTheirTypes) {
             "kvfold_tokens_decoded_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 9000",
             "kvfold_rereads_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 2",
             "kvfold_taken_back_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 7",
+            "kvfold_recalls_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 11",
+            "kvfold_recall_seconds_total{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 0.25",
             "kvfold_archive_bytes{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 800000",
             "# TYPE kvfold_archive_budget_bytes gauge",
             "kvfold_archive_budget_bytes{process=\"123\",file=\"tiny\",model=\"llama 135M Q4_1\"} 1000000",

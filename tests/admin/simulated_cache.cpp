@@ -60,7 +60,7 @@ SimulatedCache::SimulatedCache(Scene scene, std::string model, int head_start_s)
                {"solve_s", 0.0},       {"swap_s", 0.0},   {"waits", 0},
                {"wait_s", 0.0},        {"rereads", 0},    {"longest_pause_s", 0.0},
                {"tokens_decoded", 0},  {"taken_back", 0}, {"archive_bytes", 0},
-               {"archive_budget", 2e9}};
+               {"archive_budget", 2e9}, {"recalls", 0},     {"recall_s", 0.0}};
     if (is_lively(scene_))
         for (int i = 0; i < head_start_s_; ++i)
             second();

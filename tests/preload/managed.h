@@ -26,16 +26,25 @@ class Managed : public ::testing::Test {
     }
 
     // Two sequences, in one cache or each in its own half.
-    void manage(const Policy& policy, bool unified = true, size_t archive_bytes = 0) {
+    // recalled: cells of each head that a prompt takes out of the archive.
+    void manage(const Policy& policy, bool unified = true, size_t archive_bytes = 0, size_t recalled = 0) {
         program_.reset();
-        ctx_ = testing::make_context(model_, {.n_ctx = kCells, .n_seq_max = 2, .unified = unified});
+        const auto tap = std::make_shared<TapPlace>();
+        ctx_ = testing::make_context(model_, {.n_ctx = kCells,
+                                              .n_seq_max = 2,
+                                              .unified = unified,
+                                              .watch = &TapPlace::callback,
+                                              .watcher = tap.get()});
         ASSERT_TRUE(ctx_);
         llama_context_params params = llama_context_default_params();
         params.n_ctx = kCells;
         params.n_seq_max = 2;
         params.kv_unified = unified;
         params.n_threads = params.n_threads_batch = 1;
-        program_.emplace(ctx_.get(), model_.get(), params, policy, archive_bytes);
+        auto map = probe_attention(model_.get(), params);
+        ASSERT_TRUE(map) << map.error().message;
+        program_.emplace(ctx_.get(), model_.get(), params, policy, archive_bytes,
+                         Recalling{recalled, *std::move(map), tap});
         managed_ = &program_->managed();
     }
 

@@ -1,35 +1,9 @@
 // What folds replaced comes back when a program cuts inside of them: byte for byte, and no token is read
 // again.
-#include "preload/managed.h"
+#include "preload/archived.h"
 
 namespace kvfold::preload {
 namespace {
-
-constexpr size_t kPlenty = 1 << 30;
-
-class Archived : public Managed {
-  protected:
-    void SetUp() override {
-        Managed::SetUp();
-        if (HasFatalFailure()) return;
-        manage({}, /*unified=*/true, kPlenty); // folds when it is told to
-    }
-
-    void fold(double ratio = 4, llama_seq_id seq_id = 0) {
-        const auto job = managed_->compact(seq_id, &methods::select, ratio);
-        ASSERT_TRUE(job) << job.error().message;
-        settle();
-        ASSERT_TRUE(managed_->job(*job)->status) << managed_->job(*job)->status.error().message;
-    }
-
-    KvSection cells(llama_seq_id seq_id = 0) {
-        auto state = program_->read(seq_id);
-        EXPECT_TRUE(state) << state.error().message;
-        return state ? std::move(state->sections.front()) : KvSection();
-    }
-
-    Json total(const char* name) { return managed_->state()["totals"][name]; }
-};
 
 std::vector<uint32_t> order_of(const KvSection& section, llama_pos end) {
     std::vector<uint32_t> cells;

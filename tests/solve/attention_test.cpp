@@ -71,5 +71,27 @@ TEST(Attention, SharesOfAllCellsAddUpToTheWholeMass) {
     EXPECT_NEAR(shares.rowwise().sum().maxCoeff(), 1, 1e-4);
 }
 
+TEST(Attention, HighestOfAllQueriesAgreesWithTheTwin) {
+    const Index rows = kBlockFloats / 2048;
+    for (const SyntheticSizes& sizes :
+         {SyntheticSizes{}, SyntheticSizes{.cells = 2048, .queries = rows + 7, .key_width = 8}}) {
+        const SyntheticHead head = synthetic_head(sizes);
+        for (const float softcap : {0.0f, 6.0f}) {
+            const HeadProblem problem = head.problem(softcap);
+            const Vector fast = highest_attention(problem);
+            const auto slow = naive_attention(problem, head.keys.cast<double>(), head.values.cast<double>());
+            const reference::Column highest = slow.probabilities.colwise().maxCoeff();
+            const double relative =
+                2 * logit_error(problem) + kEpsilon * static_cast<double>(head.keys.rows());
+            const auto excess = [&](const reference::Column& expected) {
+                return ((fast.cast<double>() - expected).array().abs() - relative * expected.array())
+                    .maxCoeff();
+            };
+            EXPECT_LT(excess(highest), 1e-12);
+            EXPECT_GT(excess(slow.probabilities.colwise().mean()), 1e-3); // broken twin: what all look at
+        }
+    }
+}
+
 } // namespace
 } // namespace kvfold

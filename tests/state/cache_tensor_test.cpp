@@ -234,5 +234,28 @@ TEST(CacheTensor, WidthThatDoesNotFillBlocksIsRefused) {
               ErrorCode::invalid_argument);
 }
 
+TEST(CacheTensor, HeadsOfDifferentCellsAreTakenByteForByte) {
+    const std::vector<std::vector<uint32_t>> cells = {{4, 0, 4}, {1, 2, 3}};
+    for (const bool transposed : {false, true}) {
+        for (const ggml_type type : testing::kCacheTypes) {
+            if (transposed && ggml_blck_size(type) > 1) continue; // llama.cpp stores none
+            SCOPED_TRACE(::testing::Message() << ggml_type_name(type) << (transposed ? " transposed" : ""));
+            const CacheTensor tensor = tensor_of(random_rows(5, 64), type, transposed);
+            const CacheTensor taken = take_heads(tensor, cells);
+            ASSERT_EQ(taken.cell_count(), 3u);
+            for (size_t head = 0; head < 2; ++head) {
+                const CacheTensor whole = take_cells(tensor, cells[head]);
+                const auto columns = [&](const CacheTensor& of) {
+                    return Matrix(to_float(of).middleCols(static_cast<Index>(head) * 32, 32));
+                };
+                EXPECT_EQ(columns(taken), columns(whole));
+                const std::vector<std::vector<uint32_t>> same = {cells[head], cells[head]};
+                EXPECT_EQ(take_heads(tensor, same).bytes, whole.bytes);
+                EXPECT_NE(take_heads(tensor, cells).bytes, whole.bytes);
+            }
+        }
+    }
+}
+
 } // namespace
 } // namespace kvfold

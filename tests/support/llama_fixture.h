@@ -50,6 +50,8 @@ struct ContextOptions {
     bool flash_attention = true;
     ggml_type type_k = GGML_TYPE_F16;
     ggml_type type_v = GGML_TYPE_F16;
+    ggml_backend_sched_eval_callback watch = nullptr; // of the graph, with `watcher`
+    void* watcher = nullptr;
 };
 
 inline ContextPtr make_context(const ModelPtr& model, const ContextOptions& options = {}) {
@@ -63,6 +65,8 @@ inline ContextPtr make_context(const ModelPtr& model, const ContextOptions& opti
         options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     params.type_k = options.type_k;
     params.type_v = options.type_v;
+    params.cb_eval = options.watch;
+    params.cb_eval_user_data = options.watcher;
     params.no_perf = true;
     ContextPtr ctx(model ? llama_init_from_model(model.get(), params) : nullptr);
     if (model && !ctx) ADD_FAILURE() << "cannot create a context";

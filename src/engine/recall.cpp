@@ -1,0 +1,150 @@
+#include "engine/recall.h"
+
+#include "base/no_throw.h"
+#include "base/parallel.h"
+#include "fit/join_cells.h"
+#include "fit/solve_layers.h"
+
+#include <algorithm>
+#include <limits>
+#include <mutex>
+#include <numeric>
+
+namespace kvfold {
+
+namespace {
+
+// A cell of all that may be chosen: those of the first source, then those of the second.
+using Choice = std::vector<uint32_t>; // of one head, rising
+
+size_t count_cells(std::span<const Recallable> sources) {
+    size_t count = 0;
+    for (const Recallable& source : sources)
+        count += source.cells.size();
+    return count;
+}
+
+// The indices of the highest scores.
+Choice highest(const Vector& scores, size_t count) {
+    Choice order(static_cast<size_t>(scores.size()));
+    std::iota(order.begin(), order.end(), 0u);
+    const auto is_higher = [&](uint32_t a, uint32_t b) {
+        return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+    };
+    const auto end = order.begin() + static_cast<std::ptrdiff_t>(std::min(count, order.size()));
+    std::partial_sort(order.begin(), end, order.end(), is_higher);
+    order.erase(end, order.end());
+    std::ranges::sort(order);
+    return order;
+}
+
+Matrix keys_of_head(const RecallProblem& problem, const AttentionLayer& layer, Index head) {
+    const Index d = layer.key_width;
+    Matrix keys(static_cast<Index>(count_cells(problem.sources)), d);
+    Index done = 0;
+    for (const Recallable& source : problem.sources) {
+        const CacheTensor& tensor = source.originals.keys[layer.cache];
+        keys.middleRows(done, std::ssize(source.cells)) = head_to_float(tensor, source.cells, head * d, d);
+        done += std::ssize(source.cells);
+    }
+    return keys;
+}
+
+Result<Choice> choose(const RecallProblem& problem, size_t index, Index head) {
+    const AttentionLayer& layer = problem.map.layers[index];
+    const Matrix keys = keys_of_head(problem, layer, head), values(keys.rows(), 0);
+    const Matrix queries =
+        queries_of_head(problem.asked, problem.map, index, head, std::numeric_limits<Index>::max());
+    if (!keys.allFinite() || !queries.allFinite())
+        return fail(ErrorCode::numeric, "layer {}, KV head {}: keys or queries that are not finite",
+                    layer.layer, head);
+    const HeadProblem asked{keys, values, queries, layer.scale, layer.softcap};
+    return highest(problem.kernels.highest_attention(asked), problem.count);
+}
+
+// [layer][head]
+Result<std::vector<std::vector<Choice>>> choose_all(const RecallProblem& problem) {
+    std::vector<std::vector<Choice>> chosen;
+    std::vector<std::pair<size_t, size_t>> jobs;
+    for (const AttentionLayer& layer : problem.map.layers) {
+        const auto heads = static_cast<size_t>(layer.kv_heads);
+        for (size_t head = 0; head < heads; ++head)
+            jobs.emplace_back(chosen.size(), head);
+        chosen.emplace_back(heads);
+    }
+    std::mutex mutex;
+    Status status;
+    parallel_for(jobs.size(), problem.threads, [&](size_t i) {
+        const size_t layer = jobs[i].first, head = jobs[i].second;
+        auto found = without_throwing([&] { return choose(problem, layer, static_cast<Index>(head)); });
+        if (found) {
+            chosen[layer][head] = *std::move(found);
+            return true;
+        }
+        const std::lock_guard lock(mutex);
+        status = tl::unexpected(found.error());
+        return false;
+    });
+    KVFOLD_CHECK(status);
+    return chosen;
+}
+
+// What the heads of one layer chose, out of the tensors of all sources.
+CacheTensor put_together(const RecallProblem& problem, std::vector<CacheTensor> KvSection::*part,
+                         size_t cache, std::vector<Choice> chosen) {
+    Choice wanted; // by any head
+    for (const Choice& choice : chosen)
+        wanted.insert(wanted.end(), choice.begin(), choice.end());
+    std::ranges::sort(wanted);
+    wanted.erase(std::ranges::unique(wanted).begin(), wanted.end());
+    CacheTensor few; // those
+    size_t begin = 0, at = 0;
+    for (const Recallable& source : problem.sources) {
+        std::vector<uint32_t> cells;
+        for (; at < wanted.size() && wanted[at] < begin + source.cells.size(); ++at)
+            cells.push_back(source.cells[wanted[at] - begin]);
+        CacheTensor taken = take_cells((source.originals.*part)[cache], cells);
+        if (begin == 0)
+            few = std::move(taken);
+        else
+            append_cells(few, taken);
+        begin += source.cells.size();
+    }
+    for (Choice& choice : chosen) {
+        for (uint32_t& cell : choice)
+            cell = static_cast<uint32_t>(std::ranges::lower_bound(wanted, cell) - wanted.begin());
+    }
+    return take_heads(few, chosen);
+}
+
+} // namespace
+
+Result<KvSection> recall(const RecallProblem& problem, int32_t pos) {
+    KVFOLD_TRY(const auto chosen, choose_all(problem));
+    const Recallable& last = problem.sources.back();
+    KvSection recalled = take_cells(last.originals, {});
+    CellMeta meta = last.originals.cells[last.cells.back()];
+    meta.pos = pos;
+    recalled.cells.assign(std::min(problem.count, count_cells(problem.sources)), meta);
+    for (size_t i = 0; i < chosen.size(); ++i) {
+        const size_t cache = problem.map.layers[i].cache;
+        recalled.keys[cache] = put_together(problem, &KvSection::keys, cache, chosen[i]);
+        recalled.values[cache] = put_together(problem, &KvSection::values, cache, chosen[i]);
+    }
+    return recalled;
+}
+
+SequenceState with_recalled(const SequenceState& now, const KvSection& folded, const KvSection& recalled,
+                            int32_t end) {
+    const KvSection& section = now.sections.front();
+    std::vector<uint32_t> behind;
+    for (uint32_t cell = 0; cell < section.cells.size(); ++cell) {
+        if (section.cells[cell].pos >= end) behind.push_back(cell);
+    }
+    KvSection joined = folded;
+    append_cells(joined, recalled);
+    append_cells(joined, take_cells(section, behind));
+    return with_first_section(now, std::move(joined));
+}
+
+} // namespace kvfold

@@ -1,0 +1,39 @@
+// Recall: what a prompt asks for is taken out of the archive, byte for byte, and stands beside the folded
+// cells until another prompt chooses others.
+//
+//   ask -> recall -> swap
+#pragma once
+
+#include "engine/archive.h"
+#include "model/probe.h"
+#include "solve/kernels.h"
+#include "study/queries.h"
+
+namespace kvfold {
+
+// Cells that may be chosen: of what a fold replaced those that it did not keep as they were.
+struct Recallable {
+    const KvSection& originals;
+    std::vector<uint32_t> cells;
+};
+
+struct RecallProblem {
+    const AttentionMap& map;
+    std::span<const Recallable> sources; // of one sequence, by rising position
+    const Study& asked;                  // the queries of the prompt
+    size_t count = 0;                    // cells of each KV head that are wanted
+    int threads = 1;
+    const Kernels& kernels;
+};
+
+// The cells that each KV head's queries look at most, any of them: cell i is put together of the i-th choice
+// of every head, by rising position. `pos`: where all of them are said to stand. As many as there are, where
+// more are wanted. Fails with `numeric`, and with `memory`. REQUIRES: a cell to choose.
+Result<KvSection> recall(const RecallProblem& problem, int32_t pos);
+
+// The sequence with these recalled cells instead of others. folded: what it holds up to position end - 1
+// without recalled cells; what stands behind stays.
+SequenceState with_recalled(const SequenceState& now, const KvSection& folded, const KvSection& recalled,
+                            int32_t end);
+
+} // namespace kvfold

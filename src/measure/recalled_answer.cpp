@@ -1,0 +1,55 @@
+#include "measure/recalled_answer.h"
+
+#include "model/context.h"
+#include "state/live_sequence.h"
+#include "study/sources.h"
+
+namespace kvfold {
+
+namespace {
+
+// Decodes tokens and takes their queries.
+Result<Study> ask(const RecallingCache& cache, TokenSpan tokens, llama_pos pos, Outputs outputs) {
+    QueryTap tap(cache.map.layers, std::ssize(tokens));
+    const Listening listening(cache.tap, tap);
+    const Status status = decode_tokens(cache.ctx, tokens, pos, outputs);
+    tap.rethrow();
+    KVFOLD_CHECK(status);
+    return tap.take();
+}
+
+Status swap(const RecallingCache& cache, const SequenceState& now, const Study& asked) {
+    KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
+    const RecallProblem problem{cache.map, cache.sources, asked, cache.count, cache.threads, *kernels};
+    const KvSection& compact = cache.compact.sections.front();
+    KVFOLD_TRY(const KvSection recalled, recall(problem, cache.end - 1));
+    return write_sequence(cache.ctx, 0, with_recalled(now, compact, recalled, cache.end));
+}
+
+} // namespace
+
+Result<Matrix> recalled_answer(const RecallingCache& cache, const Probe& probe) {
+    const TokenSpan prompt = probe.prompt;
+    KVFOLD_TRY(const Study asked, ask(cache, prompt, cache.end, Outputs::none));
+    KVFOLD_CHECK(swap(cache, cache.compact, asked));
+
+    std::vector<llama_token> judged = {prompt.back()};
+    judged.insert(judged.end(), probe.answer.begin(), probe.answer.end() - 1);
+    KVFOLD_CHECK(decode_tokens(cache.ctx, prompt.first(prompt.size() - 1), cache.end, Outputs::none));
+    const Index vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(cache.ctx)));
+    Matrix logits(std::ssize(judged), vocabulary);
+    const size_t piece = cache.every > 0 ? cache.every : judged.size();
+    for (size_t done = 0; done < judged.size(); done += piece) {
+        const TokenSpan tokens = TokenSpan(judged).subspan(done, std::min(piece, judged.size() - done));
+        const auto pos = cache.end + static_cast<llama_pos>(prompt.size() - 1 + done);
+        KVFOLD_TRY(const Study spoken, ask(cache, tokens, pos, Outputs::all));
+        logits.middleRows(static_cast<Index>(done), std::ssize(tokens)) =
+            Eigen::Map<const Matrix>(llama_get_logits(cache.ctx), std::ssize(tokens), vocabulary);
+        if (done + tokens.size() == judged.size()) break;
+        KVFOLD_TRY(const SequenceState now, read_sequence(cache.ctx, 0));
+        KVFOLD_CHECK(swap(cache, now, spoken));
+    }
+    return logits;
+}
+
+} // namespace kvfold

@@ -1,0 +1,158 @@
+// What a prompt asks for comes back out of the archive.
+#include "engine/recall.h"
+#include "reference/naive_head.h"
+#include "study/query_tap.h"
+#include "support/tiny_model.h"
+
+#include <numeric>
+
+namespace kvfold {
+namespace {
+
+const Kernels& kernels() { return **chosen_kernels(); }
+
+std::vector<uint32_t> range(uint32_t begin, uint32_t end) {
+    std::vector<uint32_t> cells(end - begin);
+    std::iota(cells.begin(), cells.end(), begin);
+    return cells;
+}
+
+Matrix random_matrix(Index rows, Index cols, uint32_t seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    return Matrix::NullaryExpr(rows, cols, [&] { return normal(random); });
+}
+
+// One layer of two KV heads that two query heads each ask, at positions 0 to 39.
+struct Archived {
+    static constexpr Index kCells = 40, kWidth = 8, kAsking = 3;
+    AttentionMap map;
+    KvSection originals;
+    Study asked;
+
+    Archived() {
+        map.layers = {{.heads = 4, .kv_heads = 2, .key_width = kWidth, .value_width = kWidth, .scale = 0.7f}};
+        for (int32_t pos = 0; pos < kCells; ++pos)
+            originals.cells.push_back({.pos = pos});
+        originals.keys = {from_float(random_matrix(kCells, 2 * kWidth, 1), GGML_TYPE_F32, false).value()};
+        originals.values = {from_float(random_matrix(kCells, 2 * kWidth, 2), GGML_TYPE_F32, false).value()};
+        asked.layers = {{random_matrix(kAsking, 4 * kWidth, 3), 1}};
+    }
+
+    // In two folds, of positions 0 to 24 and 25 to 39, but for the first cells.
+    KvSection older() const { return take_cells(originals, range(0, 25)); }
+    KvSection newer() const { return take_cells(originals, range(25, kCells)); }
+
+    // The highest `count` of the head's cells from `first` on, by the twin.
+    std::vector<uint32_t> naive_choice(Index head, uint32_t first, size_t count) const {
+        const Matrix keys =
+            to_float(originals.keys[0]).middleCols(head * kWidth, kWidth).bottomRows(kCells - first);
+        const Matrix values(keys.rows(), 0);
+        Matrix queries(2 * kAsking, kWidth);
+        for (Index member = 0; member < 2; ++member)
+            queries.middleRows(member * kAsking, kAsking) =
+                asked.layers[0].rows.middleCols((2 * head + member) * kWidth, kWidth);
+        const HeadProblem problem{keys, values, queries, 0.7f};
+        const auto twin = reference::naive_attention(problem, keys.cast<double>(), {});
+        std::vector<std::pair<double, uint32_t>> order;
+        for (Index cell = 0; cell < keys.rows(); ++cell)
+            order.emplace_back(-twin.probabilities.col(cell).maxCoeff(), first + static_cast<uint32_t>(cell));
+        std::ranges::sort(order);
+        std::vector<uint32_t> chosen;
+        for (size_t i = 0; i < count; ++i)
+            chosen.push_back(order[i].second);
+        std::ranges::sort(chosen);
+        return chosen;
+    }
+};
+
+TEST(Recall, TakesOfEveryHeadWhatItsQueriesLookAtMost) {
+    const Archived archived;
+    const KvSection older = archived.older(), newer = archived.newer();
+    const std::vector<Recallable> sources = {{older, range(4, 25)},
+                                             {newer, range(0, 15)}}; // without the head
+    const auto recalled = recall({archived.map, sources, archived.asked, 5, 2, kernels()}, 77);
+    ASSERT_TRUE(recalled) << recalled.error().message;
+    ASSERT_EQ(recalled->cells.size(), 5u);
+    for (const CellMeta& cell : recalled->cells)
+        EXPECT_EQ(cell.pos, 77);
+    const std::vector<std::vector<uint32_t>> chosen = {archived.naive_choice(0, 4, 5),
+                                                       archived.naive_choice(1, 4, 5)};
+    EXPECT_EQ(recalled->keys[0].bytes, take_heads(archived.originals.keys[0], chosen).bytes);
+    EXPECT_EQ(recalled->values[0].bytes, take_heads(archived.originals.values[0], chosen).bytes);
+    const std::vector<std::vector<uint32_t>> swapped = {chosen[1], chosen[0]}; // broken twin
+    EXPECT_NE(recalled->keys[0].bytes, take_heads(archived.originals.keys[0], swapped).bytes);
+}
+
+TEST(Recall, TakesAllWhereMoreAreWanted) {
+    const Archived archived;
+    const std::vector<Recallable> sources = {{archived.originals, range(0, Archived::kCells)}};
+    const auto recalled = recall({archived.map, sources, archived.asked, 100, 1, kernels()}, 0);
+    ASSERT_TRUE(recalled);
+    EXPECT_EQ(recalled->cells.size(), size_t{Archived::kCells});
+    EXPECT_EQ(recalled->keys[0].bytes, archived.originals.keys[0].bytes);
+}
+
+TEST(Recall, QueriesThatAreNotFiniteAreAnError) {
+    Archived archived;
+    archived.asked.layers[0].rows(0, 0) = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<Recallable> sources = {{archived.originals, range(0, Archived::kCells)}};
+    const auto recalled = recall({archived.map, sources, archived.asked, 5, 2, kernels()}, 0);
+    ASSERT_FALSE(recalled);
+    EXPECT_EQ(recalled.error().code, ErrorCode::numeric);
+}
+
+constexpr size_t kText = 160, kNext = 12;
+
+class RecallOn : public testing::TinySequence {};
+
+// Where all but head and tail was dropped, and all of it is recalled, nothing is missing.
+TEST_P(RecallOn, EverythingThatWasDroppedGivesTheFullLogits) {
+    read(kText);
+    const auto all = testing::random_tokens(kText + kNext);
+    const std::vector<llama_token> next(all.begin() + kText, all.end());
+    const auto full = testing::forced_logits(ctx_.get(), next, kText);
+    const auto map = probe_attention(model_.get(), llama_context_default_params());
+    ASSERT_TRUE(map);
+    const auto compact =
+        compact_state(model_.get(), before_, testing::request_for(tokens_, 8, methods::keep_last));
+    ASSERT_TRUE(compact) << compact.error().message;
+    Study asked; // whatever they ask: all of it comes
+    for (const AttentionLayer& layer : map->layers)
+        asked.layers.push_back(
+            {random_matrix(2 * layer.readers, layer.heads * layer.key_width, 9), layer.readers});
+    const std::vector<Recallable> sources = {{before_.sections.front(), compact->report.regions.region}};
+    const size_t dropped = sources[0].cells.size();
+    const auto kl_with = [&](size_t count) {
+        const auto recalled = recall({*map, sources, asked, count, 1, kernels()}, kText - 1);
+        EXPECT_TRUE(recalled) << recalled.error().message;
+        const SequenceState state =
+            with_recalled(compact->state, compact->state.sections.front(), *recalled, kText);
+        EXPECT_TRUE(write_sequence(ctx_.get(), 0, state));
+        return testing::mean_kl(full, testing::forced_logits(ctx_.get(), next, kText));
+    };
+    const double kl = kl_with(dropped);
+    EXPECT_LT(kl, 5e-3); // the order of the cells is another
+    EXPECT_GT(kl_with(dropped / 2), 10 * kl);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, RecallOn,
+                         ::testing::Values("mha", "mqa", "unequal_widths", "gemma3", "gemma3n", "qwen2vl",
+                                           "granite_hybrid"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(WithRecalled, OthersComeInTheirPlaceAndWhatStandsBehindStays) {
+    const Archived archived;
+    const KvSection folded = take_cells(archived.originals, std::vector<uint32_t>{0, 1});
+    const KvSection first = take_cells(archived.originals, std::vector<uint32_t>{10, 11});
+    const KvSection second = take_cells(archived.originals, std::vector<uint32_t>{20});
+    KvSection now = folded;
+    append_cells(now, first);
+    append_cells(now, take_cells(archived.originals, std::vector<uint32_t>{30, 31}));
+    const SequenceState state = with_recalled({{now}, {}, 3}, folded, second, 30);
+    EXPECT_EQ(state.sections.front().keys[0].bytes,
+              take_cells(archived.originals, std::vector<uint32_t>{0, 1, 20, 30, 31}).keys[0].bytes);
+}
+
+} // namespace
+} // namespace kvfold

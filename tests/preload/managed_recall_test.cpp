@@ -1,0 +1,155 @@
+// What a prompt asks for stands beside the folded cells while it is read, and never in a fold.
+#include "preload/archived.h"
+
+namespace kvfold::preload {
+namespace {
+
+constexpr size_t kRecalled = 10;
+constexpr llama_pos kText = 300;
+
+class Recalled : public Archived {
+  protected:
+    void SetUp() override {
+        Archived::SetUp();
+        if (HasFatalFailure()) return;
+        manage({}, /*unified=*/true, kPlenty, kRecalled);
+    }
+
+    int recalls() { return total("recalls").get<int>(); }
+    std::vector<float> logits() {
+        return managed_->undisturbed<std::vector<float>>([&] { return last_logits(ctx_.get()); });
+    }
+    // Of the prompt behind the text, with so many cells recalled, when the text was dropped.
+    std::vector<float> logits_with(size_t recalled) {
+        manage({}, true, kPlenty, recalled);
+        feed_all(kText);
+        fold(8, 0, &methods::keep_last);
+        EXPECT_EQ(feed(kText, kText + 20), 0);
+        return logits();
+    }
+};
+
+TEST_F(Recalled, APromptBehindAFoldHasMoreCellsAndAnotherSwapsThem) {
+    feed_all(kText);
+    EXPECT_EQ(recalls(), 0); // nothing is folded
+    fold();
+    const size_t folded = real_cells();
+    ASSERT_EQ(feed(kText, kText + 20), 0);
+    EXPECT_EQ(recalls(), 1);
+    EXPECT_EQ(real_cells(), folded + kRecalled + 20);
+    EXPECT_EQ(sequence()["cells"], folded + kRecalled + 20);
+    ASSERT_EQ(feed(kText + 20, kText + 40), 0);
+    EXPECT_EQ(recalls(), 2);
+    EXPECT_EQ(real_cells(), folded + kRecalled + 40);
+    ASSERT_EQ(feed(kText + 40, kText + 41), 0); // a token of an answer asks for nothing
+    EXPECT_EQ(recalls(), 2);
+    EXPECT_EQ(program_->end(0), kText + 41);
+}
+
+TEST_F(Recalled, EverythingThatWasDroppedGivesTheFullLogits) {
+    manage({}, true, kPlenty);
+    feed_all(kText);
+    ASSERT_EQ(feed(kText, kText + 20), 0);
+    const std::vector<float> full = logits();
+    const double kl = testing::kl_divergence(full, logits_with(kText));
+    EXPECT_LT(kl, 1e-3); // the order of the cells is another
+    EXPECT_GT(testing::kl_divergence(full, logits_with(0)), 10 * kl);
+}
+
+// A key of the first layer tells which token it is of, and where it stood.
+TEST_F(Recalled, CellsAreThoseOfItsOwnSequence) {
+    for (const llama_seq_id seq_id : {0, 1}) { // no token stands at the same place in both
+        Batch batch(100);
+        for (llama_pos pos = 0; pos < 100; ++pos)
+            batch.add(3 + pos + 150 * seq_id, pos, {seq_id}, pos == 99);
+        ASSERT_EQ(feed(batch), 0);
+    }
+    const KvSection own = cells(1), other = cells(0);
+    for (const llama_seq_id seq_id : {0, 1})
+        fold(4, seq_id, &methods::keep_last); // what it keeps it keeps as it is
+    const size_t folded = real_cells(1);
+    ASSERT_EQ(feed(100, 120, 1), 0);
+    ASSERT_EQ(real_cells(1), folded + kRecalled + 20);
+    const auto key_of = [](const KvSection& section, size_t cell) {
+        const CacheTensor& keys = section.keys.front();
+        const size_t row = keys.row_bytes(), head = row / 2; // of two KV heads
+        const auto begin = keys.bytes.begin() + static_cast<std::ptrdiff_t>(cell * row);
+        return std::vector<uint8_t>(begin, begin + static_cast<std::ptrdiff_t>(head));
+    };
+    const auto has = [&](const KvSection& section, const std::vector<uint8_t>& key) {
+        for (size_t cell = 0; cell < section.cells.size(); ++cell)
+            if (key_of(section, cell) == key) return true;
+        return false;
+    };
+    const KvSection now = cells(1);
+    size_t seen = 0;
+    for (size_t cell = 0; cell < now.cells.size(); ++cell) {
+        if (now.cells[cell].pos >= 100) continue;
+        ++seen;
+        EXPECT_TRUE(has(own, key_of(now, cell))) << cell;
+        EXPECT_FALSE(has(other, key_of(now, cell))) << cell;
+    }
+    EXPECT_EQ(seen, folded + kRecalled);
+}
+
+TEST_F(Recalled, CellsAreGoneBeforeTheNextFold) {
+    feed_all(kText);
+    fold();
+    const size_t folded = real_cells();
+    ASSERT_EQ(feed(kText, kText + 20), 0);
+    fold(2);
+    EXPECT_EQ(real_cells(), (folded + 20 + 1) / 2);
+    EXPECT_EQ(sequence()["cells"], real_cells());
+}
+
+TEST_F(Recalled, ACutInsideTheFoldGivesTheOriginalsBack) {
+    feed_all(kText);
+    const KvSection before = cells();
+    fold();
+    ASSERT_EQ(feed(kText, kText + 20), 0);
+    ASSERT_TRUE(program_->remove(0, 200, -1));
+    EXPECT_EQ(real_cells(), 200u);
+    const KvSection after = cells();
+    std::vector<uint32_t> first = cells_by_position(before);
+    first.resize(200);
+    EXPECT_EQ(take_cells(after, cells_by_position(after)).keys.front().bytes,
+              take_cells(before, first).keys.front().bytes);
+}
+
+TEST_F(Recalled, WithoutAnArchiveOrRoomNothingIsRecalled) {
+    manage({}, true, 0, kRecalled);
+    feed_all(kText);
+    fold();
+    ASSERT_EQ(feed(kText, kText + 20), 0);
+    EXPECT_EQ(recalls(), 0);
+    manage({}, true, kPlenty, kCells); // more than there are cells
+    feed_all(kText);
+    fold();
+    const size_t folded = real_cells();
+    const auto left = static_cast<llama_pos>(kCells - folded);
+    ASSERT_EQ(feed(kText, kText + left), 0); // the batch fills what there is
+    EXPECT_EQ(recalls(), 0);
+    EXPECT_EQ(real_cells(), size_t{kCells});
+}
+
+TEST_F(Recalled, CopiesShareTheCellsAndSavedStatesKeepThem) {
+    feed_all(kText);
+    fold();
+    ASSERT_EQ(feed(kText, kText + 20), 0);
+    const size_t cells_then = real_cells();
+    const std::vector<uint8_t> saved = program_->saved_state(0);
+    program_->copy(0, 1, -1, -1);
+    ASSERT_EQ(feed(kText + 20, kText + 40), 0); // shared: it keeps what it has
+    EXPECT_EQ(recalls(), 1);
+    EXPECT_EQ(real_cells(0), cells_then + 20);
+    EXPECT_EQ(real_cells(1), cells_then);
+    ASSERT_TRUE(program_->remove(1, -1, -1));
+    ASSERT_EQ(program_->restore_state(saved, 0), saved.size());
+    EXPECT_EQ(real_cells(), cells_then);
+    ASSERT_EQ(feed(kText + 20, kText + 40), 0);
+    EXPECT_EQ(recalls(), 2);
+    EXPECT_EQ(real_cells(), cells_then + 20); // others in their place
+}
+
+} // namespace
+} // namespace kvfold::preload
