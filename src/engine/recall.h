@@ -26,9 +26,10 @@ struct RecallProblem {
     const Kernels& kernels;
 };
 
-// The cells that each KV head's queries look at most, any of them: cell i is put together of the i-th choice
-// of every head, by rising position. `pos`: where all of them are said to stand. As many as there are, where
-// more are wanted. Fails with `numeric`, and with `memory`. REQUIRES: a cell to choose.
+// The cells that each KV head's queries look at most, any of them, and those close to them: cell i is put
+// together of the i-th choice of every head, by rising position. `pos`: where all of them are said to stand.
+// As many as there are, where more are wanted. Fails with `numeric`, and with `memory`. REQUIRES: a cell to
+// choose.
 Result<KvSection> recall(const RecallProblem& problem, int32_t pos);
 
 // The sequence with these recalled cells instead of others. folded: what it holds up to position end - 1

@@ -44,7 +44,8 @@ struct Archived {
     KvSection newer() const { return take_cells(originals, range(25, kCells)); }
 
     // The highest `count` of the head's cells from `first` on, by the twin.
-    std::vector<uint32_t> naive_choice(Index head, uint32_t first, size_t count) const {
+    std::vector<uint32_t> naive_choice(Index head, uint32_t first, size_t count,
+                                       bool with_neighbours = true) const {
         const Matrix keys =
             to_float(originals.keys[0]).middleCols(head * kWidth, kWidth).bottomRows(kCells - first);
         const Matrix values(keys.rows(), 0);
@@ -55,8 +56,16 @@ struct Archived {
         const HeadProblem problem{keys, values, queries, 0.7f};
         const auto twin = reference::naive_attention(problem, keys.cast<double>(), {});
         std::vector<std::pair<double, uint32_t>> order;
-        for (Index cell = 0; cell < keys.rows(); ++cell)
-            order.emplace_back(-twin.probabilities.col(cell).maxCoeff(), first + static_cast<uint32_t>(cell));
+        for (Index cell = 0; cell < keys.rows(); ++cell) {
+            double score = 0; // its own, or of a cell up to two before it or of the one behind it
+            for (Index peak = with_neighbours ? cell - 2 : cell; peak <= (with_neighbours ? cell + 1 : cell);
+                 ++peak) {
+                if (peak < 0 || peak >= keys.rows()) continue;
+                const double nearer = 1 - 1e-3 * static_cast<double>(std::abs(peak - cell));
+                score = std::max(score, nearer * twin.probabilities.col(peak).maxCoeff());
+            }
+            order.emplace_back(-score, first + static_cast<uint32_t>(cell));
+        }
         std::ranges::sort(order);
         std::vector<uint32_t> chosen;
         for (size_t i = 0; i < count; ++i)
@@ -80,8 +89,11 @@ TEST(Recall, TakesOfEveryHeadWhatItsQueriesLookAtMost) {
                                                        archived.naive_choice(1, 4, 5)};
     EXPECT_EQ(recalled->keys[0].bytes, take_heads(archived.originals.keys[0], chosen).bytes);
     EXPECT_EQ(recalled->values[0].bytes, take_heads(archived.originals.values[0], chosen).bytes);
-    const std::vector<std::vector<uint32_t>> swapped = {chosen[1], chosen[0]}; // broken twin
+    const std::vector<std::vector<uint32_t>> swapped = {chosen[1], chosen[0]}; // broken twins
     EXPECT_NE(recalled->keys[0].bytes, take_heads(archived.originals.keys[0], swapped).bytes);
+    const std::vector<std::vector<uint32_t>> alone = {archived.naive_choice(0, 4, 5, false),
+                                                      archived.naive_choice(1, 4, 5, false)};
+    EXPECT_NE(recalled->keys[0].bytes, take_heads(archived.originals.keys[0], alone).bytes);
 }
 
 TEST(Recall, TakesAllWhereMoreAreWanted) {

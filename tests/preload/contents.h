@@ -16,7 +16,7 @@ inline constexpr llama_token kFirstToken = 3, kKinds = 200;
 // The first layer's values of tokens kFirstToken and up, one a row.
 class TokenRows {
   public:
-    explicit TokenRows(const testing::ModelPtr& model) {
+    explicit TokenRows(const testing::ModelPtr& model) : heads_(llama_model_n_head_kv(model.get())) {
         const testing::ContextPtr ctx = testing::make_context(model, {.n_ctx = 256});
         std::vector<llama_token> tokens(kKinds);
         for (llama_token i = 0; i < kKinds; ++i)
@@ -26,14 +26,25 @@ class TokenRows {
         EXPECT_TRUE(state);
         if (state) rows_ = to_float(state->sections.front().values.front());
     }
-    // Not necessarily equal: batches of other sizes are rounded otherwise.
-    llama_token nearest(const Matrix& rows, Index row) const {
-        Index best = 0;
-        (rows_.rowwise() - rows.row(row)).rowwise().squaredNorm().minCoeff(&best);
-        return kFirstToken + static_cast<llama_token>(best);
+    // Of each head, for a recalled cell is put together of several. Not necessarily equal: batches of other
+    // sizes are rounded otherwise.
+    std::vector<llama_token> nearest(const Matrix& rows, Index row) const {
+        const Index width = rows_.cols() / heads_;
+        std::vector<llama_token> tokens;
+        for (Index head = 0; head < heads_; ++head) {
+            Index best = 0;
+            const auto known = rows_.middleCols(head * width, width);
+            (known.rowwise() - rows.row(row).segment(head * width, width))
+                .rowwise()
+                .squaredNorm()
+                .minCoeff(&best);
+            tokens.push_back(kFirstToken + static_cast<llama_token>(best));
+        }
+        return tokens;
     }
 
   private:
+    Index heads_;
     Matrix rows_;
 };
 
@@ -70,14 +81,14 @@ class Contents {
         const auto found = of_.find(seq_id);
         const Matrix rows = to_float(section.values.front());
         for (size_t i = 0; i < section.cells.size(); ++i) {
-            const llama_token token = known.nearest(rows, static_cast<Index>(i));
             if (found == of_.end()) return kvfold::format("{} holds cells", seq_id);
             const auto& [tokens, folded] = found->second;
             const auto end =
                 tokens.begin() + std::min<std::ptrdiff_t>(section.cells[i].pos + 1, std::ssize(tokens));
-            if (std::find(tokens.begin(), end, token) == end && !folded.contains(token))
-                return kvfold::format("token {} at position {} of sequence {}", token, section.cells[i].pos,
-                                      seq_id);
+            for (const llama_token token : known.nearest(rows, static_cast<Index>(i)))
+                if (std::find(tokens.begin(), end, token) == end && !folded.contains(token))
+                    return kvfold::format("token {} at position {} of sequence {}", token,
+                                          section.cells[i].pos, seq_id);
         }
         return {};
     }

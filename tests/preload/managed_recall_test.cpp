@@ -70,9 +70,10 @@ TEST_F(Recalled, CellsAreThoseOfItsOwnSequence) {
     const size_t folded = real_cells(1);
     ASSERT_EQ(feed(100, 120, 1), 0);
     ASSERT_EQ(real_cells(1), folded + kRecalled + 20);
-    const auto key_of = [](const KvSection& section, size_t cell) {
+    const auto heads = static_cast<size_t>(llama_model_n_head_kv(model_.get()));
+    const auto key_of = [&](const KvSection& section, size_t cell) {
         const CacheTensor& keys = section.keys.front();
-        const size_t row = keys.row_bytes(), head = row / 2; // of two KV heads
+        const size_t row = keys.row_bytes(), head = row / heads; // the first one's
         const auto begin = keys.bytes.begin() + static_cast<std::ptrdiff_t>(cell * row);
         return std::vector<uint8_t>(begin, begin + static_cast<std::ptrdiff_t>(head));
     };

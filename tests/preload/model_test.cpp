@@ -18,6 +18,7 @@ namespace kvfold::preload {
 namespace {
 
 constexpr uint32_t kCells = 256, kSequences = 3;
+constexpr size_t kRecalledCells = 6;     // cells of each head
 constexpr llama_pos kLongest = 180; // positions of a sequence, about
 constexpr size_t kArchive =
     100'000; // bytes: some hundred cells, so that many a cut finds what it needs, and others do not
@@ -40,8 +41,11 @@ class Operations : public ::testing::TestWithParam<Shape> {
     void SetUp() override {
         model_ = testing::tiny_model(GetParam().model);
         ASSERT_TRUE(model_);
-        ctx_ = testing::make_context(
-            model_, {.n_ctx = kCells, .n_seq_max = kSequences, .unified = GetParam().unified});
+        ctx_ = testing::make_context(model_, {.n_ctx = kCells,
+                                              .n_seq_max = kSequences,
+                                              .unified = GetParam().unified,
+                                              .watch = &TapPlace::callback,
+                                              .watcher = tap_.get()});
         ASSERT_TRUE(ctx_);
         start(Policy{}); // folds when it is told to, and never else
         plain_ = llama_model_n_swa(model_.get()) <= 0 && !llama_model_is_hybrid(model_.get());
@@ -57,7 +61,10 @@ class Operations : public ::testing::TestWithParam<Shape> {
         params.kv_unified = GetParam().unified;
         params.n_threads = params.n_threads_batch = 1;
         program_.reset();
-        program_.emplace(ctx_.get(), model_.get(), params, policy, kArchive);
+        auto map = probe_attention(model_.get(), params);
+        ASSERT_TRUE(map) << map.error().message;
+        program_.emplace(ctx_.get(), model_.get(), params, policy, kArchive,
+                         Recalling{kRecalledCells, *std::move(map), tap_});
     }
 
     template <class... Args> void tell(fmt::format_string<Args...> format, Args&&... args) {
@@ -282,6 +289,7 @@ class Operations : public ::testing::TestWithParam<Shape> {
 
     testing::ModelPtr model_;
     testing::ContextPtr ctx_;
+    std::shared_ptr<TapPlace> tap_ = std::make_shared<TapPlace>(); // of ctx_
     std::optional<Program> program_;
     std::mt19937 random_{7};
     std::deque<std::string> told_;
