@@ -14,7 +14,7 @@ namespace kvfold::preload {
 
 namespace {
 
-constexpr size_t kMostAsking = 64; // newest tokens of a prompt, which ask
+constexpr size_t kMostAsking = 24; // newest tokens of a prompt, which ask: each costs what reading it does
 
 // What the batch has of prompts, by sequence: of an answer the program wants every output. Tokens that
 // several sequences share ask for none of them.
