@@ -52,7 +52,9 @@ std::vector<size_t> tokens_of_parts(const StudyPlan& plan, FoldSize fold) {
 } // namespace
 
 StudyPlan StudyPlan::scaled(float factor) const {
+    constexpr size_t kAtOnce = 64; // queries
     StudyPlan plan = *this;
+    if (factor < 1) plan.least_tokens_a_part = kAtOnce;
     for (Part& part : plan.parts)
         part.share *= factor;
     plan.tokens_a_cell *= factor;

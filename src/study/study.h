@@ -35,13 +35,18 @@ struct StudyPlan {
     }
     bool reads_text() const { return !parts.empty(); } // else the sequence's tokens need not be known
 
-    // The same sources with so much of their tokens, but for the least that there are in all.
+    // Of each part, where a context has as many. llama.cpp's attention on processors takes 64 queries at a
+    // time: 63 take three times as long as 64.
+    size_t least_tokens_a_part = 1;
+    // The same sources with so much of their tokens, but for the least that there are in all, and of each
+    // part as many as are read at once.
     StudyPlan scaled(float factor) const;
 
     // Tokens that a share comes to: at least one.
     size_t tokens_for(float share, size_t cells) const {
-        return std::clamp<size_t>(static_cast<size_t>(share * static_cast<float>(cells)), 1,
-                                  max_tokens_a_part);
+        const size_t least = std::clamp<size_t>(least_tokens_a_part, 1, std::max<size_t>(1, cells));
+        return std::clamp<size_t>(static_cast<size_t>(share * static_cast<float>(cells)), least,
+                                  std::max(least, max_tokens_a_part));
     }
 };
 
