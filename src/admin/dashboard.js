@@ -162,6 +162,12 @@ function tile(name, value, unit, note) {
 
 function megabytes(bytes) { return fixed(bytes / 1e6, bytes < 1e8 ? 1 : 0); }
 
+function archiveNote(totals) {
+  const cuts = totals.taken_back === 1 ? '1 cut' : grouped(totals.taken_back) + ' cuts';
+  const recalls = totals.recalls ? `, ${totals.recalls === 1 ? '1 prompt' : grouped(totals.recalls) + ' prompts'} recalled` : '';
+  return `of ${megabytes(totals.archive_budget)} MB; ${cuts} taken back${recalls}`;
+}
+
 function showTiles(context) {
   const totals = state.totals, tokens = state.sequences.reduce((sum, s) => sum + s.tokens, 0);
   const speed = (state.history.findLast((s) => s.tok_s > 0) || {tok_s: 0}).tok_s;
@@ -176,7 +182,7 @@ function showTiles(context) {
   tile('Folds', grouped(totals.folds), '',
     `${totals.failures ? grouped(totals.failures) + ' failed, ' : ''}pauses \u2264 ${fixed(totals.longest_pause_s, 2)} s`);
   tile('Archive', totals.archive_budget ? megabytes(totals.archive_bytes) : 'off', totals.archive_budget ? 'MB' : '',
-    totals.archive_budget ? `of ${megabytes(totals.archive_budget)}; ${totals.taken_back === 1 ? '1 cut' : grouped(totals.taken_back) + ' cuts'} taken back` : 'a cut inside a fold reads again');
+    totals.archive_budget ? archiveNote(totals) : 'a cut inside a fold reads again');
 }
 
 // Contexts beside the one that is shown: of draft models.
