@@ -263,6 +263,20 @@ class Cases(unittest.TestCase):
             with self.subTest(archive=archive):
                 self.go_on_from_a_checkpoint(archive, expected)
 
+    def test_a_question_behind_a_fold_recalls(self):
+        """And only then: not while the document is read, and not for a token of the answer."""
+        for recall, expected in ((0, 0), (8, 2)):
+            with self.subTest(recall=recall), self.server(kvfold=(*FOLDING, "--recall", recall)) as server:
+                chat = server.passage("manual", 0, 700)
+                server.complete(chat, 1)
+                self.wait_until(server, lambda state: not state["sequences"][0]["folding"])
+                before = self.totals(server)["recalls"]
+                for turn in range(2):
+                    chat = chat + server.passage("dialogue", 20 * turn, 20 * turn + 20)
+                    self.assertEqual(len(server.complete(chat, 8)["tokens"]), 8)
+                totals = self.totals(server)
+                self.assertEqual((totals["recalls"] - before, totals["failures"]), (expected, 0))
+
     def test_a_damaged_slot_file_ends_nothing(self):
         with self.server() as server:
             document = server.passage("manual", 0, 200)
