@@ -172,8 +172,9 @@ void add_run_options(CLI::App& command, RunOptions& options) {
         ->check(limit_check(limits::archive))
         ->option_text("MIB");
     command
-        .add_option("--recall", settings.recall,
-                    "cells of each head that a question takes out of the archive before it is read; default: 0")
+        .add_option(
+            "--recall", settings.recall,
+            "cells of each head that a question takes out of the archive before it is read; default: 0")
         ->check(limit_check(limits::recall))
         ->option_text("N");
     auto* admin = command.add_option("--admin", options.admin,

@@ -67,7 +67,9 @@ class FoldHistory {
 
     // The newest fold's cells, where recalled ones stand beside them (engine/recall.h); null: none do.
     const std::shared_ptr<const KvSection>& without_recalled() const { return without_recalled_; }
-    void set_without_recalled(std::shared_ptr<const KvSection> cells) { without_recalled_ = std::move(cells); }
+    void set_without_recalled(std::shared_ptr<const KvSection> cells) {
+        without_recalled_ = std::move(cells);
+    }
 
   private:
     std::vector<std::shared_ptr<const ArchivedFold>> folds_; // by rising positions, which do not overlap

@@ -40,9 +40,9 @@ struct PreloadSettings {
     std::optional<std::string> method; // a name of find_method; not checked here, which knows no methods
     std::optional<double> high_water;
     std::optional<int> keep_first, keep_last;
-    std::optional<int>
-        archive; // MiB of each context for what folds replace; none given: a part of the free memory
-    std::optional<int> recall; // cells of each head that a prompt takes out of the archive
+    // MiB of each context for what folds replace; none given: a part of the free memory.
+    std::optional<int> archive;
+    std::optional<int> recall;          // cells of each head that a prompt takes out of the archive
     std::string log = "info";           // one of kLogLevels
     std::optional<std::string> control; // the socket that every process of the program connects to
 

@@ -21,8 +21,9 @@ namespace {
 class Batch {
   public:
     Batch(std::span<const llama_token> tokens, llama_pos first_pos, Outputs outputs, llama_seq_id seq_id)
-        : sequence_(seq_id), tokens_(tokens.begin(), tokens.end()), positions_(tokens.size()), seq_counts_(tokens.size(), 1),
-          seq_ids_(tokens.size(), &sequence_), outputs_(tokens.size(), outputs == Outputs::all) {
+        : sequence_(seq_id), tokens_(tokens.begin(), tokens.end()), positions_(tokens.size()),
+          seq_counts_(tokens.size(), 1), seq_ids_(tokens.size(), &sequence_),
+          outputs_(tokens.size(), outputs == Outputs::all) {
         for (size_t i = 0; i < tokens.size(); ++i)
             positions_[i] = first_pos + static_cast<llama_pos>(i);
         if (outputs == Outputs::last) outputs_.back() = 1;

@@ -56,11 +56,21 @@ SimulatedCache::SimulatedCache(Scene scene, std::string model, int head_start_s)
     : scene_(scene), model_(std::move(model)), head_start_s_(head_start_s) {
     policy_ = {{"ratio", 8.0},    {"method", "refine"}, {"high_water", 0.75},
                {"keep_first", 4}, {"keep_last", 256},   {"automatic", true}};
-    totals_ = {{"folds", 0},           {"failures", 0},   {"study_s", 0.0},
-               {"solve_s", 0.0},       {"swap_s", 0.0},   {"waits", 0},
-               {"wait_s", 0.0},        {"rereads", 0},    {"longest_pause_s", 0.0},
-               {"tokens_decoded", 0},  {"taken_back", 0}, {"archive_bytes", 0},
-               {"archive_budget", 2e9}, {"recalls", 0},     {"recall_s", 0.0}};
+    totals_ = {{"folds", 0},
+               {"failures", 0},
+               {"study_s", 0.0},
+               {"solve_s", 0.0},
+               {"swap_s", 0.0},
+               {"waits", 0},
+               {"wait_s", 0.0},
+               {"rereads", 0},
+               {"longest_pause_s", 0.0},
+               {"tokens_decoded", 0},
+               {"taken_back", 0},
+               {"archive_bytes", 0},
+               {"archive_budget", 2e9},
+               {"recalls", 0},
+               {"recall_s", 0.0}};
     if (is_lively(scene_))
         for (int i = 0; i < head_start_s_; ++i)
             second();

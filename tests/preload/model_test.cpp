@@ -18,8 +18,8 @@ namespace kvfold::preload {
 namespace {
 
 constexpr uint32_t kCells = 256, kSequences = 3;
-constexpr size_t kRecalledCells = 6;     // cells of each head
-constexpr llama_pos kLongest = 180; // positions of a sequence, about
+constexpr size_t kRecalledCells = 6; // cells of each head
+constexpr llama_pos kLongest = 180;  // positions of a sequence, about
 constexpr size_t kArchive =
     100'000; // bytes: some hundred cells, so that many a cut finds what it needs, and others do not
 
