@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <mutex>
 #include <numeric>
 
 namespace kvfold {
@@ -90,20 +89,15 @@ Result<std::vector<std::vector<Choice>>> choose_all(const RecallProblem& problem
             jobs.emplace_back(chosen.size(), head);
         chosen.emplace_back(heads);
     }
-    std::mutex mutex;
-    Status status;
+    std::vector<Result<Choice>> found(jobs.size());
     parallel_for(jobs.size(), problem.threads, [&](size_t i) {
-        const size_t layer = jobs[i].first, head = jobs[i].second;
-        auto found = without_throwing([&] { return choose(problem, layer, static_cast<Index>(head)); });
-        if (found) {
-            chosen[layer][head] = *std::move(found);
-            return true;
-        }
-        const std::lock_guard lock(mutex);
-        status = tl::unexpected(found.error());
-        return false;
+        const auto head = static_cast<Index>(jobs[i].second);
+        found[i] = without_throwing([&] { return choose(problem, jobs[i].first, head); });
+        return found[i].has_value();
     });
-    KVFOLD_CHECK(status);
+    for (size_t i = 0; i < jobs.size(); ++i) {
+        KVFOLD_TRY(chosen[jobs[i].first][jobs[i].second], std::move(found[i]));
+    }
     return chosen;
 }
 

@@ -11,4 +11,10 @@ namespace kvfold {
 // REQUIRES: an answer of at most n_batch tokens. Fails as decode_tokens.
 Result<Matrix> forced_answer(llama_context* ctx, const Probe& probe, size_t first_pos);
 
+// What is decoded for the logits that predict the answer: a token for each of its tokens.
+std::vector<llama_token> predicting_tokens(const Probe& probe);
+
+// Of the newest batch, whose `count` tokens all have outputs: [count, vocabulary].
+Matrix newest_logits(llama_context* ctx, size_t count);
+
 } // namespace kvfold

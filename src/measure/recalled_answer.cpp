@@ -1,5 +1,6 @@
 #include "measure/recalled_answer.h"
 
+#include "measure/forced_answer.h"
 #include "model/context.h"
 #include "state/live_sequence.h"
 #include "study/sources.h"
@@ -32,19 +33,18 @@ Result<Matrix> recalled_answer(const RecallingCache& cache, const Probe& probe) 
     const TokenSpan prompt = probe.prompt;
     KVFOLD_TRY(const Study asked, ask(cache, prompt, cache.end, Outputs::none));
     KVFOLD_CHECK(swap(cache, cache.compact, asked));
+    if (cache.every == 0) return forced_answer(cache.ctx, probe, static_cast<size_t>(cache.end));
 
-    std::vector<llama_token> judged = {prompt.back()};
-    judged.insert(judged.end(), probe.answer.begin(), probe.answer.end() - 1);
+    const std::vector<llama_token> judged = predicting_tokens(probe);
     KVFOLD_CHECK(decode_tokens(cache.ctx, prompt.first(prompt.size() - 1), cache.end, Outputs::none));
-    const Index vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(cache.ctx)));
-    Matrix logits(std::ssize(judged), vocabulary);
-    const size_t piece = cache.every > 0 ? cache.every : judged.size();
-    for (size_t done = 0; done < judged.size(); done += piece) {
-        const TokenSpan tokens = TokenSpan(judged).subspan(done, std::min(piece, judged.size() - done));
+    Matrix logits(std::ssize(judged),
+                  llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(cache.ctx))));
+    for (size_t done = 0; done < judged.size(); done += cache.every) {
+        const TokenSpan tokens = TokenSpan(judged).subspan(done, std::min(cache.every, judged.size() - done));
         const auto pos = cache.end + static_cast<llama_pos>(prompt.size() - 1 + done);
         KVFOLD_TRY(const Study spoken, ask(cache, tokens, pos, Outputs::all));
         logits.middleRows(static_cast<Index>(done), std::ssize(tokens)) =
-            Eigen::Map<const Matrix>(llama_get_logits(cache.ctx), std::ssize(tokens), vocabulary);
+            newest_logits(cache.ctx, tokens.size());
         if (done + tokens.size() == judged.size()) break;
         KVFOLD_TRY(const SequenceState now, read_sequence(cache.ctx, 0));
         KVFOLD_CHECK(swap(cache, now, spoken));
