@@ -52,13 +52,12 @@ ArchivedFold::ArchivedFold(ReplacedCells cells)
 void FoldHistory::add(std::shared_ptr<const ArchivedFold> fold) {
     if (!fold) return;
     cut(fold->begin());
-    without_recalled_.reset();
     folds_.push_back(std::move(fold));
 }
 
 void FoldHistory::cut(int32_t end) {
     const auto goes = [&](const auto& fold) { return fold->end() > end; };
-    if (std::erase_if(folds_, goes) > 0) without_recalled_.reset();
+    std::erase_if(folds_, goes);
 }
 
 std::shared_ptr<const ReplacedCells> FoldHistory::at(int32_t end) const {

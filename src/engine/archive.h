@@ -65,15 +65,8 @@ class FoldHistory {
     std::vector<std::shared_ptr<const ReplacedCells>> each(int32_t fold_end) const;
     std::optional<ReplacedCells> all(int32_t fold_end) const;
 
-    // The newest fold's cells, where recalled ones stand beside them (engine/recall.h); null: none do.
-    const std::shared_ptr<const KvSection>& without_recalled() const { return without_recalled_; }
-    void set_without_recalled(std::shared_ptr<const KvSection> cells) {
-        without_recalled_ = std::move(cells);
-    }
-
   private:
     std::vector<std::shared_ptr<const ArchivedFold>> folds_; // by rising positions, which do not overlap
-    std::shared_ptr<const KvSection> without_recalled_;
 };
 
 // Holds the cells of the newest folds that a budget has room for, as long as somebody has their history.

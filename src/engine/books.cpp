@@ -183,6 +183,20 @@ void Books::fold(llama_seq_id seq_id, llama_pos last, size_t untouched, size_t c
     recount();
 }
 
+void Books::recall(llama_seq_id seq_id, llama_pos pos, size_t cells) {
+    const Owners owner = Owners().set(size_t(seq_id));
+    cells_with(seq_id).insert(cells_with(seq_id).end(), cells, Cell{pos, owner, false, false, true});
+    recount();
+}
+
+void Books::drop_recalled(llama_seq_id seq_id) {
+    if (!holds(seq_id)) return;
+    for (Cell& cell : cells_with(seq_id)) {
+        if (cell.is_recalled) cell.owners.reset(size_t(seq_id));
+    }
+    recount();
+}
+
 void Books::cut_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) {
     put_originals(seq_id, cells, end, std::numeric_limits<llama_pos>::max());
 }
@@ -273,7 +287,7 @@ std::vector<const Books::Cell*> Books::cells_of(llama_seq_id seq_id) const {
     std::vector<const Cell*> found;
     if (!holds(seq_id)) return found;
     for (const Cell& cell : streams_[stream_of(seq_id)]) {
-        if (cell.owners[size_t(seq_id)]) found.push_back(&cell);
+        if (cell.owners[size_t(seq_id)] && !cell.is_recalled) found.push_back(&cell);
     }
     if (!std::ranges::is_sorted(found, {}, &Cell::pos)) std::ranges::stable_sort(found, {}, &Cell::pos);
     return found;
@@ -290,6 +304,22 @@ Books::Fold Books::fold_of(llama_seq_id seq_id, llama_pos last) const {
     for (const Cell& cell : cells)
         fold.cells += cell.owners[size_t(seq_id)] && cell.pos < fold.end;
     return fold;
+}
+
+Books::Recalled Books::recalled(llama_seq_id seq_id) const {
+    Recalled recalled;
+    if (!holds(seq_id)) return recalled;
+    for (const Cell& cell : streams_[stream_of(seq_id)]) {
+        if (!cell.is_recalled || !cell.owners[size_t(seq_id)]) continue;
+        recalled.pos = cell.pos;
+        ++recalled.cells;
+        recalled.own += cell.owners.count() == 1;
+    }
+    return recalled;
+}
+
+bool Books::stands_at(llama_seq_id seq_id, llama_pos pos) const {
+    return std::ranges::any_of(cells_of(seq_id), [&](const Cell* cell) { return cell->pos == pos; });
 }
 
 bool Books::tears_fold(llama_seq_id seq_id, llama_pos p0, llama_pos p1) const {
@@ -361,6 +391,7 @@ bool Books::has_same_owners(llama_seq_id seq_id, llama_pos last, size_t untouche
 std::map<llama_pos, std::pair<size_t, size_t>> Books::compared(llama_seq_id one, llama_seq_id other) const {
     std::map<llama_pos, std::pair<size_t, size_t>> at;
     for (const Cell& cell : streams_[stream_of(one)]) {
+        if (cell.is_recalled) continue;
         const bool ours = cell.owners[size_t(one)], theirs = cell.owners[size_t(other)];
         if (ours && theirs) ++at[cell.pos].first;
         if (ours != theirs) ++at[cell.pos].second;

@@ -68,6 +68,11 @@ class Books {
     void fold(llama_seq_id seq_id, llama_pos last, size_t untouched, size_t cells,
               std::shared_ptr<const ArchivedFold> replaced = nullptr);
 
+    // Recalled cells (engine/recall.h) of the sequence's own stand at `pos`, or go. They are no part of what
+    // can be folded or shared. REQUIRES: the position lies in a fold, where no cell of the sequence stands.
+    void recall(llama_seq_id seq_id, llama_pos pos, size_t cells);
+    void drop_recalled(llama_seq_id seq_id);
+
     // As cut_back and unfolded (engine/archive.h), into cells of the sequence's own.
     void cut_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end);
     void unfold(llama_seq_id seq_id, const ReplacedCells& cells);
@@ -77,7 +82,13 @@ class Books {
     llama_pos end(llama_seq_id seq_id) const; // position after the last
     size_t cells(llama_seq_id seq_id) const;
     Fold fold_of(llama_seq_id seq_id) const { return fold_of(seq_id, std::numeric_limits<llama_pos>::max()); }
-    Fold fold_of(llama_seq_id seq_id, llama_pos last) const;           // of the cells up to a position
+    Fold fold_of(llama_seq_id seq_id, llama_pos last) const; // of the cells up to a position
+    struct Recalled {
+        llama_pos pos = -1;
+        size_t cells = 0, own = 0; // of which no other sequence has
+    };
+    Recalled recalled(llama_seq_id seq_id) const;
+    bool stands_at(llama_seq_id seq_id, llama_pos pos) const;          // a cell that is not recalled
     const std::vector<llama_token>& tokens(llama_seq_id seq_id) const; // [end], LLAMA_TOKEN_NULL = unknown
     bool knows_all_tokens(llama_seq_id seq_id) const;
     // Folds that can be taken back. They go where cells that they stand for go or move.
@@ -121,6 +132,7 @@ class Books {
         Owners owners;
         bool is_folded; // stands for more than its position
         bool is_answer = false;
+        bool is_recalled = false;
     };
     struct Sequence {
         std::vector<llama_token> tokens; // [end]
@@ -129,7 +141,7 @@ class Books {
     };
     static bool is_kept(llama_seq_id seq_id) { return seq_id >= 0 && size_t(seq_id) < kMostSequences; }
     std::vector<Cell>& cells_with(llama_seq_id seq_id) { return streams_[stream_of(seq_id)]; }
-    std::vector<const Cell*> cells_of(llama_seq_id seq_id) const; // by rising position
+    std::vector<const Cell*> cells_of(llama_seq_id seq_id) const; // by rising position, but for recalled ones
     static std::vector<Foldable> parts_of(llama_seq_id seq_id,
                                           std::span<const Cell* const> cells); // its cells, sorted
     void set_token(llama_seq_id seq_id, llama_pos pos, llama_token token);

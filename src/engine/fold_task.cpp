@@ -1,6 +1,7 @@
 #include "engine/fold_task.h"
 
 #include "engine/chunks.h"
+#include "engine/recall.h"
 #include "state/live_sequence.h"
 
 #include <algorithm>
@@ -77,6 +78,8 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     Plan plan;
     plan.budget = task->request.budget;
     KVFOLD_TRY(plan.state, read_sequence(ctx, seq_id));
+    if (const Books::Recalled recalled = books.recalled(seq_id); recalled.cells > 0)
+        plan.state = without_recalled(plan.state, recalled.pos);
     const KvSection& section = plan.state.sections.front();
     KVFOLD_TRY(plan.regions,
                plan_regions(section, plan.budget, task->request.method->keep, task->request.seed));

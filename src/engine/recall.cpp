@@ -146,17 +146,19 @@ Result<KvSection> recall(const RecallProblem& problem, int32_t pos) {
     return recalled;
 }
 
-SequenceState with_recalled(const SequenceState& now, const KvSection& folded, const KvSection& recalled,
-                            int32_t end) {
+SequenceState without_recalled(const SequenceState& now, int32_t pos) {
     const KvSection& section = now.sections.front();
-    std::vector<uint32_t> behind;
+    std::vector<uint32_t> others;
     for (uint32_t cell = 0; cell < section.cells.size(); ++cell) {
-        if (section.cells[cell].pos >= end) behind.push_back(cell);
+        if (section.cells[cell].pos != pos) others.push_back(cell);
     }
-    KvSection joined = folded;
-    append_cells(joined, recalled);
-    append_cells(joined, take_cells(section, behind));
-    return with_first_section(now, std::move(joined));
+    return with_first_section(now, take_cells(section, others));
+}
+
+SequenceState with_recalled(const SequenceState& now, const KvSection& recalled, int32_t pos) {
+    SequenceState state = without_recalled(now, pos);
+    append_cells(state.sections.front(), recalled);
+    return state;
 }
 
 } // namespace kvfold

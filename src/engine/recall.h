@@ -32,9 +32,8 @@ struct RecallProblem {
 // choose.
 Result<KvSection> recall(const RecallProblem& problem, int32_t pos);
 
-// The sequence with these recalled cells instead of others. folded: what it holds up to position end - 1
-// without recalled cells; what stands behind stays.
-SequenceState with_recalled(const SequenceState& now, const KvSection& folded, const KvSection& recalled,
-                            int32_t end);
+// The sequence without its recalled cells, which are all that stands at `pos`; and with these in their place.
+SequenceState without_recalled(const SequenceState& now, int32_t pos);
+SequenceState with_recalled(const SequenceState& now, const KvSection& recalled, int32_t pos);
 
 } // namespace kvfold

@@ -2,6 +2,7 @@
 
 #include "measure/forced_answer.h"
 #include "model/context.h"
+#include "state/folded_region.h"
 #include "state/live_sequence.h"
 #include "study/sources.h"
 
@@ -22,9 +23,10 @@ Result<Study> ask(const RecallingCache& cache, TokenSpan tokens, llama_pos pos, 
 Status swap(const RecallingCache& cache, const SequenceState& now, const Study& asked) {
     KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
     const RecallProblem problem{cache.map, cache.sources, asked, cache.count, cache.threads, *kernels};
-    const KvSection& compact = cache.compact.sections.front();
-    KVFOLD_TRY(const KvSection recalled, recall(problem, cache.end - 1));
-    return write_sequence(cache.ctx, 0, with_recalled(now, compact, recalled, cache.end));
+    const int32_t place =
+        sorted_positions(cache.compact.sections.front()).front() - 1; // in front of the fold
+    KVFOLD_TRY(const KvSection recalled, recall(problem, place));
+    return write_sequence(cache.ctx, 0, with_recalled(now, recalled, place));
 }
 
 } // namespace

@@ -43,6 +43,7 @@ inline constexpr const char* kLlamaFunctions[] = {
     "llama_get_model",
     "llama_init_from_model",
     "llama_log_set",
+    "llama_max_parallel_sequences",
     "llama_memory_seq_cp",
     "llama_memory_seq_pos_max",
     "llama_memory_seq_rm",

@@ -219,7 +219,7 @@ KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_memory_can_shift)(llama_memory_t memory)
 
 KVFOLD_EXPORT size_t KVFOLD_WRAPPER(llama_state_get_size)(llama_context* ctx) {
     return on_managed(
-        ctx, [&](ManagedContext& m, auto& original) { return m.state_size(-1, original); },
+        ctx, [&](ManagedContext& m, auto& original) { return m.state_size(-1, LLAMA_STATE_SEQ_FLAGS_NONE, original); },
         [&] { return real().llama_state_get_size(ctx); });
 }
 
@@ -245,7 +245,7 @@ KVFOLD_EXPORT size_t KVFOLD_WRAPPER(llama_state_set_data)(llama_context* ctx, co
 KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_state_save_file)(llama_context* ctx, const char* path,
                                                          const llama_token* tokens, size_t count) {
     return on_managed(
-        ctx, [&](ManagedContext& m, auto& original) { return m.undisturbed<bool>(original); },
+        ctx, [&](ManagedContext& m, auto& original) { return m.save_all(original); },
         [&] { return real().llama_state_save_file(ctx, path, tokens, count); });
 }
 
@@ -266,14 +266,14 @@ KVFOLD_EXPORT bool KVFOLD_WRAPPER(llama_state_load_file)(llama_context* ctx, con
 
 KVFOLD_EXPORT size_t KVFOLD_WRAPPER(llama_state_seq_get_size)(llama_context* ctx, llama_seq_id seq_id) {
     return on_managed(
-        ctx, [&](ManagedContext& m, auto& original) { return m.state_size(seq_id, original); },
+        ctx, [&](ManagedContext& m, auto& original) { return m.state_size(seq_id, LLAMA_STATE_SEQ_FLAGS_NONE, original); },
         [&] { return real().llama_state_seq_get_size(ctx, seq_id); });
 }
 
 KVFOLD_EXPORT size_t KVFOLD_WRAPPER(llama_state_seq_get_size_ext)(llama_context* ctx, llama_seq_id seq_id,
                                                                   llama_state_seq_flags flags) {
     return on_managed(
-        ctx, [&](ManagedContext& m, auto& original) { return m.state_size(seq_id, original); },
+        ctx, [&](ManagedContext& m, auto& original) { return m.state_size(seq_id, flags, original); },
         [&] { return real().llama_state_seq_get_size_ext(ctx, seq_id, flags); });
 }
 

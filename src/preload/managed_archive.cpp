@@ -121,11 +121,12 @@ Result<size_t> ManagedContext::unfold(llama_seq_id seq_id) {
             ErrorCode::not_found,
             "the archive does not hold what slot {} had before it was folded; --archive gives it more room",
             seq_id);
-    const size_t behind = books_.cells(seq_id) - books_.fold_of(seq_id).cells;
+    const size_t behind = books_.cells(seq_id) - books_.fold_of(seq_id).cells; // recalled ones are none of it
     const size_t needed = cells_before(*cells, cells->end) + behind;
     if (needed > room_for(seq_id))
         return fail(ErrorCode::busy, "slot {} would take {} cells, and has room for {}", seq_id, needed,
                     room_for(seq_id));
+    KVFOLD_CHECK(drop_recalled(seq_id));
     touch(seq_id, 0);
     const FoldHistory history = books_.history(seq_id);
     const std::vector<llama_token> tokens = books_.tokens(seq_id);

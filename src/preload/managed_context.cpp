@@ -79,6 +79,7 @@ void ManagedContext::clear(Original<void> original) {
         keep_promise(kAll);
         books_.clear();
         refused_.clear();
+        spoken_.clear();
         shift_is_due_ = false;
     });
 }
@@ -137,6 +138,7 @@ bool ManagedContext::drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1
     note([&]() KVFOLD_REQUIRES(mutex_) {
         const std::vector<Foldable> parts = books_.foldable_of(seq_id);
         if (!is_plain() || shift_is_due_ || parts.size() != 1 || parts.front().is_shared || p0 <= 0) return;
+        drop_recalled_of(seq_id);
         Result<SequenceState> state = read_sequence(ctx_, seq_id);
         if (!state) return;
         touch(seq_id, 0);
@@ -213,7 +215,11 @@ void ManagedContext::copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llam
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(to);
         touch(to, 0);
-        touch(from, 0); // a fold of it was planned with other owners
+        touch(from, 0);                                    // a fold of it was planned with other owners
+        drop_recalled_of(to);
+        // Of shared cells they could not be taken out, and without the fold they mean nothing.
+        const bool is_whole = p0 <= 0 && p1 < 0;
+        if (!is_whole || !is_quick_to_recall()) drop_recalled_of(from);
     });
     original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
@@ -240,6 +246,7 @@ void ManagedContext::add(llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_
     const Inside inside;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(kAll);
+        drop_recalled_of(kAll);
         touch_all(); // cells of others may move along
     });
     original();
@@ -255,6 +262,7 @@ void ManagedContext::divide(llama_seq_id seq_id, llama_pos p0, llama_pos p1, int
     const Inside inside;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(kAll);
+        drop_recalled_of(kAll);
         touch_all();
     });
     original();

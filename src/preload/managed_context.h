@@ -114,7 +114,7 @@ class ManagedContext {
         return original();
     }
     // seq_id -1: all of them.
-    size_t state_size(llama_seq_id seq_id, Original<size_t> original);
+    size_t state_size(llama_seq_id seq_id, llama_state_seq_flags flags, Original<size_t> original);
     size_t get_state(uint8_t* dst, llama_seq_id seq_id, llama_state_seq_flags flags,
                      Original<size_t> original);
     size_t set_state(std::span<const uint8_t> bytes, llama_seq_id seq_id, llama_state_seq_flags flags,
@@ -125,6 +125,7 @@ class ManagedContext {
     // A damaged file is refused, with 0, before anything changes.
     size_t load_file(const char* path, llama_seq_id seq_id, std::span<llama_token> words, size_t* count,
                      Original<size_t> original);
+    bool save_all(Original<bool> original);
     // A state of all sequences replaces them. tokens: what stood in front of it, once it is read.
     size_t set_all(Original<size_t> original, const std::function<std::span<const llama_token>()>& words);
 
@@ -172,21 +173,30 @@ class ManagedContext {
     Status fold_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) KVFOLD_REQUIRES(mutex_);
     llama_pos first_cut(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
 
-    // What prompts ask for, in managed_recall.cpp.
+    // What prompts and answers ask for, in managed_recall.cpp.
+    using Speaking = std::map<llama_seq_id, std::vector<Index>>; // places in the batch of what each says
     void recall_for(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
-    Result<size_t> recall_for(llama_seq_id seq_id, std::span<const llama_token> tokens, size_t coming)
+    Speaking asking(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
+    void recall_behind(const Speaking& speaking, const Study& heard) KVFOLD_REQUIRES(mutex_);
+    bool is_quick_to_recall() const KVFOLD_REQUIRES(mutex_);
+    bool can_recall(llama_seq_id seq_id, size_t asking, size_t coming) const KVFOLD_REQUIRES(mutex_);
+    llama_pos place_of_recalled(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
+    Result<Study> ask(llama_seq_id seq_id, std::span<const llama_token> tokens) KVFOLD_REQUIRES(mutex_);
+    Result<size_t> recall_with(llama_seq_id seq_id, const Study& asked) KVFOLD_REQUIRES(mutex_);
+    Status put_beside(llama_seq_id seq_id, const KvSection& recalled, llama_pos place)
         KVFOLD_REQUIRES(mutex_);
-    Result<Study> ask(llama_seq_id seq_id, std::span<const llama_token> tokens, const SequenceState& before)
+    Status write(llama_seq_id seq_id, const SequenceState& state) KVFOLD_REQUIRES(mutex_);
+    void note_recall(llama_seq_id seq_id, const Result<size_t>& recalled, double seconds)
         KVFOLD_REQUIRES(mutex_);
-    Status set_recalled(llama_seq_id seq_id, const SequenceState& now,
-                        std::shared_ptr<const KvSection> folded, const KvSection& recalled)
-        KVFOLD_REQUIRES(mutex_);
-    bool drop_recalled(size_t stream) KVFOLD_REQUIRES(mutex_);
+    Status drop_recalled(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
+    void drop_recalled_of(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_); // -1: of all
+    bool drop_recalled_in(size_t stream) KVFOLD_REQUIRES(mutex_);       // false: there are none
 
     void change(Adapters adapters) KVFOLD_REQUIRES(mutex_);
 
     // Decoding, in managed_decoding.cpp.
     int32_t decode_whole(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
+    int32_t decode_listening(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
     int32_t decode_in_parts(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
     int32_t decode_as_fits(ProgramBatch& batch, bool is_read) KVFOLD_REQUIRES(mutex_);
     bool can_be_parted(const ProgramBatch& batch, bool is_read) const KVFOLD_REQUIRES(mutex_);
@@ -273,6 +283,8 @@ class ManagedContext {
     bool fold_is_void_ KVFOLD_GUARDED_BY(mutex_) = false; // its cells are not what they were
     std::map<llama_seq_id, llama_pos>
         refused_ KVFOLD_GUARDED_BY(mutex_); // end of the sequence when a fold failed
+    std::map<llama_seq_id, size_t>
+        spoken_ KVFOLD_GUARDED_BY(mutex_); // tokens of the answer since it last asked
     std::map<llama_seq_id, int>
         failures_ KVFOLD_GUARDED_BY(mutex_); // of the policy's methods, one after the other
     std::map<uint64_t, JobResult> jobs_ KVFOLD_GUARDED_BY(mutex_); // the newest few

@@ -69,7 +69,7 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
         recall_for(entries);
     });
     const Timer timer;
-    int32_t code = batch.decode();
+    int32_t code = decode_listening(batch);
     note([&]() KVFOLD_REQUIRES(mutex_) {
         while (code == kNoRoom && policy_.automatic && make_room(stream)) {
             code = batch.decode_again();
@@ -79,6 +79,27 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
             log_warning("a batch of {} finds no room in {} cells, and nothing more can be folded for it",
                         entries.size(), n_ctx_seq_);
         record(entries, code, timer.seconds());
+    });
+    return code;
+}
+
+// What the model says asks for what it says next.
+int32_t ManagedContext::decode_listening(ProgramBatch& batch) {
+    Speaking speaking;
+    std::optional<QueryTap> tap;
+    std::optional<Listening> listening;
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        speaking = asking(batch.entries());
+        if (speaking.empty()) return;
+        tap.emplace(recalling_.map.layers, std::ssize(batch.entries()));
+        listening.emplace(*recalling_.tap, *tap);
+    });
+    const int32_t code = batch.decode();
+    listening.reset();
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        if (code != 0 || !tap) return;
+        tap->rethrow();
+        recall_behind(speaking, tap->take());
     });
     return code;
 }

@@ -37,7 +37,8 @@ llama_seq_id ManagedContext::best_to_fold(size_t stream, bool urgent, FoldPlan& 
     for (Foldable part : books_.foldable(stream)) {
         if (!can_fold(part)) continue;
         part.changing = std::max(part.changing, edits_.reach(part.seq_id));
-        const size_t others = std::min<size_t>(n_ctx_seq_, books_.used(stream) - part.cells);
+        const size_t goes = part.cells + books_.recalled(part.seq_id).own;
+        const size_t others = std::min<size_t>(n_ctx_seq_, books_.used(stream) - goes);
         const auto candidate = plan_fold(part, policy_, n_ctx_seq_ - others, urgent);
         if (!candidate || (best >= 0 && candidate->gain() <= plan.gain())) continue;
         best = part.seq_id;
@@ -62,10 +63,9 @@ bool ManagedContext::can_fold(const Foldable& part) const {
 bool ManagedContext::make_room(size_t stream) {
     if (!folder_.task()) {
         if (shift_is_due_ || closed_) return false;
-        if (drop_recalled(stream)) return true;
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/true, plan);
-        if (seq_id < 0) return false;
+        if (seq_id < 0) return drop_recalled_in(stream);
         if (!start_or_refuse(seq_id, plan, {all_threads(), /*gives_way=*/false, /*is_awaited=*/true}))
             return true; // others may be folded
     }
@@ -85,7 +85,6 @@ void ManagedContext::fold_when_high(bool generating) {
     if (folder_.task() || shift_is_due_ || closed_ || in_a_hurry_) return;
     for (size_t stream = 0; stream < books_.streams(); ++stream) {
         if (static_cast<double>(books_.used(stream)) < policy_.high_water * n_ctx_seq_) continue;
-        drop_recalled(stream); // another fold would take them for its own
         FoldPlan plan;
         const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/false, plan);
         if (seq_id < 0) continue;
@@ -182,6 +181,10 @@ Status ManagedContext::swap(const FoldTask& task, Result<CompactState>& compact,
     if (!compact) return tl::unexpected(compact.error());
     if (fold_is_void_) return fail(ErrorCode::cancelled, "the sequence was cut while it was folded");
     const Timer timer;
+    KVFOLD_CHECK(drop_recalled(task.seq_id)); // of a fold that is no more
+    for (const Books::Shared& each : books_.shared(task.seq_id)) {
+        KVFOLD_CHECK(drop_recalled(each.seq_id));
+    }
     KVFOLD_CHECK(put_in_place(ctx_, task, compact->state, books_, replaced));
     archive_.admit(replaced);
     compact->report.swap_s = timer.seconds();
@@ -225,7 +228,6 @@ Result<uint64_t> ManagedContext::compact(llama_seq_id seq_id, const Method* meth
     if (closed_ || !books_.holds(seq_id)) return fail(ErrorCode::not_found, "slot {} holds nothing", seq_id);
     if (const FoldTask* task = folder_.task())
         return fail(ErrorCode::busy, "a fold of slot {} is running; try again later", task->seq_id);
-    drop_recalled(books_.stream_of(seq_id));
     const std::vector<Foldable> parts = books_.foldable_of(seq_id);
     const Foldable& part = *std::ranges::max_element(parts, {}, &Foldable::cells);
     if (!can_share(part))

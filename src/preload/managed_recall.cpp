@@ -14,7 +14,9 @@ namespace kvfold::preload {
 
 namespace {
 
-constexpr size_t kMostAsking = 24; // newest tokens of a prompt, which ask: each costs what reading it does
+constexpr size_t kMostAsking = 24;   // newest tokens of a prompt, which ask: each costs what reading it does
+constexpr size_t kTokensBetween = 8; // of an answer, which asks behind them
+constexpr Index kMostSpoken = 32;    // entries of a batch that is listened to: prompts have asked already
 
 // What the batch has of prompts, by sequence: of an answer the program wants every output. Tokens that
 // several sequences share ask for none of them.
@@ -42,102 +44,188 @@ std::vector<Recallable> recallable(const std::vector<std::shared_ptr<const Repla
     return sources;
 }
 
-KvSection cells_before(const KvSection& section, llama_pos end) {
-    std::vector<uint32_t> before;
-    for (uint32_t cell = 0; cell < section.cells.size(); ++cell)
-        if (section.cells[cell].pos < end) before.push_back(cell);
-    return take_cells(section, before);
+// By sequence, the places in the batch of what the model says to it alone.
+std::map<llama_seq_id, std::vector<Index>> spoken_in(std::span<const BatchEntry> entries) {
+    std::map<llama_seq_id, std::vector<Index>> spoken;
+    const auto prompts = prompts_of(entries);
+    for (size_t i = 0; i < entries.size(); ++i) {
+        const BatchEntry& entry = entries[i];
+        if (entry.seq_ids.size() == 1 && entry.output && !prompts.contains(entry.seq_ids.front()))
+            spoken[entry.seq_ids.front()].push_back(static_cast<Index>(i));
+    }
+    return spoken;
 }
 
 } // namespace
 
-// What goes wrong here costs the prompt its recalled cells and nothing else.
-void ManagedContext::recall_for(std::span<const BatchEntry> entries) {
-    if (recalling_.cells == 0 || shift_is_due_ || embeds_ || !causal_) return;
-    for (const auto& [seq_id, tokens] : prompts_of(entries)) {
-        const Timer timer;
-        const auto recalled = recall_for(seq_id, tokens, entries.size());
-        if (!recalled) {
-            log_warning("{}: nothing is recalled: {}", name(seq_id), recalled.error().message);
-        } else if (*recalled > 0) {
-            journal_.recalled(timer.seconds());
-            log_debug("{}: {} cells recalled in {:.0f} ms", name(seq_id), *recalled, 1000 * timer.seconds());
-        }
+// What goes wrong here costs the sequence its recalled cells and nothing else.
+void ManagedContext::note_recall(llama_seq_id seq_id, const Result<size_t>& recalled, double seconds) {
+    if (!recalled) {
+        log_warning("{}: nothing is recalled: {}", name(seq_id), recalled.error().message);
+    } else if (*recalled > 0) {
+        journal_.recalled(seconds);
+        log_debug("{}: {} cells recalled in {:.0f} ms", name(seq_id), *recalled, 1000 * seconds);
     }
 }
 
-// coming: tokens of the batch, which must have room too. 0: there is nothing to recall, or no room for it.
-Result<size_t> ManagedContext::recall_for(llama_seq_id seq_id, std::span<const llama_token> tokens,
-                                          size_t coming) {
-    const Books::Fold fold = books_.fold_of(seq_id);
-    const FoldTask* task = folder_.task(); // which has its cells as they are
-    if (fold.empty() || (task && task->seq_id == seq_id) || !books_.shared(seq_id).empty()) return 0;
-    const auto folds = books_.history(seq_id).each(fold.end); // ours, whatever the archive does
-    const std::vector<Recallable> sources = recallable(folds);
-    if (sources.empty()) return 0;
-    auto folded = books_.history(seq_id).without_recalled();
-    const size_t recalled_now = folded ? fold.cells - folded->cells.size() : 0;
-    const std::span<const llama_token> asking = tokens.last(std::min(tokens.size(), kMostAsking));
-    const size_t more = std::max(recalling_.cells + coming, recalled_now + asking.size());
-    if (books_.cells(seq_id) - recalled_now + more > room_for(seq_id)) return 0;
+void ManagedContext::recall_for(std::span<const BatchEntry> entries) {
+    if (recalling_.cells == 0 || shift_is_due_ || embeds_ || !causal_) return;
+    auto prompts = prompts_of(entries);
+    for (const BatchEntry& entry : entries) {
+        for (const llama_seq_id seq_id : entry.seq_ids) {
+            if (entry.pos < 0 || entry.pos >= books_.end(seq_id)) continue;
+            drop_recalled_of(seq_id); // llama.cpp has lost what a window needs, and the program starts over
+            prompts.erase(seq_id);
+        }
+    }
+    for (const auto& [seq_id, tokens] : prompts) {
+        const Timer timer;
+        const std::span<const llama_token> asking =
+            std::span(tokens).last(std::min(tokens.size(), kMostAsking));
+        if (!can_recall(seq_id, asking.size(), entries.size())) continue;
+        auto recalled = Result<size_t>(0);
+        if (const auto asked = ask(seq_id, asking))
+            recalled = recall_with(seq_id, *asked);
+        else
+            recalled = tl::unexpected(asked.error());
+        note_recall(seq_id, recalled, timer.seconds());
+        spoken_[seq_id] = 0;
+    }
+}
 
-    KVFOLD_TRY(const SequenceState before, read_sequence(ctx_, seq_id));
-    if (!folded) folded = std::make_shared<KvSection>(cells_before(before.sections.front(), fold.end));
-    KVFOLD_TRY(const Study asked, ask(seq_id, asking, before));
-    KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
-    const RecallProblem problem{recalling_.map, sources, asked, recalling_.cells, all_threads(), *kernels};
-    KVFOLD_TRY(const KvSection recalled, recall(problem, fold.end - 1));
-    KVFOLD_CHECK(set_recalled(seq_id, before, std::move(folded), recalled));
-    return recalled.cells.size();
+// Where a recall costs no more than a few tokens.
+bool ManagedContext::is_quick_to_recall() const {
+    return books_.streams() == 1 && !llama_model_is_hybrid(model_);
+}
+
+// The sequences whose model has said enough since it last asked, and the entries that ask now.
+ManagedContext::Speaking ManagedContext::asking(std::span<const BatchEntry> entries) {
+    if (recalling_.cells == 0 || !is_quick_to_recall() || embeds_ || !causal_ ||
+        std::ssize(entries) > kMostSpoken)
+        return {};
+    auto spoken = spoken_in(entries);
+    std::erase_if(spoken, [&](const auto& each) KVFOLD_REQUIRES(mutex_) {
+        const auto& [seq_id, places] = each;
+        const llama_pos pos = entries[static_cast<size_t>(places.front())].pos;
+        const bool goes_on = pos < 0 || pos >= books_.end(seq_id);
+        return (spoken_[seq_id] += places.size()) < kTokensBetween || !goes_on || !can_recall(seq_id, 0, 1);
+    });
+    return spoken;
+}
+
+void ManagedContext::recall_behind(const Speaking& speaking, const Study& heard) {
+    for (const auto& [seq_id, places] : speaking) {
+        if (!can_recall(seq_id, 0, kMostSpoken)) continue;
+        const Timer timer;
+        const auto recalled = recall_with(seq_id, queries_of_tokens(heard, places));
+        note_recall(seq_id, recalled, timer.seconds());
+        spoken_[seq_id] = 0;
+    }
+}
+
+// asking: tokens that are decoded to ask. coming: of the batch, which must have room too.
+bool ManagedContext::can_recall(llama_seq_id seq_id, size_t asking, size_t coming) const {
+    const Books::Fold fold = books_.fold_of(seq_id);
+    if (fold.empty() || place_of_recalled(seq_id) < 0) return false;
+    const bool is_rewritten = !is_quick_to_recall() || (asking > 0 && !is_plain());
+    if (is_rewritten && !books_.shared(seq_id).empty()) return false;
+    const size_t used = std::min<size_t>(n_ctx_seq_, books_.used(books_.stream_of(seq_id)));
+    const size_t free = n_ctx_seq_ - used, more = recalling_.cells + coming;
+    return asking <= free && more <= free + books_.recalled(seq_id).own;
+}
+
+// In the gap in front of the fold's own position, and so far in front that no sliding window reaches there:
+// then they can be told from all other cells. -1: there is no such position.
+llama_pos ManagedContext::place_of_recalled(llama_seq_id seq_id) const {
+    const llama_pos place = books_.fold_of(seq_id).end - 2 - std::max(0, llama_model_n_swa(model_));
+    return place >= 0 && !books_.stands_at(seq_id, place) ? place : -1;
 }
 
 // The queries of tokens behind the sequence, which holds afterwards what it did before.
-Result<Study> ManagedContext::ask(llama_seq_id seq_id, std::span<const llama_token> tokens,
-                                  const SequenceState& before) {
+Result<Study> ManagedContext::ask(llama_seq_id seq_id, std::span<const llama_token> tokens) {
+    std::optional<SequenceState> before;
+    if (!is_plain()) {
+        KVFOLD_TRY(before, read_sequence(ctx_, seq_id));
+    }
     QueryTap tap(recalling_.map.layers, std::ssize(tokens));
     const llama_pos end = books_.end(seq_id);
     const Status asked = [&] {
         const Listening listening(*recalling_.tap, tap);
         return decode_tokens(ctx_, tokens, end, Outputs::none, seq_id);
     }();
-    const bool is_as_before = is_plain() && real().llama_memory_seq_rm(memory(), seq_id, end, -1);
-    if (!is_as_before) {
-        const Status written = write_sequence(ctx_, seq_id, before);
-        if (!written) relearn(seq_id, books_.tokens(seq_id));
-        KVFOLD_CHECK(written);
-    }
+    Status undone;
+    if (before)
+        undone = write_sequence(ctx_, seq_id, *before);
+    else if (!real().llama_memory_seq_rm(memory(), seq_id, end, -1))
+        undone = fail(ErrorCode::lost, "llama.cpp does not remove the newest tokens");
+    if (!undone) relearn(seq_id, books_.tokens(seq_id));
+    KVFOLD_CHECK(undone);
     KVFOLD_CHECK(asked);
     tap.rethrow();
     return tap.take();
 }
 
-// folded: what it holds of the fold without recalled cells. On failure it holds what it did, or the books
-// know that it lost it.
-Status ManagedContext::set_recalled(llama_seq_id seq_id, const SequenceState& now,
-                                    std::shared_ptr<const KvSection> folded, const KvSection& recalled) {
-    const llama_pos end = books_.fold_of(seq_id).end;
-    const Status written = write_sequence(ctx_, seq_id, with_recalled(now, *folded, recalled, end));
-    if (!written) {
-        if (written.error().code == ErrorCode::lost) books_.remove(seq_id, -1, -1);
-        return written;
+// How many cells.
+Result<size_t> ManagedContext::recall_with(llama_seq_id seq_id, const Study& asked) {
+    const auto folds =
+        books_.history(seq_id).each(books_.fold_of(seq_id).end); // ours, whatever the archive does
+    const std::vector<Recallable> sources = recallable(folds);
+    if (sources.empty()) return 0;
+    KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
+    const RecallProblem problem{recalling_.map, sources, asked, recalling_.cells, all_threads(), *kernels};
+    const llama_pos place = place_of_recalled(seq_id);
+    KVFOLD_TRY(const KvSection recalled, recall(problem, place));
+    KVFOLD_CHECK(put_beside(seq_id, recalled, place));
+    return recalled.cells.size();
+}
+
+// Instead of those that were recalled before. On failure it has none, or the books know what it holds.
+Status ManagedContext::put_beside(llama_seq_id seq_id, const KvSection& recalled, llama_pos place) {
+    if (is_quick_to_recall()) {
+        KVFOLD_CHECK(drop_recalled(seq_id));
+        KVFOLD_CHECK(add_cells(ctx_, seq_id, recalled));
+    } else {
+        KVFOLD_TRY(const SequenceState now, read_sequence(ctx_, seq_id));
+        KVFOLD_CHECK(write(seq_id, with_recalled(now, recalled, place)));
+        books_.drop_recalled(seq_id);
     }
-    books_.fold(seq_id, end - 1, /*untouched=*/0, folded->cells.size() + recalled.cells.size());
-    FoldHistory history = books_.history(seq_id);
-    history.set_without_recalled(recalled.cells.empty() ? nullptr : std::move(folded));
-    books_.set_history(seq_id, std::move(history));
+    books_.recall(seq_id, place, recalled.cells.size());
     return {};
 }
 
-// Recalled cells leave the sequences of a stream. False: there are none.
-bool ManagedContext::drop_recalled(size_t stream) {
-    bool dropped = false;
-    for (const llama_seq_id seq_id : books_.sequences()) {
-        const auto folded = books_.history(seq_id).without_recalled();
-        if (!folded || books_.stream_of(seq_id) != stream || !books_.shared(seq_id).empty()) continue;
-        const auto now = read_sequence(ctx_, seq_id);
-        dropped |= now && set_recalled(seq_id, *now, folded, take_cells(*folded, {}));
+Status ManagedContext::write(llama_seq_id seq_id, const SequenceState& state) {
+    const Status written = write_sequence(ctx_, seq_id, state);
+    if (!written && written.error().code == ErrorCode::lost) books_.remove(seq_id, -1, -1);
+    return written;
+}
+
+// What else reads a sequence's cells, or moves them, takes them for all that there are.
+Status ManagedContext::drop_recalled(llama_seq_id seq_id) {
+    const Books::Recalled recalled = books_.recalled(seq_id);
+    if (recalled.cells == 0) return {};
+    if (!is_quick_to_recall()) {
+        KVFOLD_TRY(const SequenceState now, read_sequence(ctx_, seq_id));
+        KVFOLD_CHECK(write(seq_id, without_recalled(now, recalled.pos)));
+    } else if (!real().llama_memory_seq_rm(memory(), seq_id, recalled.pos, recalled.pos + 1)) {
+        return fail(ErrorCode::llama, "llama.cpp does not remove position {}", recalled.pos);
     }
-    return dropped;
+    books_.drop_recalled(seq_id);
+    spoken_[seq_id] = kTokensBetween; // the next token asks
+    return {};
+}
+
+void ManagedContext::drop_recalled_of(llama_seq_id seq_id) {
+    for (const llama_seq_id id : seq_id >= 0 ? std::vector{seq_id} : books_.sequences()) {
+        const Status dropped = drop_recalled(id);
+        if (!dropped) log_warning("{}: what it recalled stays: {}", name(id), dropped.error().message);
+    }
+}
+
+bool ManagedContext::drop_recalled_in(size_t stream) {
+    const size_t before = books_.used(stream);
+    for (const llama_seq_id seq_id : books_.sequences())
+        if (books_.stream_of(seq_id) == stream) drop_recalled_of(seq_id);
+    return books_.used(stream) < before;
 }
 
 } // namespace kvfold::preload

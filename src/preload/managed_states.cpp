@@ -20,6 +20,7 @@ namespace kvfold::preload {
 namespace {
 
 constexpr llama_state_seq_flags kWholeState = LLAMA_STATE_SEQ_FLAGS_NONE;
+constexpr llama_seq_id kAllSequences = -1;
 
 // Where the file really is, and a name beside it that is no longer than its own.
 std::filesystem::path target_of(const char* path) {
@@ -62,6 +63,7 @@ bool has_images(const llama_model* model) {
 // may_hide_fold: behind the beginning of it. Then a gap tells of the fold, but not where images leave gaps
 // too.
 void ManagedContext::relearn(llama_seq_id seq_id, std::vector<llama_token> tokens, bool may_hide_fold) {
+    drop_recalled_of(seq_id);
     const auto state = read_sequence(ctx_, seq_id);
     if (!state) {
         books_.remove(seq_id, -1, -1);
@@ -78,6 +80,7 @@ void ManagedContext::relearn(llama_seq_id seq_id, std::vector<llama_token> token
 }
 
 void ManagedContext::relearn_all() {
+    drop_recalled_of(kAllSequences);
     books_.clear();
     const auto sequences = static_cast<llama_seq_id>(llama_n_seq_max(ctx_));
     for (llama_seq_id seq_id = 0; seq_id < sequences; ++seq_id)
@@ -93,10 +96,15 @@ llama_pos ManagedContext::hidden_fold(llama_seq_id seq_id) const {
     return is_first ? 0 : end;
 }
 
-size_t ManagedContext::state_size(llama_seq_id seq_id, Original<size_t> original) {
+// Whole states are of what was read and folded; what it recalls the next prompt chooses anew.
+size_t ManagedContext::state_size(llama_seq_id seq_id, llama_state_seq_flags flags,
+                                  Original<size_t> original) {
     const MutexLock lock(mutex_);
     const Inside inside;
-    note([&]() KVFOLD_REQUIRES(mutex_) { promise(seq_id); });
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        promise(seq_id);
+        if (flags == kWholeState) drop_recalled_of(seq_id);
+    });
     return original();
 }
 
@@ -104,6 +112,9 @@ size_t ManagedContext::get_state(uint8_t* dst, llama_seq_id seq_id, llama_state_
                                  Original<size_t> original) {
     const MutexLock lock(mutex_);
     const Inside inside;
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        if (flags == kWholeState) drop_recalled_of(seq_id);
+    });
     const size_t written = original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
@@ -117,6 +128,7 @@ size_t ManagedContext::get_state(uint8_t* dst, llama_seq_id seq_id, llama_state_
 
 ManagedContext::Held ManagedContext::held_by(llama_seq_id seq_id) {
     if (!books_.holds(seq_id)) return {};
+    drop_recalled_of(seq_id);
     std::vector<uint8_t> blob(real().llama_state_seq_get_size(ctx_, seq_id));
     blob.resize(real().llama_state_seq_get_data(ctx_, blob.data(), blob.size(), seq_id));
     tell_fold(blob, hidden_fold(seq_id));
@@ -129,13 +141,14 @@ void ManagedContext::end_restore(llama_seq_id seq_id, bool is_restored, KnownSta
         real().llama_state_seq_set_data(ctx_, before.blob.data(), before.blob.size(), seq_id);
         now = std::move(before.known);
     }
+    books_.drop_recalled(seq_id); // a restore has replaced them
     relearn(seq_id, std::move(now.tokens));
     books_.set_history(seq_id, std::move(now.history));
 }
 
 size_t ManagedContext::room_for(llama_seq_id seq_id) const {
     const size_t stream = books_.stream_of(seq_id);
-    size_t own = 0; // cells that go when the sequence does
+    size_t own = books_.recalled(seq_id).own; // cells that go when the sequence does
     for (const Foldable& part : books_.foldable_of(seq_id))
         if (!part.is_shared) own += part.cells;
     return n_ctx_seq_ - std::min<size_t>(n_ctx_seq_, books_.used(stream) - own);
@@ -211,6 +224,7 @@ size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, std::spa
     size_t written = 0;
     Status told;
     note([&]() KVFOLD_REQUIRES(mutex_) {
+        drop_recalled_of(seq_id);
         const std::filesystem::path target = target_of(path), fresh = part_of(target);
         written = real().llama_state_seq_save_file(ctx_, fresh.c_str(), seq_id, words.data(), words.size());
         std::error_code error;
@@ -237,6 +251,7 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     bool is_damaged = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
+        drop_recalled_of(seq_id);
         Result<SlotFile> slot = read_slot_file(path);
         is_damaged = !slot && slot.error().code == ErrorCode::corrupt;
         if (is_damaged) log_error("{}; the slot keeps what it holds", slot.error().message);
@@ -264,12 +279,20 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     return read;
 }
 
+bool ManagedContext::save_all(Original<bool> original) {
+    const MutexLock lock(mutex_);
+    const Inside inside;
+    note([&]() KVFOLD_REQUIRES(mutex_) { drop_recalled_of(kAllSequences); });
+    return original();
+}
+
 size_t ManagedContext::set_all(Original<size_t> original,
                                const std::function<std::span<const llama_token>()>& words) {
     const MutexLock lock(mutex_);
     const Inside inside;
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        keep_promise(-1);
+        keep_promise(kAllSequences);
+        drop_recalled_of(kAllSequences);
         touch_all();
     });
     const size_t read = original();

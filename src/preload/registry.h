@@ -33,8 +33,8 @@ class Registry {
     enum class Verdict { pass, probe, manage, refuse };
     struct Plan {
         Verdict verdict = Verdict::pass;
-        ContextSizes sizes;
-        Recalling recalling;
+        ContextSizes sizes = {};
+        Recalling recalling = {};
     };
     Plan prepare(llama_model* model, llama_context_params& params);
     void manage(llama_context* ctx, llama_model* model, const llama_context_params& params, const Plan& plan);

@@ -87,4 +87,25 @@ Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceSta
                          : "putting the old cells back failed too, the sequence has to be computed again");
 }
 
+Status add_cells(llama_context* ctx, llama_seq_id seq_id, const KvSection& cells) {
+    KVFOLD_CHECK(check_sequence_id(ctx, seq_id));
+    // In such caches llama.cpp keeps books of all sequences that it can have, whatever n_seq_max is.
+    const auto spare = static_cast<llama_seq_id>(llama_max_parallel_sequences()) - 1;
+    llama_memory_t memory = llama_get_memory(ctx);
+    if (spare == seq_id || llama_memory_seq_pos_max(memory, spare) >= 0)
+        return fail(ErrorCode::busy, "sequence {}, through which cells are added, is in use", spare);
+    KVFOLD_TRY(const std::vector<uint8_t> empty, get_blob(ctx, spare));
+    KVFOLD_TRY(SequenceState state, decode_blob(empty));
+    state.sections.front() = cells;
+    std::vector<uint8_t> blob(empty.begin(), empty.begin() + kMemoryHeaderBytes);
+    const std::vector<uint8_t> body = encode_sequence(state, streams_of(empty));
+    blob.insert(blob.end(), body.begin(), body.end());
+    const bool are_set = set_blob(ctx, spare, blob);
+    if (are_set) llama_memory_seq_cp(memory, spare, seq_id, -1, -1);
+    llama_memory_seq_rm(memory, spare, -1, -1);
+    if (are_set) return {};
+    return fail(ErrorCode::llama, "llama.cpp refused {} more cells for sequence {} (its log says why)",
+                cells.cells.size(), seq_id);
+}
+
 } // namespace kvfold

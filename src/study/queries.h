@@ -3,6 +3,7 @@
 
 #include "base/matrix.h"
 
+#include <span>
 #include <vector>
 
 namespace kvfold {
@@ -18,5 +19,8 @@ struct Study {
     std::vector<LayerQueries> layers;
     Index tokens() const { return layers.empty() ? 0 : layers.front().rows.rows() / layers.front().readers; }
 };
+
+// Those of some of its tokens, in the order given.
+Study queries_of_tokens(const Study& study, std::span<const Index> tokens);
 
 } // namespace kvfold

@@ -1,6 +1,8 @@
 // What a prompt asks for comes back out of the archive.
 #include "engine/recall.h"
+
 #include "reference/naive_head.h"
+#include "state/folded_region.h"
 #include "study/query_tap.h"
 #include "support/tiny_model.h"
 
@@ -136,10 +138,10 @@ TEST_P(RecallOn, EverythingThatWasDroppedGivesTheFullLogits) {
     const std::vector<Recallable> sources = {{before_.sections.front(), compact->report.regions.region}};
     const size_t dropped = sources[0].cells.size();
     const auto kl_with = [&](size_t count) {
-        const auto recalled = recall({*map, sources, asked, count, 1, kernels()}, kText - 1);
+        const int32_t place = sorted_positions(compact->state.sections.front()).front() - 1;
+        const auto recalled = recall({*map, sources, asked, count, 1, kernels()}, place);
         EXPECT_TRUE(recalled) << recalled.error().message;
-        const SequenceState state =
-            with_recalled(compact->state, compact->state.sections.front(), *recalled, kText);
+        const SequenceState state = with_recalled(compact->state, *recalled, place);
         EXPECT_TRUE(write_sequence(ctx_.get(), 0, state));
         return testing::mean_kl(full, testing::forced_logits(ctx_.get(), next, kText));
     };
@@ -153,17 +155,23 @@ INSTANTIATE_TEST_SUITE_P(Models, RecallOn,
                                            "granite_hybrid"),
                          [](const auto& info) { return std::string(info.param); });
 
-TEST(WithRecalled, OthersComeInTheirPlaceAndWhatStandsBehindStays) {
+TEST(WithRecalled, OthersComeInTheirPlaceAndAllElseStays) {
     const Archived archived;
-    const KvSection folded = take_cells(archived.originals, std::vector<uint32_t>{0, 1});
-    const KvSection first = take_cells(archived.originals, std::vector<uint32_t>{10, 11});
-    const KvSection second = take_cells(archived.originals, std::vector<uint32_t>{20});
-    KvSection now = folded;
-    append_cells(now, first);
-    append_cells(now, take_cells(archived.originals, std::vector<uint32_t>{30, 31}));
-    const SequenceState state = with_recalled({{now}, {}, 3}, folded, second, 30);
-    EXPECT_EQ(state.sections.front().keys[0].bytes,
-              take_cells(archived.originals, std::vector<uint32_t>{0, 1, 20, 30, 31}).keys[0].bytes);
+    const auto cells_at = [&](const std::vector<uint32_t>& cells, int32_t pos) {
+        KvSection section = take_cells(archived.originals, cells);
+        for (CellMeta& cell : section.cells)
+            cell.pos = pos;
+        return section;
+    };
+    KvSection now = cells_at({0, 1}, 29);
+    append_cells(now, cells_at({10, 11}, 28));
+    append_cells(now, cells_at({30, 31}, 30));
+    const SequenceState state = with_recalled({{now}, {}, 3}, cells_at({20}, 28), 28);
+    const auto keys_of = [&](const std::vector<uint32_t>& cells) {
+        return take_cells(archived.originals, cells).keys[0].bytes;
+    };
+    EXPECT_EQ(state.sections.front().keys[0].bytes, keys_of({0, 1, 30, 31, 20}));
+    EXPECT_EQ(without_recalled(state, 28).sections.front().keys[0].bytes, keys_of({0, 1, 30, 31}));
 }
 
 } // namespace

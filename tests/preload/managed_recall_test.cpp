@@ -1,5 +1,6 @@
 // What a prompt asks for stands beside the folded cells while it is read, and never in a fold.
 #include "preload/archived.h"
+#include "state/folded_region.h"
 
 namespace kvfold::preload {
 namespace {
@@ -15,6 +16,7 @@ class Recalled : public Archived {
         manage({}, /*unified=*/true, kPlenty, kRecalled);
     }
 
+    size_t total_cells() { return managed_->state()["used_cells"].at(0); }
     int recalls() { return total("recalls").get<int>(); }
     std::vector<float> logits() {
         return managed_->undisturbed<std::vector<float>>([&] { return last_logits(ctx_.get()); });
@@ -41,9 +43,39 @@ TEST_F(Recalled, APromptBehindAFoldHasMoreCellsAndAnotherSwapsThem) {
     ASSERT_EQ(feed(kText + 20, kText + 40), 0);
     EXPECT_EQ(recalls(), 2);
     EXPECT_EQ(real_cells(), folded + kRecalled + 40);
-    ASSERT_EQ(feed(kText + 40, kText + 41), 0); // a token of an answer asks for nothing
+}
+
+TEST_F(Recalled, AnAnswerAsksAgainAfterSomeOfItsTokens) {
+    feed_all(kText);
+    fold();
+    const size_t folded = real_cells();
+    ASSERT_EQ(feed(kText, kText + 20), 0);
+    const KvSection of_prompt = cells();
+    llama_pos pos = kText + 20;
+    while (recalls() == 1 && pos < kText + 40) {
+        ASSERT_EQ(feed(pos, pos + 1), 0);
+        ++pos;
+    }
+    EXPECT_EQ(pos, kText + 28);
     EXPECT_EQ(recalls(), 2);
-    EXPECT_EQ(program_->end(0), kText + 41);
+    EXPECT_EQ(real_cells(), folded + kRecalled + 28);
+    EXPECT_EQ(program_->end(0), kText + 28);
+    const KvSection of_answer = cells(); // the fold as it was, and other recalled cells
+    const auto keys_at = [&](const KvSection& section, llama_pos place) {
+        std::vector<uint32_t> there;
+        for (uint32_t cell = 0; cell < section.cells.size(); ++cell)
+            if (section.cells[cell].pos == place) there.push_back(cell);
+        return take_cells(section, there).keys.front().bytes;
+    };
+    const llama_pos last = sorted_positions(of_prompt)[kRecalled]; // of the fold
+    EXPECT_EQ(keys_at(of_prompt, last), keys_at(of_answer, last));
+    EXPECT_NE(keys_at(of_prompt, last - 1), keys_at(of_answer, last - 1));
+    // A state that is saved amid the answer is without them, and the next token asks anew.
+    ASSERT_FALSE(program_->saved_state(0).empty());
+    EXPECT_EQ(real_cells(), folded + 28);
+    ASSERT_EQ(feed(pos, pos + 1), 0);
+    EXPECT_EQ(recalls(), 3);
+    EXPECT_EQ(real_cells(), folded + kRecalled + 29);
 }
 
 TEST_F(Recalled, EverythingThatWasDroppedGivesTheFullLogits) {
@@ -133,23 +165,33 @@ TEST_F(Recalled, WithoutAnArchiveOrRoomNothingIsRecalled) {
     EXPECT_EQ(real_cells(), size_t{kCells});
 }
 
-TEST_F(Recalled, CopiesShareTheCellsAndSavedStatesKeepThem) {
+TEST_F(Recalled, CopiesShareTheFoldAndRecallEachForItself) {
     feed_all(kText);
     fold();
+    const size_t folded = real_cells();
     ASSERT_EQ(feed(kText, kText + 20), 0);
-    const size_t cells_then = real_cells();
-    const std::vector<uint8_t> saved = program_->saved_state(0);
     program_->copy(0, 1, -1, -1);
-    ASSERT_EQ(feed(kText + 20, kText + 40), 0); // shared: it keeps what it has
-    EXPECT_EQ(recalls(), 1);
-    EXPECT_EQ(real_cells(0), cells_then + 20);
-    EXPECT_EQ(real_cells(1), cells_then);
-    ASSERT_TRUE(program_->remove(1, -1, -1));
-    ASSERT_EQ(program_->restore_state(saved, 0), saved.size());
-    EXPECT_EQ(real_cells(), cells_then);
+    EXPECT_EQ(total_cells(), folded + kRecalled + 20);
     ASSERT_EQ(feed(kText + 20, kText + 40), 0);
     EXPECT_EQ(recalls(), 2);
-    EXPECT_EQ(real_cells(), cells_then + 20); // others in their place
+    EXPECT_EQ(real_cells(0), folded + kRecalled + 40);
+    EXPECT_EQ(real_cells(1), folded + kRecalled + 20);
+    EXPECT_EQ(total_cells(), folded + 2 * kRecalled + 40);
+    fold(2); // both hold what was folded once
+    EXPECT_EQ(real_cells(0) + real_cells(1) - total_cells(), real_cells(1));
+}
+
+TEST_F(Recalled, SavedStatesAreWithoutThem) {
+    feed_all(kText);
+    fold();
+    const size_t folded = real_cells();
+    ASSERT_EQ(feed(kText, kText + 20), 0);
+    const std::vector<uint8_t> saved = program_->saved_state(0);
+    ASSERT_EQ(program_->restore_state(saved, 0), saved.size());
+    EXPECT_EQ(real_cells(), folded + 20);
+    ASSERT_EQ(feed(kText + 20, kText + 40), 0);
+    EXPECT_EQ(recalls(), 2);
+    EXPECT_EQ(real_cells(), folded + kRecalled + 40);
 }
 
 } // namespace

@@ -84,7 +84,8 @@ class Program {
         return managed_.pos_min(seq_id, [&] { return llama_memory_seq_pos_min(memory(), seq_id); });
     }
     size_t state_size(llama_seq_id seq_id) {
-        return managed_.state_size(seq_id, [&] { return llama_state_seq_get_size(ctx_, seq_id); });
+        return managed_.state_size(seq_id, LLAMA_STATE_SEQ_FLAGS_NONE,
+                                   [&] { return llama_state_seq_get_size(ctx_, seq_id); });
     }
     size_t get_state(std::vector<uint8_t>& bytes, llama_seq_id seq_id) {
         return managed_.get_state(bytes.data(), seq_id, LLAMA_STATE_SEQ_FLAGS_NONE, [&] {
@@ -102,7 +103,8 @@ class Program {
         });
     }
     std::vector<uint8_t> saved_session() {
-        std::vector<uint8_t> bytes(managed_.state_size(-1, [&] { return llama_state_get_size(ctx_); }));
+        std::vector<uint8_t> bytes(
+            managed_.state_size(-1, LLAMA_STATE_SEQ_FLAGS_NONE, [&] { return llama_state_get_size(ctx_); }));
         const auto original = [&] { return llama_state_get_data(ctx_, bytes.data(), bytes.size()); };
         bytes.resize(managed_.get_state(bytes.data(), -1, LLAMA_STATE_SEQ_FLAGS_NONE, original));
         return bytes;

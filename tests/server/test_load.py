@@ -24,11 +24,12 @@ from llama_server import LlamaServer
 llama_server.ANSWER_S = 900  # of many requests at once, on a machine that may be busy with others
 
 LOAD_S = float(os.environ.get("KVFOLD_LOAD_SECONDS", "8"))
-LONG_S = 300  # from here on in three rounds: the first takes what memory the server needs
+ROUND_S = 200  # memory is looked at after each: the first takes what the server needs
 WORDS = ("quartzite", "mandolin", "turmeric", "obsidian", "parsnip", "gazebo", "lacquer", "walrus")
 SYSTEM = "You are a helpful assistant. You answer in one short sentence. " + (TEXTS / "prose.txt").read_text()[:700]
 QUESTION = "What is my code word?"
 SLOTS = len(WORDS) + 1 + 5  # those of the conversations, of the short question, and of choices and titles
+CACHED = 64  # MiB: llama-server's own prompt cache, at most
 CELLS = 2048  # the conversations together take up to four times as many
 ARCHIVE = 128  # MiB: less than the folds of all conversations replace
 LONGEST = 3600  # characters of a conversation, about 900 tokens
@@ -151,7 +152,7 @@ class Load:
 
 class MixedLoad(unittest.TestCase):
     def server(self, folder, kvfold):
-        return LlamaServer(needed("KVFOLD_MODEL_SMOL"), folder, "-kvu", "--cache-ram", "64", kvfold=kvfold, threads=2,
+        return LlamaServer(needed("KVFOLD_MODEL_SMOL"), folder, "-kvu", "--cache-ram", CACHED, kvfold=kvfold, threads=2,
                            slots=SLOTS, context=4 * CELLS)
 
     def control(self, server):
@@ -166,14 +167,15 @@ class MixedLoad(unittest.TestCase):
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def memory_at_rest(self, server):
-        """When no request and no fold has run for a while: a fold takes memory for as long as it does."""
+        """MiB beside the archive, when no request and no fold has run for a while: a fold takes memory for as long as
+        it does."""
         calm_since = time.monotonic()
         while time.monotonic() < calm_since + 3:
             folds = any(sequence["folding"] for sequence in server.admin("/sequences")["sequences"])
             if folds or any(slot["is_processing"] for slot in server.ask("/slots")):
                 calm_since = time.monotonic()
             time.sleep(0.1)
-        return self.resident(server)
+        return self.resident(server) - server.admin("/state")["totals"]["archive_bytes"] / 2**20
 
     def run_for(self, seconds, server, work):
         stop = threading.Event()
@@ -191,7 +193,7 @@ class MixedLoad(unittest.TestCase):
                 thread.join()
 
     def test_nothing_is_lost_mixed_up_or_left_over(self):
-        rounds = 3 if LOAD_S >= LONG_S else 1
+        rounds = max(1, round(LOAD_S / ROUND_S))
         with tempfile.TemporaryDirectory() as folder:
             with self.server(folder, None) as server:
                 expected = self.control(server)
@@ -212,7 +214,7 @@ class MixedLoad(unittest.TestCase):
                 totals = server.admin("/state")["totals"]
                 done = sum((person.done for person in people), start=collections.Counter())
                 report = f"{load.answers} answers, {load.recalled} with the code word; {dict(done)}; {totals}; " \
-                         f"MiB at rest {[round(one) for one in memory]}"
+                         f"MiB at rest beside the archive {[round(one) for one in memory]}"
                 print(report)
                 self.assertEqual(load.faults, [], report)
                 self.assertIsNone(server.process.poll())
@@ -222,7 +224,8 @@ class MixedLoad(unittest.TestCase):
         if rounds > 1:
             # In a batch with others the order of sums differs; most answers are the same to the letter.
             self.assertGreater(sum(one == expected for one in controls), len(controls) / 2, (expected, controls))
-            self.assertLess(memory[-1], 1.1 * memory[0], report)
+            # llama-server's cache holds whole conversations, and may be nearly empty or full.
+            self.assertLess(max(memory[1:]) - memory[0], CACHED, report)
 
     def test_a_foreign_word_is_seen(self):
         self.assertEqual(foreign("Your code word is Walrus.", "gazebo"), ["walrus"])

@@ -1,0 +1,17 @@
+#include "study/queries.h"
+
+namespace kvfold {
+
+Study queries_of_tokens(const Study& study, std::span<const Index> tokens) {
+    Study some;
+    for (const auto& [rows, readers] : study.layers) {
+        Matrix taken(std::ssize(tokens) * readers, rows.cols());
+        for (Index i = 0; i < std::ssize(tokens); ++i)
+            taken.middleRows(i * readers, readers) =
+                rows.middleRows(tokens[static_cast<size_t>(i)] * readers, readers);
+        some.layers.push_back({std::move(taken), readers});
+    }
+    return some;
+}
+
+} // namespace kvfold
