@@ -24,12 +24,12 @@ constexpr float kCloser = 1e-3f; // of two beside the same cell the closer one c
 // A cell counts as much as what it stands behind or before.
 Vector with_neighbours(const Vector& scores) {
     Vector spread = scores;
-    for (Index cell = 0; cell < scores.size(); ++cell) {
-        const Index last = std::min(scores.size() - 1, cell + kBefore);
-        for (Index peak = std::max<Index>(0, cell - kBehind); peak <= last; ++peak) {
-            const float share = 1 - kCloser * static_cast<float>(std::abs(peak - cell));
-            spread[cell] = std::max(spread[cell], share * scores[peak]);
-        }
+    for (Index away = -kBefore; away <= kBehind; ++away) { // of a cell from what it stands behind
+        const Index count = scores.size() - std::abs(away);
+        if (count <= 0) continue;
+        auto cells = spread.segment(std::max<Index>(0, away), count);
+        const float share = 1 - kCloser * static_cast<float>(std::abs(away));
+        cells = cells.cwiseMax(share * scores.segment(std::max<Index>(0, -away), count));
     }
     return spread;
 }
@@ -55,28 +55,32 @@ Choice highest(const Vector& scores, size_t count) {
     return order;
 }
 
-Matrix keys_of_head(const RecallProblem& problem, const AttentionLayer& layer, Index head) {
-    const Index d = layer.key_width;
-    Matrix keys(static_cast<Index>(count_cells(problem.sources)), d);
-    Index done = 0;
-    for (const Recallable& source : problem.sources) {
-        const CacheTensor& tensor = source.originals.keys[layer.cache];
-        keys.middleRows(done, std::ssize(source.cells)) = head_to_float(tensor, source.cells, head * d, d);
-        done += std::ssize(source.cells);
-    }
-    return keys;
-}
-
 Result<Choice> choose(const RecallProblem& problem, size_t index, Index head) {
     const AttentionLayer& layer = problem.map.layers[index];
-    const Matrix keys = keys_of_head(problem, layer, head), values(keys.rows(), 0);
+    const Index d = layer.key_width;
+    std::vector<KeyRows> keys;
+    std::vector<Matrix> converted; // of caches of other types, whose blocks only ggml reads
+    std::vector<std::vector<uint32_t>> places;
+    for (const Recallable& source : problem.sources) {
+        const CacheTensor& tensor = source.originals.keys[layer.cache];
+        if (tensor.type == GGML_TYPE_F16 && !tensor.transposed) {
+            const uint8_t* first = tensor.bytes.data() + static_cast<size_t>(head * d) * sizeof(uint16_t);
+            keys.push_back({first, tensor.row_bytes(), true, source.cells});
+            continue;
+        }
+        converted.push_back(head_to_float(tensor, source.cells, head * d, d));
+        places.emplace_back(source.cells.size());
+        std::iota(places.back().begin(), places.back().end(), 0u);
+        keys.push_back({reinterpret_cast<const uint8_t*>(converted.back().data()),
+                        static_cast<size_t>(d) * sizeof(float), false, places.back()});
+    }
     const Matrix queries =
         queries_of_head(problem.asked, problem.map, index, head, std::numeric_limits<Index>::max());
-    if (!keys.allFinite() || !queries.allFinite())
+    const Vector scores = problem.kernels.highest_attention({keys, queries, layer.scale, layer.softcap});
+    if (!scores.allFinite())
         return fail(ErrorCode::numeric, "layer {}, KV head {}: keys or queries that are not finite",
                     layer.layer, head);
-    const HeadProblem asked{keys, values, queries, layer.scale, layer.softcap};
-    return highest(with_neighbours(problem.kernels.highest_attention(asked)), problem.count);
+    return highest(with_neighbours(scores), problem.count);
 }
 
 // [layer][head]

@@ -1,19 +1,24 @@
 #include "solve/attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
+#include <limits>
 
 namespace kvfold {
 namespace {
+
+void cap(float softcap, Eigen::Ref<Matrix> logits) {
+    if (softcap > 0) logits.array() = softcap * (logits.array() / softcap).tanh();
+}
 
 // logits: [rows, keys] = capped scale Q K^T for queries `first` .. `first + rows`.
 void compute_logits(const HeadProblem& problem, const MatrixView& keys, Index first,
                     Eigen::Ref<Matrix> logits) {
     const Matrix scaled = problem.scale * problem.queries.middleRows(first, logits.rows());
     logits.noalias() = scaled * keys.transpose();
-    if (problem.softcap > 0) {
-        logits.array() = problem.softcap * (logits.array() / problem.softcap).tanh();
-    }
+    cap(problem.softcap, logits);
 }
 
 // row: logits in, exp(logit - maximum) out. Returns {maximum, sum}.
@@ -27,6 +32,37 @@ RowMass exponentiate(Eigen::Ref<Eigen::RowVectorXf> row) {
     const float maximum = row.maxCoeff();
     row.array() = (row.array() - maximum).max(kLowestLogit).exp();
     return {maximum, row.sum()};
+}
+
+constexpr Index kTileFloats = 4096; // of keys: they stay in the fastest cache until all queries had them
+
+// Written so that compilers make vectors of it, on processors without an instruction for it too.
+void to_floats(const uint16_t* halves, Index count, float* floats) {
+    constexpr uint32_t kSign = 0x8000, kInfinity = 0x7c00;
+    constexpr float kRebias = 0x1p112f; // the two types' exponents differ by that much
+    for (Index i = 0; i < count; ++i) {
+        const uint32_t half = halves[i], magnitude = half & (kSign - 1);
+        const float scaled = std::bit_cast<float>(magnitude << 13) * kRebias;
+        const uint32_t bits = magnitude >= kInfinity ? 0x7f800000 : std::bit_cast<uint32_t>(scaled);
+        floats[i] = std::bit_cast<float>(bits | (half & kSign) << 16);
+    }
+}
+
+// logits: [n, cells] = scaled K^T
+void scan(const KeyRows& keys, const Matrix& scaled, Eigen::Ref<Matrix> logits) {
+    const Index d = scaled.cols(), most = std::max<Index>(1, kTileFloats / d);
+    Matrix tile(most, d);
+    for (Index first = 0; first < logits.cols(); first += most) {
+        const Index count = std::min(most, logits.cols() - first);
+        for (Index i = 0; i < count; ++i) {
+            const uint8_t* row = keys.first + keys.cells[static_cast<size_t>(first + i)] * keys.stride;
+            if (keys.is_half)
+                to_floats(reinterpret_cast<const uint16_t*>(row), d, tile.row(i).data());
+            else
+                std::memcpy(tile.row(i).data(), row, static_cast<size_t>(d) * sizeof(float));
+        }
+        logits.middleCols(first, count).noalias() = scaled * tile.topRows(count).transpose();
+    }
 }
 
 } // namespace
@@ -62,14 +98,23 @@ FullAttention attend_all(const HeadProblem& problem) {
     return full;
 }
 
-Vector highest_attention(const HeadProblem& problem) {
-    const Index cells = problem.keys.rows(), queries = problem.queries.rows();
-    const Index block = std::min(queries, std::max(kMinBlockRows, kBlockFloats / cells));
+Vector highest_attention(const ScanProblem& problem) {
+    Index cells = 0;
+    for (const KeyRows& keys : problem.keys)
+        cells += std::ssize(keys.cells);
+    const Index queries = problem.queries.rows(), block = std::min(queries, kMinBlockRows);
     Eigen::RowVectorXf highest = Eigen::RowVectorXf::Zero(cells);
     Matrix storage(block, cells);
     for (Index first = 0; first < queries; first += block) {
         auto weights = storage.topRows(std::min(block, queries - first));
-        compute_logits(problem, problem.keys, first, weights);
+        const Matrix scaled = problem.scale * problem.queries.middleRows(first, weights.rows());
+        Index done = 0;
+        for (const KeyRows& keys : problem.keys) {
+            scan(keys, scaled, weights.middleCols(done, std::ssize(keys.cells)));
+            done += std::ssize(keys.cells);
+        }
+        if (!weights.allFinite()) return Vector::Constant(cells, std::numeric_limits<float>::quiet_NaN());
+        cap(problem.softcap, weights);
         for (Index i = 0; i < weights.rows(); ++i) {
             const RowMass row = exponentiate(weights.row(i));
             highest = highest.cwiseMax(weights.row(i) / row.sum);

@@ -7,6 +7,8 @@
 
 #include "solve/head.h"
 
+#include <span>
+
 namespace kvfold {
 
 inline constexpr Index kBlockFloats = Index{1}
@@ -32,8 +34,24 @@ struct CompactAttention {
 // REQUIRES: logits that cannot overflow (solve_head checks).
 FullAttention attend_all(const HeadProblem& problem);
 
-// [T] the highest probability that any of the queries gives each cell. Values are not looked at.
-Vector highest_attention(const HeadProblem& problem);
+// Keys of one head where they lie: that of cell i begins cells[i] * stride bytes behind `first`.
+struct KeyRows {
+    const uint8_t* first;
+    size_t stride;
+    bool is_half; // halves, else floats
+    std::span<const uint32_t> cells;
+};
+
+struct ScanProblem {
+    std::span<const KeyRows> keys; // of one head, T cells in all
+    MatrixView queries;            // Q: [n, d]
+    float scale;
+    float softcap = 0;
+};
+
+// [T] the highest probability that any of the queries gives each cell, those of the first rows first. Each
+// key is read once for a block of queries. All NaN where a key or a query is not finite.
+Vector highest_attention(const ScanProblem& problem);
 
 // Softmax of the queries over keys: [t, d] alone.
 CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys);
