@@ -15,7 +15,9 @@ extern const Kernels kvfold_kernels_avx512;
 
 #ifdef KVFOLD_HAS_VARIANTS
 // The instructions that the flags in CMakeLists.txt allow, and whether the system saves their registers.
-inline bool processor_has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+inline bool processor_has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
 
 inline bool processor_has_avx512() {
     return processor_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
