@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 namespace kvfold {
 
@@ -32,6 +33,12 @@ ReplacedCells replaced_cells(const KvSection& section, int32_t begin, int32_t la
     return {begin, last + 1, cells_between(section, 0, begin), cells_between(section, begin, last + 1)};
 }
 
+std::vector<uint32_t> replaced_originals(const ReplacedCells& cells) {
+    std::vector<uint32_t> replaced(cells.originals.cells.size() - cells.head);
+    std::iota(replaced.begin(), replaced.end(), static_cast<uint32_t>(cells.head));
+    return replaced;
+}
+
 SequenceState cut_back(const SequenceState& now, const ReplacedCells& cells, int32_t end) {
     KvSection section = cells.folded;
     append_cells(section, end == cells.end ? cells.originals : cells_between(cells.originals, 0, end));
@@ -47,7 +54,8 @@ SequenceState unfolded(const SequenceState& now, const ReplacedCells& cells) {
 
 ArchivedFold::ArchivedFold(ReplacedCells cells)
     : cells_(std::make_shared<const ReplacedCells>(std::move(cells))), begin_(cells_->begin),
-      end_(cells_->end), bytes_(bytes_of(cells_->folded) + bytes_of(cells_->originals)) {}
+      end_(cells_->end), bytes_(bytes_of(cells_->folded) + bytes_of(cells_->originals) +
+                                (cells_->blocks ? cells_->blocks->bytes() : 0)) {}
 
 void FoldHistory::add(std::shared_ptr<const ArchivedFold> fold) {
     if (!fold) return;

@@ -2,6 +2,7 @@
 // fold of a fold is made of it.
 #pragma once
 
+#include "engine/key_blocks.h"
 #include "state/sequence_state.h"
 
 #include <deque>
@@ -19,7 +20,11 @@ struct ReplacedCells {
     KvSection folded;    // what stood for the positions before `begin`: cells of earlier folds
     KvSection originals; // by rising position
     size_t head = 0;     // of the originals, the first ones, which the fold kept as they were
+    std::optional<KeyBlocks> blocks = {}; // of those behind the head, for recall (engine/recall.h)
 };
+
+// Of the originals, those that a fold did not keep.
+std::vector<uint32_t> replaced_originals(const ReplacedCells& cells);
 
 // Of a section whose cells up to position `last` are folded; those before `begin` were folded already.
 ReplacedCells replaced_cells(const KvSection& section, int32_t begin, int32_t last);

@@ -28,8 +28,9 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
                                                CompactRequest request, const Books& books);
 
 // The cells that the fold will replace; null where none of them is an original, and where cells in front
-// stay: a fold that leans on them could not be taken back for itself. Touches no context.
-std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task);
+// stay: a fold that leans on them could not be taken back for itself. Touches no context. map: where they are
+// to be recalled; null: nowhere.
+std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const AttentionMap* map = nullptr);
 
 // Puts the folded cells into the sequence as it is now, with all its cells behind the region, and notes it in
 // the books, with what they replaced where that is kept. What other sequences share of it they share

@@ -2,11 +2,10 @@
 
 #include "base/no_throw.h"
 #include "base/parallel.h"
+#include "engine/scan_archive.h"
 #include "fit/join_cells.h"
-#include "fit/solve_layers.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 
 namespace kvfold {
@@ -34,13 +33,6 @@ Vector with_neighbours(const Vector& scores) {
     return spread;
 }
 
-size_t count_cells(std::span<const Recallable> sources) {
-    size_t count = 0;
-    for (const Recallable& source : sources)
-        count += source.cells.size();
-    return count;
-}
-
 // The indices of the highest scores.
 Choice highest(const Vector& scores, size_t count) {
     Choice order(static_cast<size_t>(scores.size()));
@@ -55,31 +47,11 @@ Choice highest(const Vector& scores, size_t count) {
     return order;
 }
 
-Result<Choice> choose(const RecallProblem& problem, size_t index, Index head) {
-    const AttentionLayer& layer = problem.map.layers[index];
-    const Index d = layer.key_width;
-    std::vector<KeyRows> keys;
-    std::vector<Matrix> converted; // of caches of other types, whose blocks only ggml reads
-    std::vector<std::vector<uint32_t>> places;
-    for (const Recallable& source : problem.sources) {
-        const CacheTensor& tensor = source.originals.keys[layer.cache];
-        if (tensor.type == GGML_TYPE_F16 && !tensor.transposed) {
-            const uint8_t* first = tensor.bytes.data() + static_cast<size_t>(head * d) * sizeof(uint16_t);
-            keys.push_back({first, tensor.row_bytes(), true, source.cells});
-            continue;
-        }
-        converted.push_back(head_to_float(tensor, source.cells, head * d, d));
-        places.emplace_back(source.cells.size());
-        std::iota(places.back().begin(), places.back().end(), 0u);
-        keys.push_back({reinterpret_cast<const uint8_t*>(converted.back().data()),
-                        static_cast<size_t>(d) * sizeof(float), false, places.back()});
-    }
-    const Matrix queries =
-        queries_of_head(problem.asked, problem.map, index, head, std::numeric_limits<Index>::max());
-    const Vector scores = problem.kernels.highest_attention({keys, queries, layer.scale, layer.softcap});
+Result<Choice> choose(const RecallProblem& problem, size_t layer, Index head) {
+    const Vector scores = scan_archive(problem, layer, head);
     if (!scores.allFinite())
         return fail(ErrorCode::numeric, "layer {}, KV head {}: keys or queries that are not finite",
-                    layer.layer, head);
+                    problem.map.layers[layer].layer, head);
     return highest(with_neighbours(scores), problem.count);
 }
 
@@ -134,6 +106,13 @@ CacheTensor put_together(const RecallProblem& problem, std::vector<CacheTensor> 
 }
 
 } // namespace
+
+size_t count_cells(std::span<const Recallable> sources) {
+    size_t count = 0;
+    for (const Recallable& source : sources)
+        count += source.cells.size();
+    return count;
+}
 
 Result<KvSection> recall(const RecallProblem& problem, int32_t pos) {
     KVFOLD_TRY(const auto chosen, choose_all(problem));

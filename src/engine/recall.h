@@ -4,9 +4,9 @@
 //   ask -> recall -> swap
 #pragma once
 
-#include "engine/archive.h"
-#include "model/probe.h"
+#include "engine/key_blocks.h"
 #include "solve/kernels.h"
+#include "state/sequence_state.h"
 #include "study/queries.h"
 
 namespace kvfold {
@@ -15,7 +15,9 @@ namespace kvfold {
 struct Recallable {
     const KvSection& originals;
     std::vector<uint32_t> cells;
+    const KeyBlocks* blocks = nullptr; // of those cells; null: all of them are looked at
 };
+size_t count_cells(std::span<const Recallable> sources);
 
 struct RecallProblem {
     const AttentionMap& map;

@@ -149,7 +149,8 @@ class Measured {
         if (recalled == 0) return answers(compact_cache_);
         const std::vector<uint32_t>& region = row.report.regions.region;
         const auto end = static_cast<llama_pos>(compact_.tokens.size());
-        const std::vector<Recallable> sources = {{full_.sections.front(), region}};
+        const KeyBlocks blocks = block_keys(map_, full_.sections.front(), region);
+        const std::vector<Recallable> sources = {{full_.sections.front(), region, &blocks}};
         const RecallingCache cache{ctx_.get(), *tap_,    map_,          compact_cache_,  sources,
                                    end,        recalled, recall_every_, compact_.threads};
         row.method += kvfold::format(" +{}", recalled);

@@ -28,7 +28,7 @@ size_t cells_before(const ReplacedCells& cells, llama_pos end) {
 std::shared_ptr<ArchivedFold> ManagedContext::replaced_by(const FoldTask& task) const {
     if (sizes_.archive_bytes == 0) return nullptr;
     try {
-        return archived_fold(task);
+        return archived_fold(task, recalling_.cells > 0 ? &recalling_.map : nullptr);
     } catch (const std::exception& error) {
         log_warning("what was folded cannot be kept: {}", error.what());
         return nullptr;
@@ -96,8 +96,10 @@ Status ManagedContext::fold_back(llama_seq_id seq_id, const ReplacedCells& cells
     const llama_pos fold_end = folded_region(positions).end;
     FoldHistory history = books_.history(seq_id);
     history.cut(cells.begin);
-    const auto kept =
-        std::make_shared<ArchivedFold>(replaced_cells(back.sections.front(), cells.begin, fold_end - 1));
+    ReplacedCells replaced = replaced_cells(back.sections.front(), cells.begin, fold_end - 1);
+    if (recalling_.cells > 0)
+        replaced.blocks = block_keys(recalling_.map, replaced.originals, replaced_originals(replaced));
+    const auto kept = std::make_shared<ArchivedFold>(std::move(replaced));
     archive_.admit(kept);
     history.add(kept);
     books_.learn(seq_id, positions, fold_end, std::move(tokens));

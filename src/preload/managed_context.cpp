@@ -215,7 +215,7 @@ void ManagedContext::copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llam
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(to);
         touch(to, 0);
-        touch(from, 0);                                    // a fold of it was planned with other owners
+        touch(from, 0); // a fold of it was planned with other owners
         drop_recalled_of(to);
         // Of shared cells they could not be taken out, and without the fold they mean nothing.
         const bool is_whole = p0 <= 0 && p1 < 0;

@@ -8,7 +8,6 @@
 #include "state/live_sequence.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace kvfold::preload {
 
@@ -37,9 +36,9 @@ std::map<llama_seq_id, std::vector<llama_token>> prompts_of(std::span<const Batc
 std::vector<Recallable> recallable(const std::vector<std::shared_ptr<const ReplacedCells>>& folds) {
     std::vector<Recallable> sources;
     for (const auto& fold : folds) {
-        std::vector<uint32_t> cells(fold->originals.cells.size() - fold->head);
-        std::iota(cells.begin(), cells.end(), static_cast<uint32_t>(fold->head));
-        if (!cells.empty()) sources.push_back({fold->originals, std::move(cells)});
+        std::vector<uint32_t> cells = replaced_originals(*fold);
+        const KeyBlocks* blocks = fold->blocks ? &*fold->blocks : nullptr;
+        if (!cells.empty()) sources.push_back({fold->originals, std::move(cells), blocks});
     }
     return sources;
 }

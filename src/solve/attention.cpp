@@ -125,10 +125,42 @@ Vector highest_attention(const ScanProblem& problem) {
         cap(problem.softcap, weights);
         for (Index i = 0; i < weights.rows(); ++i) {
             const RowMass row = exponentiate(weights.row(i));
-            highest = highest.cwiseMax(weights.row(i) / row.sum);
+            float mass = row.sum;
+            if (problem.elsewhere.size() > 0) mass += std::exp(problem.elsewhere[first + i] - row.maximum);
+            highest = highest.cwiseMax(weights.row(i) / mass);
         }
     }
     return highest.transpose();
+}
+
+BlockAttention bound_attention(std::span<const KeyBlocksView> blocks, MatrixView queries, float scale,
+                               float softcap) {
+    Index count = 0;
+    for (const KeyBlocksView& each : blocks)
+        count += each.means.rows();
+    const Matrix scaled = scale * queries, lengths = scaled.cwiseAbs();
+    BlockAttention attention{Vector(count), Matrix(queries.rows(), count)};
+    Matrix bounds(queries.rows(), count);
+    Index done = 0;
+    for (const KeyBlocksView& each : blocks) {
+        const Index some = each.means.rows();
+        auto masses = attention.masses.middleCols(done, some);
+        masses.noalias() = scaled * each.means.transpose();
+        bounds.middleCols(done, some).noalias() = lengths * each.radii.transpose();
+        bounds.middleCols(done, some) += masses;
+        cap(softcap, masses);
+        masses.rowwise() += each.sizes.array().log().matrix().transpose();
+        done += some;
+    }
+    cap(softcap, bounds);
+    attention.highest.setConstant(-std::numeric_limits<float>::infinity());
+    for (Index i = 0; i < queries.rows(); ++i) {
+        Eigen::RowVectorXf row = attention.masses.row(i);
+        const float mass = exponentiate(row).log_mass();
+        attention.highest = attention.highest.cwiseMax((bounds.row(i).array() - mass).matrix().transpose());
+    }
+    attention.highest = attention.highest.array().exp();
+    return attention;
 }
 
 CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys) {

@@ -47,11 +47,30 @@ struct ScanProblem {
     MatrixView queries;            // Q: [n, d]
     float scale;
     float softcap = 0;
+    Vector elsewhere =
+        {}; // [n] log-sum-exp of the logits of keys that are not among these; empty: there are none
 };
 
 // [T] the highest probability that any of the queries gives each cell, those of the first rows first. Each
 // key is read once for a block of queries. All NaN where a key or a query is not finite.
 Vector highest_attention(const ScanProblem& problem);
+
+// Neighbouring keys of one head, block by block: their mean, and how far any of them is from it, in each
+// dimension.
+struct KeyBlocksView {
+    MatrixView means, radii;        // [blocks, d]
+    Eigen::Ref<const Vector> sizes; // [blocks] keys of each
+};
+
+struct BlockAttention {
+    Vector highest; // [blocks] no query gives a key of the block a higher probability, as far as `masses` are
+                    // true
+    Matrix masses;  // [n, blocks] log-sum-exp of the logits of the block's keys, as if all were their mean
+};
+
+// What the queries can see of blocks. scale, softcap: of the logits.
+BlockAttention bound_attention(std::span<const KeyBlocksView> blocks, MatrixView queries, float scale,
+                               float softcap);
 
 // Softmax of the queries over keys: [t, d] alone.
 CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys);

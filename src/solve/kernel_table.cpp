@@ -9,6 +9,7 @@ constinit const Kernels KVFOLD_KERNELS_SYMBOL = {
     .solve_head = &solve_head,
     .attend_all = &attend_all,
     .highest_attention = &highest_attention,
+    .bound_attention = &bound_attention,
     .attend_compact = &attend_compact,
     .matching_loss = &matching_loss,
     .neutral_key = &neutral_key,
