@@ -132,5 +132,38 @@ TEST(Books, AMovedTextKeepsItsTokens) {
     EXPECT_FALSE(books.knows_all_tokens(0));
 }
 
+TEST(Books, RecalledCellsAreNeitherFoldedNorShared) {
+    Books books;
+    decode(books, 0, 0, 100);
+    books.fold(0, 79, 0, 20);
+    const std::vector<Foldable> before = books.foldable_of(0);
+    books.recall(0, 78, 5);
+    EXPECT_EQ(books.cells(0), 45u);
+    EXPECT_EQ(books.used(0), 45u);
+    EXPECT_EQ(books.recalled(0).pos, 78);
+    EXPECT_EQ(books.recalled(0).own, 5u);
+    EXPECT_FALSE(books.stands_at(0, 78));
+    EXPECT_TRUE(books.stands_at(0, 79));
+    ASSERT_EQ(books.foldable_of(0).size(), before.size());
+    EXPECT_EQ(books.foldable_of(0).front().cells, before.front().cells);
+    EXPECT_EQ(books.foldable_of(0).front().folded, before.front().folded);
+    EXPECT_TRUE(books.tears_fold(0, 79, -1));
+    EXPECT_TRUE(books.tears_fold(0, 0, 79)); // the recalled ones, and not the fold behind them
+    EXPECT_FALSE(books.tears_fold(0, 80, -1));
+
+    books.copy(0, 1, -1, -1);
+    EXPECT_EQ(books.recalled(1).cells, 5u);
+    EXPECT_EQ(books.recalled(1).own, 0u);
+    books.drop_recalled(0);
+    EXPECT_EQ(books.recalled(0).cells, 0u);
+    EXPECT_EQ(books.recalled(1).own, 5u);
+    EXPECT_TRUE(books.has_same_owners(0, 99, 0)); // whoever recalls
+    EXPECT_TRUE(books.shares_by_position(0));
+    ASSERT_EQ(books.shared(0).size(), 1u);
+    books.drop_recalled(1);
+    EXPECT_EQ(books.used(0), 40u);
+    EXPECT_EQ(books.end(1), 100);
+}
+
 } // namespace
 } // namespace kvfold

@@ -209,6 +209,38 @@ TEST_P(LiveSequence, RefusedSwapsLeaveNoTrace) {
     expect_refused_without_a_trace(longer, "a recurrent section for a model that has none");
 }
 
+TEST_P(LiveSequence, AddedCellsStandBesideTheOthers) {
+    const std::vector<float> before = next_logits();
+    std::vector<uint32_t> few,
+        others; // the last cell stays: llama_decode wants positions to go on without a gap
+    for (uint32_t i = 0; i < prompt_; ++i)
+        (i % 5 == 4 ? few : others).push_back(i);
+    SequenceState thinned = state_;
+    thinned.sections[0] = take_cells(state_.sections[0], few);
+    ASSERT_TRUE(write_sequence(ctx_.get(), 0, thinned));
+    const std::vector<uint8_t> raw = testing::raw_state(ctx_.get());
+    const auto spare = static_cast<llama_seq_id>(llama_max_parallel_sequences()) - 1;
+
+    std::vector<uint32_t> too_many; // for the cells that are left
+    while (too_many.size() <= GetParam().options.n_ctx - few.size())
+        too_many.push_back(others[too_many.size() % others.size()]);
+    const Status refused = add_cells(ctx_.get(), 0, take_cells(state_.sections[0], too_many));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::llama);
+    EXPECT_EQ(testing::raw_state(ctx_.get()), raw);
+    EXPECT_EQ(llama_memory_seq_pos_max(llama_get_memory(ctx_.get()), spare), -1);
+
+    const Status added = add_cells(ctx_.get(), 0, take_cells(state_.sections[0], others));
+    ASSERT_TRUE(added) << added.error().message;
+    EXPECT_EQ(llama_memory_seq_pos_max(llama_get_memory(ctx_.get()), spare), -1);
+    const SequenceState now = snapshot();
+    EXPECT_EQ(now.sections[0].cells.size(), prompt_);
+    if (windowed_) {
+        EXPECT_EQ(now.sections[1].cells.size(), state_.sections[1].cells.size());
+    }
+    expect_same_prediction(before, next_logits());
+}
+
 TEST_P(LiveSequence, SlotFilesGoBothWays) {
     const std::string path =
         (std::filesystem::temp_directory_path() / ("kvfold-live-" + std::to_string(getpid()))).string();
