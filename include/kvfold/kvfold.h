@@ -2,8 +2,9 @@
  * kvfold: make the KV cache of a running llama.cpp context several times smaller while the model keeps
  * behaving almost as before (Attention Matching, arXiv 2602.16284). Valid C99.
  *
- *  1. Ownership. Every pointer stays the caller's. kvfold keeps none after a call returns. Strings that kvfold
- *     returns are static, except kvfold_last_error(), which lives until the next kvfold call of the thread.
+ *  1. Ownership. Every pointer stays the caller's, archives too. kvfold keeps none after a call returns. Strings
+ *     that kvfold returns are static, except kvfold_last_error(), which lives until the next kvfold call of the
+ *     thread.
  *  2. Errors. Calls that can fail return a kvfold_error; KVFOLD_OK is 0. kvfold_last_error() says on one line
  *     what was wrong and what to do. After a failure the sequence and the file are what they were before; only
  *     KVFOLD_ERROR_LOST says that a sequence is not. A newer library may return codes that are not listed here.
@@ -18,7 +19,8 @@
  *     tokens of the whole sequence: prompt caches match by them, and the next compaction studies them. All cells
  *     but the newest ones stand at one position, so llama_memory_seq_pos_min(mem, seq) says how far back the
  *     sequence can be cut: llama_memory_seq_rm(mem, seq, p, -1) with p above it removes the tokens from p on, and
- *     with p up to it everything that was folded: then decode the sequence from its start.
+ *     with p up to it everything that was folded: then decode the sequence from its start, or call
+ *     kvfold_sequence_unfold before the cut.
  *  6. Growth. A newer library serves programs that were compiled against an older header. The structs begin with
  *     struct_size, the size they had in that header, and new fields come at their ends. The library reads the
  *     fields of kvfold_compact_params and kvfold_head that struct_size covers and takes the defaults for those
@@ -61,7 +63,7 @@ typedef enum kvfold_error {
     KVFOLD_ERROR_LLAMA = 6,            /* a call into llama.cpp failed */
     KVFOLD_ERROR_NUMERIC = 7,          /* NaN, infinity, or values too large for the cache's type */
     KVFOLD_ERROR_INTERNAL = 8,         /* a bug in kvfold */
-    KVFOLD_ERROR_NOT_FOUND = 9,        /* what was named does not exist; no call returns it yet */
+    KVFOLD_ERROR_NOT_FOUND = 9,        /* what was named does not exist: a fold in an archive */
     KVFOLD_ERROR_BUSY = 10,            /* something else is at work on it; no call returns it yet */
     KVFOLD_ERROR_LOST = 11,            /* llama.cpp refused the new cells and the old ones: compute them again */
     KVFOLD_ERROR_MEMORY = 12           /* no memory left */
@@ -78,6 +80,11 @@ typedef enum kvfold_stage {
 /* Asked often, never from two threads at once but not always from the caller's. done: 0..1 of the stage.
  * Returns false to cancel; the call then fails with KVFOLD_ERROR_CANCELLED within a fraction of a second. */
 typedef bool (*kvfold_progress_callback)(kvfold_stage stage, float done, void * data);
+
+/* What folds replaced, byte for byte, in host memory: for unfolding, and for folding anew. One archive may serve
+ * many sequences and contexts, by one thread at a time. A fold is found by the cells that it made, so it never
+ * serves another sequence, and copies of a sequence find it too. */
+typedef struct kvfold_archive kvfold_archive;
 
 typedef struct kvfold_compact_params {
     size_t struct_size; /* in bytes, see 6; kvfold_compact_params_init sets it */
@@ -98,6 +105,10 @@ typedef struct kvfold_compact_params {
 
     kvfold_progress_callback progress; /* default NULL */
     void *                   progress_data;
+
+    /* Gets what the fold replaces; what earlier folds replaced and it holds is folded anew, so that no cell is folded
+     * twice: this changes the result. Default NULL: what is replaced is gone. */
+    kvfold_archive * archive;
 } kvfold_compact_params;
 
 typedef struct kvfold_compact_report {
@@ -177,6 +188,32 @@ KVFOLD_API kvfold_error kvfold_sequence_inspect(
 KVFOLD_API kvfold_error kvfold_sequence_compact(
     struct llama_context * ctx, llama_seq_id seq_id, const llama_token * tokens, size_t n_tokens,
     const kvfold_compact_params * params, kvfold_compact_report * report);
+
+/* An archive of at most budget bytes: the oldest folds go first, and one larger than all of it is not kept.
+ * NULL: no memory is left. kvfold_archive_free takes NULL. kvfold_archive_bytes: what it holds now; 0 for NULL. */
+KVFOLD_API kvfold_archive * kvfold_archive_init(size_t budget);
+KVFOLD_API void             kvfold_archive_free(kvfold_archive * archive);
+KVFOLD_API size_t           kvfold_archive_bytes(const kvfold_archive * archive);
+
+/* Takes back the newest folds of a sequence, as many as the archive has and as fit into the cells of a sequence of
+ * ctx: their original cells stand there again, and what came behind them stays. kvfold_sequence_inspect tells what is
+ * folded then. The archive keeps what it has.
+ * Failure:  KVFOLD_ERROR_INVALID_ARGUMENT where nothing is folded, or not even the newest fold has room;
+ *           KVFOLD_ERROR_NOT_FOUND where the archive does not hold it; KVFOLD_ERROR_LLAMA where other sequences
+ *           have the cells. The sequence is what it was (but see 2). */
+KVFOLD_API kvfold_error kvfold_sequence_unfold(
+    struct llama_context * ctx, llama_seq_id seq_id, const kvfold_archive * archive);
+
+/* Writes what the archive holds of the sequence's folds as an archive file, and reads it into an archive. The file
+ * belongs to the sequence as it is folded now: write it beside the slot file of kvfold_slot_save, and load it when
+ * that one is restored. Another sequence's is refused. Atomic, as kvfold_slot_save.
+ * Failure:  KVFOLD_ERROR_NOT_FOUND where the archive holds none of its folds; KVFOLD_ERROR_CORRUPT,
+ *           KVFOLD_ERROR_UNSUPPORTED, KVFOLD_ERROR_INVALID_ARGUMENT for a file that is damaged, of another version, of
+ *           another sequence; nothing is loaded then. */
+KVFOLD_API kvfold_error kvfold_archive_save(
+    const kvfold_archive * archive, struct llama_context * ctx, llama_seq_id seq_id, const char * path);
+KVFOLD_API kvfold_error kvfold_archive_load(
+    kvfold_archive * archive, struct llama_context * ctx, llama_seq_id seq_id, const char * path);
 
 /* Writes a sequence and its tokens as a slot file, which llama-server and llama_state_seq_load_file restore.
  * REQUIRES: tokens[i] is the token at position i, for every position of the sequence up to its last one: as

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._archive import Archive as Archive, unfold as unfold
     from ._attach import Attached as Attached, attach as attach
     from ._cache import FoldedCache as FoldedCache
     from ._compact import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "_archive": ("Archive", "unfold"),
     "_attach": ("Attached", "attach"),
     "_cache": ("FoldedCache",),
     "_compact": ("Method", "Report", "check", "compact", "load", "methods", "save"),

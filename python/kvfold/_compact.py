@@ -15,6 +15,8 @@ from ._sequence import Target, target
 if TYPE_CHECKING:
     from llama_cpp import Llama
 
+    from ._archive import Archive
+
 STAGES = ("snapshot", "study", "draft", "solve", "swap")
 Progress = Callable[[str, float], Any]
 
@@ -86,6 +88,7 @@ def compact_target(
     seed: int,
     threads: int,
     progress: Progress | None,
+    archive: Archive | None = None,
 ) -> Report:
     params, report = _library.CompactParams(), _library.CompactReport()
     _library.call("kvfold_compact_params_init", ctypes.byref(params), ctypes.sizeof(params))
@@ -96,6 +99,7 @@ def compact_target(
     params.seed, params.n_threads = seed, threads
     params.context_params = to.context_params
     params.progress = watched.callback
+    params.archive = None if archive is None else archive.handle
     try:
         _library.call(
             "kvfold_sequence_compact",
@@ -132,6 +136,7 @@ def compact(
     seed: int = 1,
     threads: int = 0,
     progress: Progress | None = None,
+    archive: Archive | None = None,
 ) -> Report:
     """Compacts what a llama_cpp.Llama has evaluated, in place; it goes on as if nothing had happened.
 
@@ -143,6 +148,7 @@ def compact(
     left.
     seed: the same seed gives the same cache. threads: 0 = as many as the context uses for batches.
     progress(stage, done): asked often, perhaps from another thread; False cancels, and so does what it raises.
+    archive: gets what the fold replaces; what it has of earlier folds is folded anew, so that no cell is folded twice.
 
     Raises an Error by kind; the sequence is then what it was, but after Lost.
     """
@@ -156,6 +162,7 @@ def compact(
         seed=seed,
         threads=threads,
         progress=progress,
+        archive=archive,
     )
 
 

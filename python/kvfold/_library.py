@@ -35,6 +35,7 @@ class CompactParams(ctypes.Structure):
         ("n_threads", ctypes.c_int32),
         ("progress", ProgressCallback),
         ("progress_data", ctypes.c_void_p),
+        ("archive", ctypes.c_void_p),
     ]
 
 
@@ -83,6 +84,12 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         ctypes.c_int,
         [ctypes.c_void_p, ctypes.c_int32, TOKENS, SIZE, ctypes.POINTER(CompactParams), ctypes.POINTER(CompactReport)],
     ),
+    "kvfold_archive_init": (ctypes.c_void_p, [SIZE]),
+    "kvfold_archive_free": (None, [ctypes.c_void_p]),
+    "kvfold_archive_bytes": (SIZE, [ctypes.c_void_p]),
+    "kvfold_archive_save": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p]),
+    "kvfold_archive_load": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p]),
+    "kvfold_sequence_unfold": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p]),
     "kvfold_slot_save": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, TOKENS, SIZE]),
     "kvfold_slot_load": (
         ctypes.c_int,

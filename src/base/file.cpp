@@ -127,6 +127,10 @@ Status check_can_write(const fs::path& path) {
 }
 
 Status write_file(const fs::path& path, std::span<const uint8_t> bytes) {
+    return write_file(path, [&](const WritePiece& piece) { piece(bytes); });
+}
+
+Status write_file(const fs::path& path, const std::function<void(const WritePiece&)>& write) {
     KVFOLD_TRY(const Target known, target_of(path));
     const auto& [target, folder, old_mode] = known;
     FileDescriptor folder_fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -142,7 +146,12 @@ Status write_file(const fs::path& path, std::span<const uint8_t> bytes) {
     TemporaryFile temporary(name);
     FileDescriptor file(fd);
 
-    if (!write_all(file.get(), bytes)) return io_failure(target, "write it", errno);
+    int error = 0; // the first
+    write([&](std::span<const uint8_t> piece) {
+        if (error == 0 && !write_all(file.get(), piece)) error = errno;
+        return error == 0;
+    });
+    if (error != 0) return io_failure(target, "write it", error);
     if (old_mode != 0 && ::fchmod(file.get(), old_mode) != 0)
         return io_failure(target, "keep its permissions", errno);
     if (::fsync(file.get()) != 0) return io_failure(target, "sync it to disk", errno);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -22,5 +23,10 @@ Status check_can_write(const std::filesystem::path& path);
 // (disk full, no permission) the temporary file is removed and an existing file stays as it was.
 Status write_file(const std::filesystem::path& path, std::span<const uint8_t> bytes);
 Status write_file(const std::filesystem::path& path, std::string_view text);
+
+// The same for what is not in memory as a whole: `write` gives the bytes to its argument, piece by piece, and
+// ends early when that answers false.
+using WritePiece = std::function<bool(std::span<const uint8_t> piece)>;
+Status write_file(const std::filesystem::path& path, const std::function<void(const WritePiece&)>& write);
 
 } // namespace kvfold

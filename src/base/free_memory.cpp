@@ -45,4 +45,10 @@ std::optional<size_t> free_memory(const std::filesystem::path& root) {
     return free;
 }
 
+size_t default_archive_bytes() {
+    constexpr size_t kWhereNotKnown = size_t{1} << 30;
+    const std::optional<size_t> free = free_memory();
+    return free ? *free / 4 : kWhereNotKnown;
+}
+
 } // namespace kvfold

@@ -1,7 +1,8 @@
 // The C API over the engine: turns Results into error codes and keeps exceptions inside.
 #include "kvfold/kvfold.h"
 
-#include "capi/answer.h"
+#include "capi/archive.h"
+#include "capi/sequence.h"
 #include "engine/compact.h"
 #include "engine/fold_once.h"
 #include "model/probe.h"
@@ -29,8 +30,7 @@ static_assert(static_cast<int>(Stage::swap) == KVFOLD_STAGE_SWAP);
 constexpr size_t kLeastParams = offsetof(kvfold_compact_params, n_threads);
 constexpr size_t kLeastReport = offsetof(kvfold_compact_report, method);
 constexpr size_t kLeastInfo = sizeof(kvfold_sequence_info);
-static_assert(offsetof(kvfold_compact_params, progress_data) + sizeof(void*) ==
-              sizeof(kvfold_compact_params));
+static_assert(offsetof(kvfold_compact_params, archive) + sizeof(void*) == sizeof(kvfold_compact_params));
 static_assert(offsetof(kvfold_compact_report, method) + sizeof(char*) == sizeof(kvfold_compact_report));
 static_assert(offsetof(kvfold_sequence_info, end) + sizeof(int32_t) == sizeof(kvfold_sequence_info));
 
@@ -67,6 +67,7 @@ Result<CompactRequest> read_params(const kvfold_compact_params& params, TokenSpa
     if (params.context_params) request.context = *params.context_params;
     request.seed = params.seed;
     request.threads = params.n_threads;
+    if (params.archive) request.kept = &params.archive->folds;
     if (params.progress) {
         request.progress = [&params](Stage stage, float done) {
             return params.progress(static_cast<kvfold_stage>(stage), done, params.progress_data);
@@ -99,13 +100,6 @@ kvfold_compact_report to_c(const CompactReport& report, const Method& method) {
     c.mass_error = mean_over_heads(report.heads, &HeadReport::mass_error);
     c.method = method.name.data();
     return c;
-}
-
-Status check_seq_id(const llama_context* ctx, llama_seq_id seq_id) {
-    KVFOLD_CHECK(check_pointer(ctx, "ctx"));
-    if (seq_id >= 0 && static_cast<uint32_t>(seq_id) < llama_n_seq_max(ctx)) return {};
-    return fail(ErrorCode::invalid_argument, "seq_id {} is not one of the context's {} sequences", seq_id,
-                llama_n_seq_max(ctx));
 }
 
 } // namespace

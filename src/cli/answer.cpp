@@ -87,8 +87,9 @@ Result<Stop> answer(Session& session, const std::string& question, const SampleO
     const llama_model* model = session.model();
     const bool is_first = session.tokens().empty();
     const ChatTurn turn = make_turn(model, question, is_first);
-    KVFOLD_CHECK(
-        session.append(tokenize(model, turn.opening, /*add_bos=*/is_first, /*special=*/true), Outputs::last));
+    const auto opening = tokenize(model, turn.opening, /*add_bos=*/is_first, /*special=*/true);
+    KVFOLD_CHECK(session.recall(opening));
+    KVFOLD_CHECK(session.append(opening, Outputs::last));
     KVFOLD_TRY(const Stop stop, stream_answer(session, turn.one_line, options));
     std::fputs("\n", stdout);
     std::fflush(stdout);

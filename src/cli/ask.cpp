@@ -1,6 +1,8 @@
 #include "cli/answer.h"
 #include "cli/commands.h"
+#include "engine/archive_file.h"
 
+#include <limits>
 #include <memory>
 
 namespace kvfold::cli {
@@ -10,16 +12,24 @@ namespace {
 struct AskOptions {
     ModelOptions model;
     SampleOptions sample;
-    std::string state, question;
+    std::string state, archive, question;
+    size_t recall = limits::kUsualRecall;
 };
 
 Status run_ask(const AskOptions& options) {
     KVFOLD_TRY(const LoadedModel model, open_model(options.model));
     KVFOLD_TRY(SlotFile slot, read_slot_for(model, options.state));
+    KeptFolds folds(std::numeric_limits<size_t>::max());
+    Keeping keeping;
+    if (!options.archive.empty()) {
+        KVFOLD_TRY(const StoredFolds stored, read_archive_file(options.archive, slot.state.sections.front()));
+        add(folds, stored);
+        keeping = {&folds, options.recall};
+    }
     const size_t free = cells_around_answer(model.model.get(), options.question) +
-                        static_cast<size_t>(options.sample.max_tokens);
-    KVFOLD_TRY(Session session,
-               Session::restore(model, std::move(slot), options.model.context, static_cast<uint32_t>(free)));
+                        static_cast<size_t>(options.sample.max_tokens) + keeping.recall;
+    KVFOLD_TRY(Session session, Session::restore(model, std::move(slot), options.model.context,
+                                                 static_cast<uint32_t>(free), keeping));
     KVFOLD_TRY(const Stop stop, answer(session, options.question, options.sample));
     if (stop == Stop::interrupted) return fail(ErrorCode::cancelled, "interrupted");
     if (stop == Stop::context_full)
@@ -40,6 +50,10 @@ void add_ask(CLI::App& app, Command& chosen) {
     command->add_option("-s,--state", options->state, "slot file, as compact writes it")
         ->required()
         ->option_text("STATE");
+    CLI::Option* archive =
+        command->add_option("--archive", options->archive, "what compact --archive wrote beside the state");
+    archive->option_text("FILE");
+    add_recall_option(*command, options->recall)->needs(archive);
     command->add_option("-p,--prompt", options->question, "the question")
         ->required()
         ->option_text("QUESTION");

@@ -1,7 +1,9 @@
 #include "base/format.h"
+#include "base/free_memory.h"
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "engine/archive_file.h"
 
 #include <cerrno>
 #include <iostream>
@@ -15,27 +17,31 @@ namespace {
 struct ChatOptions {
     ModelOptions model;
     SampleOptions sample;
-    std::string state;
+    std::string state, archive;
+    size_t recall = limits::kUsualRecall;
 };
 
 constexpr uint32_t kFreeCells = 4096; // of a context that the user gives no size for
 constexpr double kNearlyFull = 0.85;  // share of the context in use from which compacting is suggested
 
 std::string help() {
-    return kvfold::format("/compact [R [METHOD]]  shrink the cache R times ({:g}), see kvfold methods\n"
-                          "/stats                 tokens, cells and bytes of the cache\n"
-                          "/save FILE             write the cache as a slot file\n"
-                          "/load FILE             replace the cache by that of a slot file\n"
-                          "/help                  this text\n"
-                          "/quit                  leave; so does the end of the input\n"
-                          "Ctrl-C stops an answer or a compaction; at the prompt it leaves.\n",
-                          Budget().ratio);
+    return kvfold::format(
+        "/compact [R [METHOD]]  shrink the cache R times ({:g}), see kvfold methods\n"
+        "/unfold                take back what was folded, as far as it is kept and has room\n"
+        "/stats                 tokens, cells and bytes of the cache\n"
+        "/save FILE             write the cache as a slot file\n"
+        "/archive FILE          write what was folded, for chat --archive with a saved cache\n"
+        "/load FILE             replace the cache by that of a slot file\n"
+        "/help                  this text\n"
+        "/quit                  leave; so does the end of the input\n"
+        "Ctrl-C stops an answer or a compaction; at the prompt it leaves.\n",
+        Budget().ratio);
 }
 
 class Chat {
   public:
-    Chat(const ChatOptions& options, const LoadedModel& model, Session session)
-        : options_(options), model_(model), session_(std::move(session)) {}
+    Chat(const ChatOptions& options, const LoadedModel& model, const Keeping& keeping, Session session)
+        : options_(options), model_(model), keeping_(keeping), session_(std::move(session)) {}
 
     // Errors are told and the chat goes on: only the end of the input and Ctrl-C at the prompt end it.
     Status run() {
@@ -83,12 +89,13 @@ class Chat {
         if (name == "/compact") return compact(words);
         if (name == "/help") return kvfold::print(stdout, "{}", help()), Status{};
         if (name == "/stats") return print_stats();
+        if (name == "/unfold") return unfold();
         std::string file;
         std::getline(words >> std::ws, file);
-        if (name != "/save" && name != "/load")
+        if (name != "/save" && name != "/load" && name != "/archive")
             return fail(ErrorCode::invalid_argument, "no command {}; /help lists them", name);
         if (file.empty()) return fail(ErrorCode::invalid_argument, "{} needs a file", name);
-        return name == "/save" ? save(file) : load(file);
+        return name == "/save" ? save(file) : name == "/load" ? load(file) : archive(file);
     }
 
     Status compact(std::istringstream& words) {
@@ -114,6 +121,19 @@ class Chat {
         return {};
     }
 
+    Status unfold() {
+        const size_t cells = session_.cells();
+        KVFOLD_CHECK(session_.unfold());
+        kvfold::print(stdout, "({} -> {} cells)\n", cells, session_.cells());
+        return {};
+    }
+
+    Status archive(const std::string& file) {
+        KVFOLD_CHECK(session_.save_archive(file));
+        kvfold::print(stdout, "({} written)\n", file);
+        return {};
+    }
+
     Status print_stats() {
         const size_t bytes = session_.cells() == 0 ? 0 : llama_state_seq_get_size(session_.context(), 0);
         kvfold::print(stdout, "({} tokens in {} of {} cells, {})\n", session_.tokens().size(),
@@ -129,26 +149,36 @@ class Chat {
 
     Status load(const std::string& file) {
         KVFOLD_TRY(SlotFile slot, read_slot_for(model_, file));
-        KVFOLD_TRY(session_, Session::restore(model_, std::move(slot), options_.model.context, kFreeCells));
+        KVFOLD_TRY(session_,
+                   Session::restore(model_, std::move(slot), options_.model.context, kFreeCells, keeping_));
         return print_stats();
     }
 
     const ChatOptions& options_;
     const LoadedModel& model_;
+    const Keeping keeping_;
     Session session_;
 };
 
-Result<Session> start(const LoadedModel& model, const ChatOptions& options) {
+Result<Session> start(const LoadedModel& model, const ChatOptions& options, const Keeping& keeping) {
     if (options.state.empty())
-        return Session::open(model, options.model.context != 0 ? options.model.context : kFreeCells);
+        return Session::open(model, options.model.context != 0 ? options.model.context : kFreeCells, keeping);
     KVFOLD_TRY(SlotFile slot, read_slot_for(model, options.state));
-    return Session::restore(model, std::move(slot), options.model.context, kFreeCells);
+    if (!options.archive.empty()) {
+        KVFOLD_TRY(const StoredFolds stored, read_archive_file(options.archive, slot.state.sections.front()));
+        add(*keeping.folds, stored);
+    }
+    return Session::restore(model, std::move(slot), options.model.context, kFreeCells, keeping);
 }
 
 Status run_chat(const ChatOptions& options) {
     KVFOLD_TRY(const LoadedModel model, open_model(options.model));
-    KVFOLD_TRY(Session session, start(model, options));
-    return Chat(options, model, std::move(session)).run();
+    std::error_code none; // reading it will tell
+    const size_t stored = options.archive.empty() ? 0 : std::filesystem::file_size(options.archive, none);
+    KeptFolds folds(default_archive_bytes() + (none ? 0 : stored));
+    const Keeping keeping{&folds, options.recall};
+    KVFOLD_TRY(Session session, start(model, options, keeping));
+    return Chat(options, model, keeping, std::move(session)).run();
 }
 
 } // namespace
@@ -160,6 +190,13 @@ void add_chat(CLI::App& app, Command& chosen) {
     add_model_options(*command, options->model);
     CLI::Option* state = command->add_option("-s,--state", options->state, "slot file to go on from");
     state->option_text("STATE");
+    command
+        ->add_option("--archive", options->archive,
+                     "what compact --archive wrote beside the state; what is folded "
+                     "meanwhile is kept in memory, a quarter of what is free")
+        ->needs(state)
+        ->option_text("FILE");
+    add_recall_option(*command, options->recall);
     add_context_option(*command, options->model.context, "4096, and with a state as many beside its cells");
     const auto [keys, values] = add_cache_type_options(*command, options->model);
     keys->excludes(state);

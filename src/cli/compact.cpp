@@ -17,7 +17,7 @@ namespace {
 struct CompactOptions {
     ModelOptions model;
     Budget budget;
-    std::string text, slot, out;
+    std::string text, slot, out, archive;
     std::string method = std::string(default_method().name);
     uint64_t seed = 1;
     uint32_t slots = 0; // as the input, else 1
@@ -29,12 +29,14 @@ struct Compacted {
     CompactReport report;
     double prefill_s = 0;
     std::optional<size_t> peak_extra_bytes; // of all that happened, beside the model
+    size_t archive_bytes = 0;               // of what was folded; 0: it is not kept
 };
 
-Result<Session> read_input(const LoadedModel& model, const CompactOptions& options, ProgressBar& bar) {
+Result<Session> read_input(const LoadedModel& model, const CompactOptions& options, const Keeping& keeping,
+                           ProgressBar& bar) {
     if (!options.slot.empty()) {
         KVFOLD_TRY(SlotFile slot, read_slot_for(model, options.slot));
-        return Session::restore(model, std::move(slot), options.model.context, /*free_cells=*/0);
+        return Session::restore(model, std::move(slot), options.model.context, /*free_cells=*/0, keeping);
     }
     KVFOLD_TRY(const std::vector<llama_token> tokens, read_text(model, options.text));
     const auto needed = static_cast<uint32_t>(tokens.size());
@@ -44,19 +46,19 @@ Result<Session> read_input(const LoadedModel& model, const CompactOptions& optio
                     "{}: has {} tokens, more than -c {}; raise -c, leave it out, or take --method chunked, "
                     "which folds while it reads",
                     options.text, needed, cells);
-    KVFOLD_TRY(Session session, Session::open(model, cells));
+    KVFOLD_TRY(Session session, Session::open(model, cells, keeping));
     KVFOLD_CHECK(session.append(tokens, Outputs::none, &bar));
     llama_synchronize(session.context());
     return session;
 }
 
 // The whole input first, then a fold of it.
-Result<Compacted> read_and_fold(const LoadedModel& model, const Method& method,
-                                const CompactOptions& options) {
+Result<Compacted> read_and_fold(const LoadedModel& model, const Method& method, const CompactOptions& options,
+                                const Keeping& keeping) {
     ProgressBar bar;
     const PeakMemory memory;
     const Timer prefill;
-    KVFOLD_TRY(Session session, read_input(model, options, bar));
+    KVFOLD_TRY(Session session, read_input(model, options, keeping, bar));
     const double prefill_s = prefill.seconds();
     KVFOLD_TRY(CompactReport report, session.compact(method, options.budget, options.seed, bar));
     return Compacted{std::move(session), std::move(report), prefill_s, memory.extra_bytes()};
@@ -64,7 +66,7 @@ Result<Compacted> read_and_fold(const LoadedModel& model, const Method& method,
 
 // A text, folded while it is read. Without -c the context has the cells that whole chunks need.
 Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& method,
-                                     const CompactOptions& options) {
+                                     const CompactOptions& options, const Keeping& keeping) {
     KVFOLD_TRY(const std::vector<llama_token> tokens, read_text(model, options.text));
     size_t cells = options.model.context;
     if (cells == 0) {
@@ -77,7 +79,7 @@ Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& met
     ProgressBar bar;
     const PeakMemory memory;
     const Timer all;
-    KVFOLD_TRY(Session session, Session::open(model, static_cast<uint32_t>(cells)));
+    KVFOLD_TRY(Session session, Session::open(model, static_cast<uint32_t>(cells), keeping));
     KVFOLD_TRY(CompactReport report,
                session.read_in_chunks(tokens, method, options.budget, options.seed, bar));
     const double prefill_s =
@@ -86,7 +88,7 @@ Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& met
 }
 
 void print_summary(const CompactOptions& options, const LoadedModel& model, const Compacted& done) {
-    const auto& [session, report, prefill_s, peak] = done;
+    const auto& [session, report, prefill_s, peak, archive_bytes] = done;
     FILE* out = options.json.human();
     const size_t tokens = session.tokens().size();
     size_t widest = std::string_view("written").size();
@@ -106,10 +108,13 @@ void print_summary(const CompactOptions& options, const LoadedModel& model, cons
                                 options.slot.empty() ? kvfold::format("prefill {:.1f} s, ", prefill_s) : "",
                                 report.study_s, report.solve_s, report.snapshot_s + report.swap_s));
     line("written", options.out);
+    if (!options.archive.empty())
+        line("archive", kvfold::format("{} ({})", options.archive, megabytes(archive_bytes)));
     const std::filesystem::path file = options.out;
     const std::string folder = file.has_parent_path() ? file.parent_path().string() : ".";
-    kvfold::print(out, "\nAsk it:\n  kvfold ask -m {} -s {} -p 'What is this about?'\n",
-                  shell_word(options.model.path), shell_word(options.out));
+    kvfold::print(out, "\nAsk it:\n  kvfold ask -m {} -s {}{} -p 'What is this about?'\n",
+                  shell_word(options.model.path), shell_word(options.out),
+                  options.archive.empty() ? "" : " --archive " + shell_word(options.archive));
     kvfold::print(out,
                   "Or restore it in a server started with: llama-server -m {} --slot-save-path {}\n"
                   "  curl 'http://127.0.0.1:8080/slots/0?action=restore' -H 'Content-Type: application/json' "
@@ -118,37 +123,46 @@ void print_summary(const CompactOptions& options, const LoadedModel& model, cons
 }
 
 OrderedJson to_json(const CompactOptions& options, const LoadedModel& model, const Compacted& done) {
-    const auto& [session, report, prefill_s, peak] = done;
-    return {{"model", model.name},
-            {"method", options.method},
-            {"ratio", options.budget.ratio},
-            {"tokens", session.tokens().size()},
-            {"cells_before", report.cells_before},
-            {"cells_after", report.cells_after},
-            {"bytes_before", report.bytes_before},
-            {"bytes_after", report.bytes_after},
-            {"prefill_s", options.slot.empty() ? OrderedJson(prefill_s) : OrderedJson(nullptr)},
-            {"snapshot_s", report.snapshot_s},
-            {"study_s", report.study_s},
-            {"study_tokens", report.study_tokens},
-            {"solve_s", report.solve_s},
-            {"swap_s", report.swap_s},
-            {"figures", figures_json<OrderedJson>(report.figures)},
-            {"peak_extra_mb", megabytes_json(peak)},
-            {"seed", options.seed},
-            {"threads", model.threads()},
-            {"kernels", kernels_name()},
-            {"out", file_name(options.out)}};
+    const auto& [session, report, prefill_s, peak, archive_bytes] = done;
+    return {
+        {"model", model.name},
+        {"method", options.method},
+        {"ratio", options.budget.ratio},
+        {"tokens", session.tokens().size()},
+        {"cells_before", report.cells_before},
+        {"cells_after", report.cells_after},
+        {"bytes_before", report.bytes_before},
+        {"bytes_after", report.bytes_after},
+        {"prefill_s", options.slot.empty() ? OrderedJson(prefill_s) : OrderedJson(nullptr)},
+        {"snapshot_s", report.snapshot_s},
+        {"study_s", report.study_s},
+        {"study_tokens", report.study_tokens},
+        {"solve_s", report.solve_s},
+        {"swap_s", report.swap_s},
+        {"figures", figures_json<OrderedJson>(report.figures)},
+        {"peak_extra_mb", megabytes_json(peak)},
+        {"seed", options.seed},
+        {"threads", model.threads()},
+        {"kernels", kernels_name()},
+        {"out", file_name(options.out)},
+        {"archive", options.archive.empty() ? OrderedJson(nullptr) : OrderedJson(file_name(options.archive))},
+        {"archive_bytes", archive_bytes}};
 }
 
 Status run_compact(const CompactOptions& options) {
     KVFOLD_TRY(const Method* method, find_method(options.method));
     KVFOLD_CHECK(check_can_write(std::filesystem::path(options.out)));
     KVFOLD_CHECK(check_can_write(options.json));
+    const bool is_archived = !options.archive.empty();
+    if (is_archived) KVFOLD_CHECK(check_can_write(std::filesystem::path(options.archive)));
     KVFOLD_TRY(const LoadedModel model, open_model(options.model));
     const bool in_chunks = method->chunk > 0 && !options.text.empty();
-    KVFOLD_TRY(const Compacted done, in_chunks ? fold_while_reading(model, *method, options)
-                                               : read_and_fold(model, *method, options));
+    KeptFolds folds(std::numeric_limits<size_t>::max());
+    const Keeping keeping{is_archived ? &folds : nullptr};
+    KVFOLD_TRY(Compacted done, in_chunks ? fold_while_reading(model, *method, options, keeping)
+                                         : read_and_fold(model, *method, options, keeping));
+    if (is_archived) KVFOLD_CHECK(done.session.save_archive(options.archive));
+    done.archive_bytes = folds.bytes();
     KVFOLD_CHECK(done.session.save(options.out, options.slots));
     print_summary(options, model, done);
     return write_json(options.json, to_json(options, model, done));
@@ -171,6 +185,10 @@ void add_compact(CLI::App& app, Command& chosen) {
     text->option_text("TEXT");
     slot->option_text("IN")->excludes(text);
     command->add_option("-o,--out", options->out, "slot file to write")->required()->option_text("OUT");
+    command
+        ->add_option("--archive", options->archive,
+                     "also write what is folded, byte for byte, for ask and chat to recall")
+        ->option_text("FILE");
     command
         ->add_option("-r,--ratio", options->budget.ratio, "cells before / cells after, 1 or more; default: 8")
         ->check(limit_check(limits::ratio))

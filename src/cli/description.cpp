@@ -10,7 +10,7 @@ namespace kvfold::cli {
 namespace {
 
 // The words that stand for a file in --help.
-constexpr std::array kFileWords = {"FILE", "IN", "MODEL", "OUT", "STATE", "TEXT"};
+constexpr std::array kFileWords = {"DIR", "FILE", "IN", "MODEL", "OUT", "STATE", "TEXT"};
 
 bool names_a_file(const std::string& value) {
     const size_t begin = value.find_first_not_of('[');

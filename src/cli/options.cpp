@@ -77,6 +77,17 @@ void add_budget_options(CLI::App& command, Budget& budget) {
         ->option_text("N");
 }
 
+CLI::Option* add_recall_option(CLI::App& command, size_t& cells) {
+    return command
+        .add_option(
+            "--recall", cells,
+            kvfold::format("cells of each head that a question takes out of the archive before it is read; "
+                           "default: {}",
+                           cells))
+        ->check(limit_check(limits::recall))
+        ->option_text("N");
+}
+
 void add_json_option(CLI::App& command, JsonTarget& target) {
     command
         .add_option_function<std::vector<std::string>>(

@@ -35,6 +35,9 @@ CLI::Option* add_full_slot_option(CLI::App& command, std::string& path);
 // --keep-first, --keep-last
 void add_budget_options(CLI::App& command, Budget& budget);
 
+// --recall, of commands that answer questions. cells: the default.
+CLI::Option* add_recall_option(CLI::App& command, size_t& cells);
+
 // The two together: "--json" alone means standard output.
 void add_json_option(CLI::App& command, JsonTarget& target);
 

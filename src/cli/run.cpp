@@ -173,6 +173,14 @@ void add_run_options(CLI::App& command, RunOptions& options) {
         ->option_text("MIB");
     command
         .add_option(
+            "--archive-dir", settings.archive_dir,
+            "where the program saves a slot file its archive is written too, under the same name, and read "
+            "again with it")
+        ->check(CLI::ExistingDirectory)
+        ->transform([](const std::string& given) { return std::filesystem::absolute(given).string(); })
+        ->option_text("DIR");
+    command
+        .add_option(
             "--recall", settings.recall,
             "cells of each head that a question, and then the answer, takes out of the archive; default: 0")
         ->check(limit_check(limits::recall))

@@ -138,17 +138,30 @@ Result<SlotFile> read_full_slot_for(LoadedModel& model, const std::string& path)
     return slot;
 }
 
-Result<Session> Session::open(const LoadedModel& model, uint32_t cells) {
+Result<Session> Session::open(const LoadedModel& model, uint32_t cells, const Keeping& keeping) {
     Session session;
     session.model_ = &model;
+    session.keeping_ = keeping;
     session.params_ = model.params;
     session.params_.n_ctx = cells;
-    KVFOLD_TRY(session.ctx_, new_context(model.model.get(), session.params_, model.adapters));
+    KVFOLD_CHECK(session.create_context());
     return session;
 }
 
-Result<Session> Session::restore(const LoadedModel& model, SlotFile slot, uint32_t cells,
-                                 uint32_t free_cells) {
+// params_ stays as the contexts of a study are made: what listens is of this one alone.
+Status Session::create_context() {
+    llama_context_params params = params_;
+    if (keeping_.folds && keeping_.recall > 0) {
+        tap_ = std::make_unique<TapPlace>();
+        params.cb_eval = &TapPlace::callback;
+        params.cb_eval_user_data = tap_.get();
+    }
+    KVFOLD_TRY(ctx_, new_context(model_->model.get(), params, model_->adapters));
+    return {};
+}
+
+Result<Session> Session::restore(const LoadedModel& model, SlotFile slot, uint32_t cells, uint32_t free_cells,
+                                 const Keeping& keeping) {
     const KvSection& section = slot.state.sections.front();
     size_t held = 0; // a sliding window is not folded and may hold more than the compact section
     for (const KvSection& each : slot.state.sections)
@@ -158,10 +171,11 @@ Result<Session> Session::restore(const LoadedModel& model, SlotFile slot, uint32
                     cells);
     Session session;
     session.model_ = &model;
+    session.keeping_ = keeping;
     session.params_ = model.params;
     session.params_.n_ctx = cells != 0 ? cells : static_cast<uint32_t>(held) + free_cells;
     take_types(session.params_, section);
-    KVFOLD_TRY(session.ctx_, new_context(model.model.get(), session.params_, model.adapters));
+    KVFOLD_CHECK(session.create_context());
     session.streams_ = section.streams;
     KVFOLD_CHECK(write_sequence(session.ctx_.get(), 0, slot.state));
     session.tokens_ = std::move(slot.text.tokens);
@@ -214,11 +228,13 @@ CompactRequest Session::request_for(const Method& method, const Budget& budget, 
     request.seed = seed;
     request.threads = model_->threads();
     request.progress = bar.for_compaction();
+    request.kept = keeping_.folds;
     return request;
 }
 
 Result<CompactReport> Session::compact(const Method& method, const Budget& budget, uint64_t seed,
                                        ProgressBar& bar) {
+    KVFOLD_CHECK(drop_recalled());
     Result<CompactReport> report = compact_sequence(ctx_.get(), 0, request_for(method, budget, seed, bar));
     bar.clear();
     if (report) cells_ = report->cells_after;
@@ -237,7 +253,7 @@ Result<CompactReport> Session::read_in_chunks(std::span<const llama_token> token
 }
 
 Status Session::save(const std::string& path, uint32_t streams) const {
-    KVFOLD_TRY(SequenceState state, read_sequence(ctx_.get(), 0));
+    KVFOLD_TRY(SequenceState state, read());
     for (KvSection& section : state.sections) {
         section.streams = streams > 0 ? streams : streams_;
         section.stream = 0;

@@ -4,10 +4,12 @@
 #include "cli/options.h"
 #include "cli/terminal.h"
 #include "engine/compact.h"
+#include "engine/recall.h"
 #include "model/context.h"
 #include "model/model.h"
 #include "model/probe.h"
 #include "state/slot_file.h"
+#include "study/query_tap.h"
 
 namespace kvfold::cli {
 
@@ -35,15 +37,21 @@ Result<SlotFile> read_slot_for(const LoadedModel& model, const std::string& path
 // be read again. The cache types and layout of `model.params` become those of the file.
 Result<SlotFile> read_full_slot_for(LoadedModel& model, const std::string& path);
 
+// What a session does with what its folds replace.
+struct Keeping {
+    KeptFolds* folds = nullptr; // outlives the session; null: it is gone
+    size_t recall = 0;          // cells of each KV head that a question takes out of them
+};
+
 class Session {
   public:
     // An empty sequence in a context of `cells`. The model must outlive the session.
-    static Result<Session> open(const LoadedModel& model, uint32_t cells);
+    static Result<Session> open(const LoadedModel& model, uint32_t cells, const Keeping& keeping = {});
 
     // The sequence of a slot file, in a context of its cache types and layout with `free_cells` beside it,
     // or of `cells` in all when that is not 0.
     static Result<Session> restore(const LoadedModel& model, SlotFile slot, uint32_t cells,
-                                   uint32_t free_cells);
+                                   uint32_t free_cells, const Keeping& keeping = {});
 
     llama_context* context() const { return ctx_.get(); }
     const llama_model* model() const { return model_->model.get(); }
@@ -61,16 +69,38 @@ class Session {
 
     Result<CompactReport> compact(const Method& method, const Budget& budget, uint64_t seed,
                                   ProgressBar& bar);
+
+    // ask -> recall -> swap: what the prompt asks for of the kept folds stands in the sequence until another
+    // prompt asks, and is no part of what is saved or folded. Nothing, where there is nothing to recall or no
+    // room. On failure the sequence is what it was, without recalled cells.
+    Status recall(std::span<const llama_token> prompt);
+
+    // Takes back the newest folds, as many as are kept and have room. Fails as kvfold::unfolded does.
+    Status unfold();
+
+    // What the sequence's folds replaced, beside the slot file that save() writes. Fails with
+    // invalid_argument where nothing of it is kept.
+    Status save_archive(const std::string& path) const;
+
     // streams: of the cache that will read it, 1 for a unified one; 0 = as the slot file that was restored,
     // else 1.
     Status save(const std::string& path, uint32_t streams = 0) const;
 
   private:
+    Status create_context();
+    Result<SequenceState> read() const; // without recalled cells
+    Status put(const SequenceState& state);
+    Result<KvSection> choose(std::span<const llama_token> asking, std::span<const Recallable> sources,
+                             llama_pos place);
+    Status drop_recalled();
     Status decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar);
     CompactRequest request_for(const Method& method, const Budget& budget, uint64_t seed,
                                ProgressBar& bar) const;
 
     const LoadedModel* model_ = nullptr;
+    Keeping keeping_;
+    std::unique_ptr<TapPlace> tap_; // of ctx_; null: nothing is recalled
+    llama_pos recalled_at_ = -1;    // where recalled cells stand and no others; -1: there are none
     llama_context_params params_ = {};
     ContextPtr ctx_;
     std::vector<llama_token> tokens_; // token i stands at position i, also where its cell was folded away

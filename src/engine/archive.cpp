@@ -52,10 +52,20 @@ SequenceState unfolded(const SequenceState& now, const ReplacedCells& cells) {
     return state;
 }
 
-ArchivedFold::ArchivedFold(ReplacedCells cells)
-    : cells_(std::make_shared<const ReplacedCells>(std::move(cells))), begin_(cells_->begin),
-      end_(cells_->end), bytes_(bytes_of(cells_->folded) + bytes_of(cells_->originals) +
-                                (cells_->blocks ? cells_->blocks->bytes() : 0)) {}
+ReplacedCells as_one(std::span<const std::shared_ptr<const ReplacedCells>> folds) {
+    ReplacedCells all = *folds.front();
+    all.blocks.reset();
+    for (const auto& fold : folds.subspan(1)) {
+        append_cells(all.originals, fold->originals);
+        all.end = fold->end;
+    }
+    return all;
+}
+
+ArchivedFold::ArchivedFold(std::shared_ptr<const ReplacedCells> cells)
+    : cells_(std::move(cells)), begin_(cells_->begin), end_(cells_->end),
+      bytes_(bytes_of(cells_->folded) + bytes_of(cells_->originals) +
+             (cells_->blocks ? cells_->blocks->bytes() : 0)) {}
 
 void FoldHistory::add(std::shared_ptr<const ArchivedFold> fold) {
     if (!fold) return;
@@ -91,16 +101,8 @@ std::vector<std::shared_ptr<const ReplacedCells>> FoldHistory::each(int32_t fold
 }
 
 std::optional<ReplacedCells> FoldHistory::all(int32_t fold_end) const {
-    std::optional<ReplacedCells> all;
-    for (const auto& cells : each(fold_end)) {
-        if (!all) {
-            all = *cells;
-            continue;
-        }
-        append_cells(all->originals, cells->originals);
-        all->end = cells->end;
-    }
-    return all;
+    const auto folds = each(fold_end);
+    return folds.empty() ? std::nullopt : std::optional(as_one(folds));
 }
 
 size_t Archive::bytes() const {

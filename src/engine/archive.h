@@ -8,6 +8,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace kvfold {
@@ -37,10 +38,15 @@ SequenceState cut_back(const SequenceState& now, const ReplacedCells& cells, int
 // The sequence as if there were no fold: with what stands behind it now.
 SequenceState unfolded(const SequenceState& now, const ReplacedCells& cells);
 
+// As if one fold had replaced all of it. REQUIRES: at least one; each begins where the one before it ends.
+ReplacedCells as_one(std::span<const std::shared_ptr<const ReplacedCells>> folds);
+
 // A fold that can be taken back, as long as the archive has room for its cells.
 class ArchivedFold {
   public:
-    explicit ArchivedFold(ReplacedCells cells);
+    explicit ArchivedFold(std::shared_ptr<const ReplacedCells> cells); // not null
+    explicit ArchivedFold(ReplacedCells cells)
+        : ArchivedFold(std::make_shared<const ReplacedCells>(std::move(cells))) {}
     // Null: no longer there. Whoever holds them keeps them.
     const std::shared_ptr<const ReplacedCells>& cells() const { return cells_; }
     int32_t begin() const { return begin_; }

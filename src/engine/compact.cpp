@@ -3,6 +3,8 @@
 #include "base/no_throw.h"
 #include "engine/fold_chunks.h"
 #include "engine/fold_once.h"
+#include "engine/from_originals.h"
+#include "state/folded_region.h"
 
 namespace kvfold {
 
@@ -31,6 +33,23 @@ Result<CompactState> fold_all(llama_model* model, const SequenceState& snapshot,
     return CompactState{cells.take(), std::move(report)};
 }
 
+// As fold_all, but of the originals of what was folded before, where they are kept.
+Result<CompactState> fold_all_anew(llama_model* model, const SequenceState& snapshot,
+                                   const CompactRequest& request) {
+    if (request.kept == nullptr) return fold_all(model, snapshot, request);
+    const KvSection& section = snapshot.sections.front();
+    FoldedState live{snapshot, request.budget, {}};
+    KVFOLD_TRY(live.regions, plan_regions(section, request.budget, request.method->keep, request.seed));
+    const int32_t folded_end = folded_region(sorted_positions(section)).end;
+    const auto anew = from_originals(live, request, folded_end, request.kept->history(section));
+    if (!anew) return fold_all(model, snapshot, request);
+    CompactRequest of_originals = request;
+    of_originals.budget = anew->budget;
+    KVFOLD_TRY(CompactState compact, fold_all(model, anew->state, of_originals));
+    compact.report.cells_before = section.cells.size();
+    return compact;
+}
+
 } // namespace
 
 Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot,
@@ -42,8 +61,8 @@ Result<CompactReport> compact_sequence(llama_context* ctx, llama_seq_id seq_id,
                                        const CompactRequest& request) {
     return without_throwing([&]() -> Result<CompactReport> {
         const CompactRequest resolved = with_threads_of(ctx, request);
-        return fold_in_place(ctx, seq_id, request.progress, [&](const SequenceState& snapshot) {
-            return fold_all(model_of(ctx), snapshot, resolved);
+        return fold_in_place(ctx, seq_id, resolved, [&](const SequenceState& snapshot) {
+            return fold_all_anew(model_of(ctx), snapshot, resolved);
         });
     });
 }

@@ -47,6 +47,19 @@ Result<Fitted> fit_region(llama_model* model, const SequenceState& snapshot, con
     return fitted;
 }
 
+Status swap(llama_context* ctx, llama_seq_id seq_id, const SequenceState& snapshot,
+            const SequenceState& compact, const CompactRequest& request) {
+    if (request.kept == nullptr) return write_sequence(ctx, seq_id, compact);
+    const KvSection& made = compact.sections.front();
+    auto replaced =
+        replaced_between(snapshot.sections.front(), made, static_cast<size_t>(request.budget.keep_first));
+    KVFOLD_CHECK(write_sequence(ctx, seq_id, compact));
+    if (!replaced) return {};
+    const uint64_t fingerprint = fold_fingerprint(made, replaced->end());
+    request.kept->add(fingerprint, std::move(replaced));
+    return {};
+}
+
 } // namespace
 
 RegionProblem problem_of(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
@@ -88,18 +101,18 @@ Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot
     return CompactState{std::move(compact), std::move(report)};
 }
 
-Result<CompactReport> fold_in_place(llama_context* ctx, llama_seq_id seq_id, const ProgressFn& progress,
+Result<CompactReport> fold_in_place(llama_context* ctx, llama_seq_id seq_id, const CompactRequest& request,
                                     const std::function<Result<CompactState>(const SequenceState&)>& fold) {
     const Timer snapshot_timer;
     KVFOLD_TRY(const SequenceState snapshot, read_sequence(ctx, seq_id));
     const double snapshot_s = snapshot_timer.seconds();
     KVFOLD_TRY(CompactState compact, fold(snapshot));
 
-    if (!goes_on(progress, Stage::swap, 0)) return fail(ErrorCode::cancelled, "cancelled");
+    if (!goes_on(request.progress, Stage::swap, 0)) return fail(ErrorCode::cancelled, "cancelled");
     const Timer swap_timer;
     compact.report.bytes_before = llama_state_seq_get_size(ctx, seq_id);
     if (compact.report.cells_after < compact.report.cells_before)
-        KVFOLD_CHECK(write_sequence(ctx, seq_id, compact.state));
+        KVFOLD_CHECK(swap(ctx, seq_id, snapshot, compact.state, request));
     compact.report.bytes_after = llama_state_seq_get_size(ctx, seq_id);
     compact.report.snapshot_s = snapshot_s;
     compact.report.swap_s = swap_timer.seconds();

@@ -16,9 +16,9 @@ RegionProblem problem_of(llama_model* model, const AttentionMap& map, const Sequ
 Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot, const Regions& regions,
                                const CompactRequest& request);
 
-// Reads a sequence, folds the snapshot by `fold`, and puts the result in its place. On failure the sequence
-// is what it was, but for `lost`.
-Result<CompactReport> fold_in_place(llama_context* ctx, llama_seq_id seq_id, const ProgressFn& progress,
+// Reads a sequence, folds the snapshot by `fold`, and puts the result in its place; what it replaces is kept
+// where the request says so. On failure the sequence is what it was, but for `lost`.
+Result<CompactReport> fold_in_place(llama_context* ctx, llama_seq_id seq_id, const CompactRequest& request,
                                     const std::function<Result<CompactState>(const SequenceState&)>& fold);
 
 // The request with a number of threads where it leaves that to the context. ctx may be null.

@@ -1,6 +1,6 @@
 #include "engine/fold_task.h"
 
-#include "engine/chunks.h"
+#include "engine/from_originals.h"
 #include "engine/recall.h"
 #include "state/live_sequence.h"
 
@@ -31,36 +31,6 @@ Status write_shared_sequence(llama_context* ctx, llama_seq_id seq_id, const Sequ
     return written;
 }
 
-// What the task folds: a state, and how.
-struct Plan {
-    SequenceState state;
-    Budget budget;
-    Regions regions;
-};
-
-// The same fold, of the cells that earlier folds replaced instead of those that they made, as far as the
-// history has them: to as many cells, and up to the same position. Nothing where no cell of earlier folds is
-// in the region; for baselines, which wear no cell; and where the originals cannot be folded so.
-std::optional<Plan> from_originals(const FoldTask& task, const Plan& live, const FoldHistory& history) {
-    const CompactRequest& request = task.request;
-    const std::vector<CellMeta>& cells = live.state.sections.front().cells;
-    const bool is_refold = cells[live.regions.region.front()].pos < task.folded_end;
-    if (!is_refold || task.untouched > 0 || request.method->keep != Keep::fit) return std::nullopt;
-    const auto originals = history.all(task.folded_end);
-    if (!originals) return std::nullopt;
-    Plan plan{unfolded(live.state, *originals), {}, {}};
-    const KvSection& section = plan.state.sections.front();
-    plan.budget = exact_budget(section.cells.size(), live.regions.cells_after(),
-                               static_cast<size_t>(request.budget.keep_first), live.regions.tail.size());
-    auto regions = plan_regions(section, plan.budget, request.method->keep, request.seed);
-    if (!regions || !regions->last_cell() || section.cells[*regions->last_cell()].pos != task.last)
-        return std::nullopt;
-    const auto chunks = plan_chunks(section, *regions, most_at_once(request));
-    if (!chunks || (chunks->size() > 1 && regions->tail.empty())) return std::nullopt;
-    plan.regions = *std::move(regions);
-    return plan;
-}
-
 size_t count_cells(const KvSection& section, llama_pos last) {
     return static_cast<size_t>(
         std::ranges::count_if(section.cells, [&](const CellMeta& cell) { return cell.pos <= last; }));
@@ -75,7 +45,7 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     if (books.knows_all_tokens(seq_id)) task->tokens = books.tokens(seq_id);
     task->request = std::move(request);
     task->request.tokens = task->tokens;
-    Plan plan;
+    FoldedState plan;
     plan.budget = task->request.budget;
     KVFOLD_TRY(plan.state, read_sequence(ctx, seq_id));
     if (const Books::Recalled recalled = books.recalled(seq_id); recalled.cells > 0)
@@ -91,7 +61,8 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     task->cells = count_cells(section, task->last);
     task->folded_end = books.fold_of(seq_id, task->last).end;
     task->folded = replaced_cells(section, task->folded_end, task->last).folded;
-    if (auto originals = from_originals(*task, plan, books.history(seq_id))) plan = *std::move(originals);
+    if (auto originals = from_originals(plan, task->request, task->folded_end, books.history(seq_id)))
+        plan = *std::move(originals);
     task->snapshot = std::move(plan.state);
     task->request.budget = plan.budget;
     task->region_size = plan.regions.region.size();

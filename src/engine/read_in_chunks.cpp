@@ -75,7 +75,7 @@ class Reading {
                        plan_regions(snapshot.sections.front(), chunk.budget, step.method->keep));
             return fold_once(model_of(ctx_), snapshot, regions, step);
         };
-        KVFOLD_TRY(CompactReport report, fold_in_place(ctx_, seq_id_, step.progress, fold));
+        KVFOLD_TRY(CompactReport report, fold_in_place(ctx_, seq_id_, step, fold));
         KVFOLD_TRY(finished_, read_sequence(ctx_, seq_id_));
         return report;
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/progress.h"
+#include "engine/kept_folds.h"
 #include "method/method.h"
 #include "model/adapters.h"
 
@@ -28,6 +29,7 @@ struct CompactRequest {
     size_t most_cells = 0; // of the region that are folded at once; 0: as many as the method takes
     int threads = 0;       // for study and solve; 0 = as many as llama.cpp uses in the user's context
     ProgressFn progress;
+    KeptFolds* kept = nullptr; // gets what the fold replaces, and a fold of a fold is made of what it has
 };
 
 // Cells of the region that are folded at once; 0: all.

@@ -57,6 +57,13 @@ Status read_control(const Json& value, std::optional<std::string>& out) {
     return {};
 }
 
+Status read_folder(const Json& value, std::optional<std::string>& out) {
+    if (!value.is_string() || !value.get_ref<const std::string&>().starts_with('/'))
+        return wrong("archive_dir", value, "an absolute path");
+    out = value.get<std::string>();
+    return {};
+}
+
 Status read_field(const std::string& name, const Json& value, PreloadSettings& out) {
     if (name == "virtual") return read_whole(value, name, 1, kLargestVirtual, out.virtual_factor);
     if (name == "ratio") return read_limited(limits::ratio, value, out.ratio);
@@ -65,6 +72,7 @@ Status read_field(const std::string& name, const Json& value, PreloadSettings& o
     if (name == "keep_first") return read_limited(limits::keep_first, value, out.keep_first);
     if (name == "keep_last") return read_limited(limits::keep_last, value, out.keep_last);
     if (name == "archive") return read_limited(limits::archive, value, out.archive);
+    if (name == "archive_dir") return read_folder(value, out.archive_dir);
     if (name == "recall") return read_limited(limits::recall, value, out.recall);
     if (name == "log") return read_log(value, out.log);
     if (name == "control") return read_control(value, out.control);
@@ -87,6 +95,7 @@ std::string to_json(const PreloadSettings& settings) {
     put(object, "keep_first", settings.keep_first);
     put(object, "keep_last", settings.keep_last);
     put(object, "archive", settings.archive);
+    put(object, "archive_dir", settings.archive_dir);
     put(object, "recall", settings.recall);
     put(object, "control", settings.control);
     return to_text(object);

@@ -42,9 +42,10 @@ struct PreloadSettings {
     std::optional<int> keep_first, keep_last;
     // MiB of each context for what folds replace; none given: a part of the free memory.
     std::optional<int> archive;
-    std::optional<int> recall;          // cells of each head that a prompt takes out of the archive
-    std::string log = "info";           // one of kLogLevels
-    std::optional<std::string> control; // the socket that every process of the program connects to
+    std::optional<std::string> archive_dir; // where it is written beside slot files, and found again
+    std::optional<int> recall;              // cells of each head that a prompt takes out of the archive
+    std::string log = "info";               // one of kLogLevels
+    std::optional<std::string> control;     // the socket that every process of the program connects to
 
     bool operator==(const PreloadSettings&) const = default;
 };

@@ -19,6 +19,7 @@
 #include "study/query_tap.h"
 
 #include <atomic>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <set>
@@ -39,8 +40,11 @@ struct ContextSizes {
     uint32_t virtual_factor = 1;
     uint32_t asked_batch = 0; // n_batch as the program asked for it
     size_t cell_bytes = 0;
-    size_t archive_bytes = 0; // for cells that folds replace, at most; 0: they are not kept
-    size_t number = 1;        // among the program's contexts, for the log
+    size_t archive_bytes = 0;         // for cells that folds replace, at most; 0: they are not kept
+    size_t number = 1;                // among the program's contexts, for the log
+    std::vector<uint32_t> heads = {}; // KV heads of each layer that folds
+    std::filesystem::path archive_folder =
+        {}; // for the archives of slot files; empty: they end with the process
 };
 
 // What prompts take out of the archive.
@@ -172,6 +176,11 @@ class ManagedContext {
     Status put_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) KVFOLD_REQUIRES(mutex_);
     Status fold_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) KVFOLD_REQUIRES(mutex_);
     llama_pos first_cut(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
+
+    // In managed_archive_files.cpp.
+    void save_archive(llama_seq_id seq_id, const std::filesystem::path& slot) KVFOLD_REQUIRES(mutex_);
+    FoldHistory load_archive(const std::filesystem::path& slot, const KvSection& section)
+        KVFOLD_REQUIRES(mutex_);
 
     // What prompts and answers ask for, in managed_recall.cpp.
     using Speaking = std::map<llama_seq_id, std::vector<Index>>; // places in the batch of what each says

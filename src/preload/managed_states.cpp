@@ -233,6 +233,7 @@ size_t ManagedContext::save_file(const char* path, llama_seq_id seq_id, std::spa
         if (written > 0) std::filesystem::rename(fresh, target, error);
         if (error) written = 0;
         if (written == 0) std::filesystem::remove(fresh, error);
+        if (written > 0) save_archive(seq_id, target);
     });
     if (told) return written > 0 ? written : original();
     log_error("{}", told.error().message); // as llama.cpp writes it the file would hide its fold
@@ -246,7 +247,7 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     const Inside inside;
     if (words.data() == nullptr) return original(); // only asks how many there are
     Held before;
-    std::vector<llama_token> tokens;
+    KnownState known;
     size_t folded_in = 0;
     bool is_damaged = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
@@ -258,24 +259,24 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
         if (!slot) return;
         before = held_by(seq_id);
         touch(seq_id, 0);
-        tokens = slot->text.tokens;
+        known = {slot->text.tokens, load_archive(target_of(path), slot->state.sections.front())};
         const std::vector<int32_t> written = pack_tokens(slot->text);
         const size_t cells = slot->state.sections.front().cells.size();
         make_room_for(seq_id, cells);
         if (!policy_.automatic || room_for(seq_id) >= cells || written.size() > words.size()) return;
-        const bool are_known = std::ranges::find(tokens, LLAMA_TOKEN_NULL) == tokens.end();
-        const auto folded =
-            folded_to_fit(slot->state, are_known ? tokens : std::vector<llama_token>(), room_for(seq_id));
+        const bool are_known = std::ranges::find(known.tokens, LLAMA_TOKEN_NULL) == known.tokens.end();
+        const auto folded = folded_to_fit(slot->state, are_known ? known.tokens : std::vector<llama_token>(),
+                                          room_for(seq_id));
         if (!folded || !write_sequence(ctx_, seq_id, *folded)) return;
         std::ranges::copy(written, words.begin());
         *count = written.size();
+        known.history = {};
         folded_in = static_cast<size_t>(std::filesystem::file_size(path));
     });
     if (is_damaged) return 0;
     const size_t read = folded_in > 0 ? folded_in : original();
-    note([&]() KVFOLD_REQUIRES(mutex_) {
-        end_restore(seq_id, read > 0, {std::move(tokens), {}}, std::move(before));
-    });
+    note([&]()
+             KVFOLD_REQUIRES(mutex_) { end_restore(seq_id, read > 0, std::move(known), std::move(before)); });
     return read;
 }
 

@@ -1,6 +1,7 @@
 #include "preload/registry.h"
 
 #include "base/free_memory.h"
+#include "engine/archive_file.h"
 #include "model/llama_check.h"
 #include "model/probe.h"
 #include "preload/environment.h"
@@ -71,10 +72,8 @@ constexpr const char* kFreed = "the program has freed its context; a llama-serve
 
 // For what the folds of a context replace.
 size_t archive_bytes(const launch::PreloadSettings& settings) {
-    constexpr size_t kMebibyte = 1 << 20, kWhereNotKnown = 1024 * kMebibyte;
-    if (settings.archive) return static_cast<size_t>(*settings.archive) * kMebibyte;
-    const std::optional<size_t> free = free_memory();
-    return free ? *free / 4 : kWhereNotKnown;
+    constexpr size_t kMebibyte = 1 << 20;
+    return settings.archive ? static_cast<size_t>(*settings.archive) * kMebibyte : default_archive_bytes();
 }
 
 } // namespace
@@ -169,6 +168,8 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
     if (!map) return pass(map.error().message);
     Plan plan = {Verdict::manage, {.asked_batch = params.n_batch, .cell_bytes = bytes_of_cell(*map, params)}};
     plan.sizes.archive_bytes = archive_bytes(settings_);
+    plan.sizes.archive_folder = settings_.archive_dir.value_or("");
+    plan.sizes.heads = heads_by_cache(*map);
     watch_queries(params, *map, plan);
     plan.sizes.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
     shrink_as_told(model, params, is_probe);

@@ -295,6 +295,77 @@ static void inspect_tells_what_is_folded(struct llama_context* ctx) {
     EXPECT(info.folded_cells == CONTEXT / 4 - 16 && info.folded_end == CONTEXT - 16);
 }
 
+static kvfold_error compact_into(struct llama_context* ctx, kvfold_archive* archive) {
+    kvfold_compact_params params = kvfold_compact_default_params();
+    params.ratio = 4;
+    params.archive = archive;
+    return kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, &params, NULL);
+}
+
+static void an_archive_gives_the_cells_back_byte_for_byte(struct llama_context* ctx) {
+    llama_memory_clear(llama_get_memory(ctx), true);
+    prefill(ctx);
+    uint8_t* before = NULL;
+    const size_t size = state_of(ctx, &before);
+    kvfold_archive* archive = kvfold_archive_init((size_t)1 << 30);
+    EXPECT(archive != NULL && kvfold_archive_bytes(archive) == 0);
+    EXPECT(kvfold_sequence_unfold(ctx, 0, archive) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(strstr(kvfold_last_error(), "nothing is folded") != NULL);
+
+    EXPECT(compact_into(ctx, archive) == KVFOLD_OK);
+    EXPECT(kvfold_archive_bytes(archive) > size / 2 && kvfold_archive_bytes(archive) < size);
+    EXPECT(!same_state(ctx, before, size));
+    EXPECT(kvfold_sequence_unfold(NULL, 0, archive) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(kvfold_sequence_unfold(ctx, 0, NULL) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(kvfold_sequence_unfold(ctx, 0, archive) == KVFOLD_OK);
+    EXPECT(same_state(ctx, before, size));
+
+    /* Another archive, and one too small for it, hold nothing of it. */
+    kvfold_archive* others[] = {kvfold_archive_init((size_t)1 << 30), kvfold_archive_init(100)};
+    EXPECT(compact_into(ctx, others[1]) == KVFOLD_OK);
+    EXPECT(kvfold_archive_bytes(others[1]) == 0);
+    for (size_t i = 0; i < sizeof others / sizeof *others; ++i) {
+        EXPECT(kvfold_sequence_unfold(ctx, 0, others[i]) == KVFOLD_ERROR_NOT_FOUND);
+        kvfold_archive_free(others[i]);
+    }
+    EXPECT(kvfold_sequence_unfold(ctx, 0, archive) == KVFOLD_OK); /* the same fold, found by its cells */
+    EXPECT(same_state(ctx, before, size));
+    free(before);
+    kvfold_archive_free(archive);
+    kvfold_archive_free(NULL);
+    EXPECT(kvfold_archive_bytes(NULL) == 0);
+}
+
+static void an_archive_file_belongs_to_its_sequence(struct llama_context* ctx) {
+    const char* path = "capi_test.archive";
+    llama_memory_clear(llama_get_memory(ctx), true);
+    prefill(ctx);
+    uint8_t* before = NULL;
+    const size_t size = state_of(ctx, &before);
+    kvfold_archive* archive = kvfold_archive_init((size_t)1 << 30);
+    EXPECT(kvfold_archive_save(archive, ctx, 0, path) == KVFOLD_ERROR_NOT_FOUND);
+    EXPECT(!exists(path));
+    EXPECT(compact_into(ctx, archive) == KVFOLD_OK);
+    EXPECT(kvfold_archive_save(archive, ctx, 0, path) == KVFOLD_OK);
+    EXPECT(kvfold_archive_save(archive, ctx, 0, "no/such/folder/x") == KVFOLD_ERROR_IO);
+    kvfold_archive_free(archive);
+
+    archive = kvfold_archive_init((size_t)1 << 30);
+    EXPECT(kvfold_archive_load(archive, ctx, 0, "no/such/file") == KVFOLD_ERROR_IO);
+    EXPECT(kvfold_archive_load(archive, ctx, 0, path) == KVFOLD_OK);
+    EXPECT(kvfold_sequence_unfold(ctx, 0, archive) == KVFOLD_OK);
+    EXPECT(same_state(ctx, before, size));
+    EXPECT(kvfold_archive_load(archive, ctx, 0, path) ==
+           KVFOLD_ERROR_INVALID_ARGUMENT); /* it is not folded now */
+    EXPECT(strstr(kvfold_last_error(), "another slot file") != NULL);
+    FILE* file = fopen(path, "r+b");
+    EXPECT(file && fseek(file, 1000, SEEK_SET) == 0 && fputs("damage", file) > 0 && fclose(file) == 0);
+    EXPECT(kvfold_archive_load(archive, ctx, 0, path) == KVFOLD_ERROR_CORRUPT);
+    remove(path);
+    free(before);
+    kvfold_archive_free(archive);
+}
+
 enum { T = 40, D = 8, DV = 4, N = 32, KEPT = 10 };
 
 static void fill(float* to, size_t count, uint32_t state) {
@@ -363,6 +434,8 @@ int main(void) {
     structs_of_other_sizes(ctx);
     check_says_whether_a_model_can_be_compacted(ctx);
     inspect_tells_what_is_folded(ctx);
+    an_archive_gives_the_cells_back_byte_for_byte(ctx);
+    an_archive_file_belongs_to_its_sequence(ctx);
     a_head_is_solved_without_a_model();
     llama_free(ctx);
     llama_model_free(model);

@@ -1,49 +1,17 @@
 // What folds replaced, on cells that hold their own position.
 #include "engine/archive.h"
+#include "engine/numbered_cells.h"
 
 #include <gtest/gtest.h>
-
-#include <cstring>
 
 namespace kvfold {
 namespace {
 
-// NumberedCells at these positions; each row holds a number for its cell.
-KvSection section_of(const std::vector<std::pair<int32_t, float>>& cells) {
-    KvSection section;
-    CacheTensor tensor{GGML_TYPE_F32, 1, false, {}};
-    for (const auto& [pos, number] : cells) {
-        section.cells.push_back({pos});
-        tensor.bytes.resize(tensor.bytes.size() + sizeof(float));
-        std::memcpy(tensor.bytes.data() + tensor.bytes.size() - sizeof(float), &number, sizeof(float));
-    }
-    section.keys = section.values = {tensor};
-    return section;
-}
-
-using NumberedCells = std::vector<std::pair<int32_t, float>>;
-
-NumberedCells cells_of(const KvSection& section) {
-    NumberedCells cells;
-    for (size_t i = 0; i < section.cells.size(); ++i) {
-        float number = 0;
-        std::memcpy(&number, section.keys.front().bytes.data() + i * sizeof(float), sizeof(float));
-        cells.push_back({section.cells[i].pos, number});
-    }
-    return cells;
-}
-
-NumberedCells plain(int32_t begin, int32_t end) {
-    NumberedCells cells;
-    for (int32_t pos = begin; pos < end; ++pos)
-        cells.push_back({pos, static_cast<float>(pos)});
-    return cells;
-}
-
-NumberedCells joined_cells(NumberedCells cells, const NumberedCells& more) {
-    cells.insert(cells.end(), more.begin(), more.end());
-    return cells;
-}
+using testing::cells_of;
+using testing::joined_cells;
+using testing::NumberedCells;
+using testing::plain;
+using testing::section_of;
 
 const NumberedCells kFolded = {{3, -1}, {3, -2}}; // of positions 0 to 3
 

@@ -1,6 +1,7 @@
 // Replays the corpus of the fuzz targets: the seeds, and what fuzzing found. Each property has a broken twin,
 // which must be noticed.
 #include "base/file.h"
+#include "fuzz/archive.h"
 #include "fuzz/requests.h"
 #include "fuzz/sequence_state.h"
 
@@ -41,6 +42,11 @@ TEST(FuzzCorpus, RequestsHaveTheirProperties) {
         EXPECT_EQ(testing::wrong_with_request_bytes(bytes), "") << name;
 }
 
+TEST(FuzzCorpus, ArchivesHaveTheirProperties) {
+    for (const auto& [name, bytes] : corpus_of("archive"))
+        EXPECT_EQ(testing::wrong_with_archive_bytes(bytes), "") << name;
+}
+
 // Else the properties above would hold of files that nobody could read.
 TEST(FuzzCorpus, RealSlotFilesAreRead) {
     size_t read = 0;
@@ -51,6 +57,11 @@ TEST(FuzzCorpus, RealSlotFilesAreRead) {
         if (slot) ++read;
     }
     EXPECT_GE(read, 20u);
+}
+
+TEST(FuzzCorpus, RealArchivesAreRead) {
+    for (const auto& [name, bytes] : corpus_of("archive"))
+        EXPECT_TRUE(!name.ends_with(".archive") || decode_archive(bytes)) << name;
 }
 
 TEST(FuzzCorpus, RealRequestsAreRead) {
@@ -116,6 +127,58 @@ INSTANTIATE_TEST_SUITE_P(
                     false},
         BrokenCodec{"not a row a cell", [](SlotFile& slot) { slot.state.sections[0].cells.push_back({}); },
                     false}));
+
+// A codec of archives with one fault.
+struct BrokenArchive {
+    const char* words;
+    void (*damage)(StoredFolds& decoded);
+    bool encode_damaged; // else the bytes come out as they came in
+};
+[[maybe_unused]] void PrintTo(const BrokenArchive& codec, std::ostream* out) { *out << codec.words; }
+
+class BrokenArchives : public ::testing::TestWithParam<BrokenArchive> {};
+
+void change_first(StoredFolds& stored, const std::function<void(ReplacedCells&)>& change) {
+    ReplacedCells fold = *stored.folds.front();
+    change(fold);
+    stored.folds.front() = std::make_shared<const ReplacedCells>(std::move(fold));
+}
+
+TEST_P(BrokenArchives, AreNoticed) {
+    const auto [words, damage, encode_damaged] = GetParam();
+    const auto wrong_with = [&](const Bytes& bytes) {
+        testing::ArchiveCodec codec;
+        codec.decode = [&](std::span<const uint8_t> coded) {
+            Result<StoredFolds> stored = decode_archive(coded);
+            if (stored) damage(*stored);
+            return stored;
+        };
+        if (!encode_damaged)
+            codec.encode = [&](const StoredFolds&, const WritePiece& write) { write(bytes); };
+        return testing::wrong_with_archive(bytes, codec);
+    };
+    EXPECT_GT(count_wrong(corpus_of("archive"), words, wrong_with), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Each, BrokenArchives,
+    ::testing::Values(
+        BrokenArchive{"encoded to other bytes",
+                      [](StoredFolds& stored) { stored.heads.assign(stored.heads.size(), 1); }, true},
+        BrokenArchive{"encoded to other bytes", [](StoredFolds& stored) { stored.made ^= 1; }, true},
+        BrokenArchive{"held", [](StoredFolds& stored) { stored.heads.reserve(1 << 20); }, false},
+        BrokenArchive{"outside of its fold",
+                      [](StoredFolds& stored) {
+                          change_first(stored, [](ReplacedCells& fold) { fold.end = fold.begin; });
+                      },
+                      false},
+        BrokenArchive{"not a row a cell",
+                      [](StoredFolds& stored) {
+                          change_first(stored, [](ReplacedCells& fold) {
+                              fold.originals.cells.push_back(fold.originals.cells.back());
+                          });
+                      },
+                      false}));
 
 TEST(FuzzCorpus, AnErrorOfTwoLinesIsNoticed) {
     testing::Codec<SequenceState> codec = testing::sequence_codec();

@@ -16,6 +16,7 @@ TEST(Settings, AllGivenFieldsComeBack) {
     all.keep_first = 4;
     all.keep_last = 0;
     all.archive = 512;
+    all.archive_dir = "/var/lib/archives";
     all.log = "debug";
     all.control = "/tmp/kvfold-x/control";
     EXPECT_EQ(from_json(to_json(all)), all);
@@ -68,25 +69,25 @@ TEST_P(WrongSettings, AreAnErrorThatNamesTheField) {
 
 INSTANTIATE_TEST_SUITE_P(
     Each, WrongSettings,
-    testing::Values(Wrong{"", "JSON"}, Wrong{"[]", "JSON"}, Wrong{"7", "JSON"},
-                    Wrong{R"({"ratio":8)", "JSON"}, Wrong{R"({"ratio":8} x)", "JSON"},
-                    Wrong{R"({"ratoi":8})", "ratoi"}, Wrong{R"({"virtual":0})", "virtual"},
-                    Wrong{R"({"virtual":1025})", "virtual"}, Wrong{R"({"virtual":2.0})", "virtual"},
-                    Wrong{R"({"virtual":18446744073709551615})", "virtual"},
-                    Wrong{R"({"virtual":"4"})", "virtual"}, Wrong{R"({"virtual":null})", "virtual"},
-                    Wrong{R"({"ratio":0.99})", "ratio"}, Wrong{R"({"ratio":"8"})", "ratio"},
-                    Wrong{R"({"ratio":true})", "ratio"}, Wrong{R"({"ratio":1e999})", "JSON"},
-                    Wrong{R"({"method":7})", "method"}, Wrong{R"({"method":""})", "method"},
-                    Wrong{R"({"high_water":0})", "high_water"}, Wrong{R"({"high_water":1})", "high_water"},
-                    Wrong{R"({"high_water":-0.5})", "high_water"},
-                    Wrong{R"({"high_water":[]})", "high_water"}, Wrong{R"({"keep_first":0})", "keep_first"},
-                    Wrong{R"({"keep_first":1.5})", "keep_first"},
-                    Wrong{R"({"keep_first":2147483648})", "keep_first"},
-                    Wrong{R"({"keep_last":-2})", "keep_last"}, Wrong{R"({"keep_last":false})", "keep_last"},
-                    Wrong{R"({"archive":-1})", "archive"}, Wrong{R"({"archive":1.5})", "archive"},
-                    Wrong{R"({"log":"loud"})", "log"}, Wrong{R"({"log":3})", "log"},
-                    Wrong{R"({"control":5})", "control"}, Wrong{R"({"control":"control"})", "control"},
-                    Wrong{R"({"control_fd":5})", "control_fd"}, Wrong{R"({"a\nb":1})", "\"a\\x0ab\""}));
+    testing::Values(
+        Wrong{"", "JSON"}, Wrong{"[]", "JSON"}, Wrong{"7", "JSON"}, Wrong{R"({"ratio":8)", "JSON"},
+        Wrong{R"({"ratio":8} x)", "JSON"}, Wrong{R"({"ratoi":8})", "ratoi"},
+        Wrong{R"({"virtual":0})", "virtual"}, Wrong{R"({"virtual":1025})", "virtual"},
+        Wrong{R"({"virtual":2.0})", "virtual"}, Wrong{R"({"virtual":18446744073709551615})", "virtual"},
+        Wrong{R"({"virtual":"4"})", "virtual"}, Wrong{R"({"virtual":null})", "virtual"},
+        Wrong{R"({"ratio":0.99})", "ratio"}, Wrong{R"({"ratio":"8"})", "ratio"},
+        Wrong{R"({"ratio":true})", "ratio"}, Wrong{R"({"ratio":1e999})", "JSON"},
+        Wrong{R"({"method":7})", "method"}, Wrong{R"({"method":""})", "method"},
+        Wrong{R"({"high_water":0})", "high_water"}, Wrong{R"({"high_water":1})", "high_water"},
+        Wrong{R"({"high_water":-0.5})", "high_water"}, Wrong{R"({"high_water":[]})", "high_water"},
+        Wrong{R"({"keep_first":0})", "keep_first"}, Wrong{R"({"keep_first":1.5})", "keep_first"},
+        Wrong{R"({"keep_first":2147483648})", "keep_first"}, Wrong{R"({"keep_last":-2})", "keep_last"},
+        Wrong{R"({"keep_last":false})", "keep_last"}, Wrong{R"({"archive":-1})", "archive"},
+        Wrong{R"({"archive":1.5})", "archive"}, Wrong{R"({"archive_dir":"here"})", "archive_dir"},
+        Wrong{R"({"archive_dir":1})", "archive_dir"}, Wrong{R"({"log":"loud"})", "log"},
+        Wrong{R"({"log":3})", "log"}, Wrong{R"({"control":5})", "control"},
+        Wrong{R"({"control":"control"})", "control"}, Wrong{R"({"control_fd":5})", "control_fd"},
+        Wrong{R"({"a\nb":1})", "\"a\\x0ab\""}));
 
 TEST(WrongSettings, ASocketsPathHasALimit) {
     const auto with_path = [](size_t bytes) {

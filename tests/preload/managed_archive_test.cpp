@@ -110,6 +110,84 @@ TEST_F(Archived, ARestoredStateBringsItsOwn) {
     EXPECT_EQ(total("rereads"), 0);
 }
 
+// A slot file of a sequence that was folded, in a folder with its archive.
+class ArchivedInAFolder : public Archived {
+  protected:
+    void SetUp() override {
+        archive_folder_ = std::filesystem::path(::testing::TempDir()) / "kvfold-preload-archives";
+        std::filesystem::remove_all(archive_folder_);
+        ASSERT_TRUE(std::filesystem::create_directories(archive_folder_));
+        Archived::SetUp();
+        if (HasFatalFailure()) return;
+        feed_all(300);
+        before_ = cells();
+        fold();
+        ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 300}), 0u);
+    }
+    void TearDown() override {
+        Archived::TearDown();
+        std::filesystem::remove_all(archive_folder_);
+    }
+
+    // The program starts anew.
+    void restart() { manage({}, /*unified=*/true, kPlenty); }
+
+    void restore(const std::filesystem::path& slot) {
+        std::vector<llama_token> words(300);
+        size_t count = 0;
+        ASSERT_GT(program_->load(slot.c_str(), 0, words, count), 0u);
+    }
+
+    void expect_nothing_to_take_back(const std::filesystem::path& slot) {
+        restart();
+        restore(slot);
+        EXPECT_GT(program_->pos_min(0), 200);
+        EXPECT_EQ(total("archive_bytes"), 0);
+    }
+
+    KvSection before_;
+    const std::filesystem::path slot_ = std::filesystem::path(::testing::TempDir()) / "kvfold-archived.slot";
+    std::filesystem::path file() const { return archive_folder_ / "kvfold-archived.slot.archive"; }
+};
+
+TEST_F(ArchivedInAFolder, ARestoredSlotBringsItsOwnAlsoWhenTheProgramIsAnother) {
+    restart();
+    ASSERT_EQ(total("archive_bytes"), 0);
+    restore(slot_);
+    EXPECT_GT(total("archive_bytes"), 0);
+    EXPECT_EQ(program_->pos_min(0), 0);
+    ASSERT_TRUE(program_->remove(0, 150, -1));
+    expect_same(before_, cells(), 150);
+    EXPECT_EQ(real_cells(), 150u);
+    EXPECT_EQ(total("rereads"), 0);
+    archive_folder_.clear(); // broken twin: it was not looked for
+    expect_nothing_to_take_back(slot_);
+}
+
+TEST_F(ArchivedInAFolder, WhatDoesNotBelongOrIsDamagedIsLeftAlone) {
+    const std::filesystem::path first = archive_folder_ / "first",
+                                archive = archive_folder_ / "first.archive";
+    std::filesystem::copy_file(slot_, first);
+    std::filesystem::copy_file(file(), archive);
+    feed_all(400, 300);
+    fold();
+    ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 400}), 0u);
+    std::filesystem::copy_file(file(), archive, std::filesystem::copy_options::overwrite_existing);
+    expect_nothing_to_take_back(first); // the archive of a later fold
+    std::filesystem::resize_file(archive, std::filesystem::file_size(archive) - 1);
+    expect_nothing_to_take_back(first);
+    std::filesystem::remove(archive);
+    expect_nothing_to_take_back(first);
+}
+
+TEST_F(ArchivedInAFolder, ASlotThatIsNotFoldedHasNone) {
+    ASSERT_TRUE(std::filesystem::exists(file()));
+    ASSERT_TRUE(program_->remove(0, -1, -1));
+    ASSERT_EQ(feed(0, 64), 0);
+    ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 64}), 0u);
+    EXPECT_FALSE(std::filesystem::exists(file()));
+}
+
 TEST_F(Archived, SequencesThatShareAFoldTakeItBackEachForItself) {
     feed_all(200);
     const KvSection before = cells();

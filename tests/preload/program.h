@@ -35,12 +35,14 @@ class Batch {
 class Program {
   public:
     Program(llama_context* ctx, llama_model* model, const llama_context_params& params, const Policy& policy,
-            size_t archive_bytes = 0, Recalling recalling = {})
-        : ctx_(ctx),
-          managed_(
-              ctx, model, params,
-              {.virtual_factor = 4, .asked_batch = 2048, .cell_bytes = 1, .archive_bytes = archive_bytes},
-              std::move(recalling), policy) {}
+            size_t archive_bytes = 0, Recalling recalling = {}, std::filesystem::path archive_folder = {})
+        : ctx_(ctx), managed_(ctx, model, params,
+                              {.virtual_factor = 4,
+                               .asked_batch = 2048,
+                               .cell_bytes = 1,
+                               .archive_bytes = archive_bytes,
+                               .archive_folder = std::move(archive_folder)},
+                              std::move(recalling), policy) {}
 
     ManagedContext& managed() { return managed_; }
     Json state() { return managed_.state(); }

@@ -277,6 +277,27 @@ class Cases(unittest.TestCase):
                 totals = self.totals(server)
                 self.assertEqual((totals["recalls"] - before, totals["failures"]), (expected, 0))
 
+    def test_a_restored_slot_brings_its_archive_after_a_restart(self):
+        archives = self.folder / "archives"
+        archives.mkdir()
+        keeping = (*FOLDING, "--archive-dir", archives)
+        with self.server(kvfold=keeping) as server:
+            document = server.passage("manual", 0, 300)
+            expected = server.complete(document, 8)["tokens"]
+            server.admin("/compact", {"id_slot": 0, "ratio": 8})
+            server.save("a.slot")
+            self.assertEqual([path.name for path in archives.iterdir()], ["a.slot.archive"])
+        with self.server(kvfold=keeping) as server:
+            server.restore("a.slot")
+            self.assertGreater(server.admin("/unfold", {"id_slot": 0})["cells"], 300)
+            timings = (answer := server.complete(document, 8))["timings"]
+            self.assertEqual((answer["tokens"], timings["cache_n"]), (expected, 299))
+        with self.server() as server:  # the broken twin: nobody looks for it
+            server.restore("a.slot")
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                server.admin("/unfold", {"id_slot": 0})
+            self.assertEqual(refused.exception.code, 404)
+
     def test_a_damaged_slot_file_ends_nothing(self):
         with self.server() as server:
             document = server.passage("manual", 0, 200)

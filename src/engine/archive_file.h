@@ -1,0 +1,44 @@
+// Archive files: what the folds of a sequence replaced, beside the slot file that holds what they made. Every
+// array begins at a multiple of 64 bytes, and keys and values stand head by head, so that a mapped file can
+// be scanned in place. The format is written down in docs/state-format.md.
+#pragma once
+
+#include "base/file.h"
+#include "engine/kept_folds.h"
+#include "model/probe.h"
+
+namespace kvfold {
+
+struct StoredFolds {
+    uint64_t made = 0;           // fingerprint of what stands in the place of all of them
+    std::vector<uint32_t> heads; // of each layer of a section: keys and values are written head by head
+    std::vector<std::shared_ptr<const ReplacedCells>>
+        folds; // at least one; each begins where the one before ends
+};
+
+// What a sequence that holds `section` has in its history, to be stored; nothing: its fold is not in there.
+// heads: KV heads of each layer of the section. Those that do not part a cell into whole blocks count as one.
+std::optional<StoredFolds> stored_folds(const KvSection& section, const FoldHistory& history,
+                                        std::vector<uint32_t> heads);
+
+// REQUIRES: folds, all of one cache, and the heads of its layers.
+void encode_archive(const StoredFolds& stored, const WritePiece& write);
+
+// Strict to the last byte. Fails with `corrupt` or `unsupported`, naming the offset. Allocates no more than a
+// small multiple of bytes.size().
+Result<StoredFolds> decode_archive(std::span<const uint8_t> bytes);
+
+// Errors name the file. Writing is atomic, as that of slot files.
+Status write_archive_file(const std::filesystem::path& path, const StoredFolds& stored);
+
+// section: of the sequence that it is wanted for. Fails with invalid_argument, too, where the file belongs to
+// another one.
+Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const KvSection& section);
+
+// KV heads by the place of their layer in a section.
+std::vector<uint32_t> heads_by_cache(const AttentionMap& map);
+
+// In the order in which they were made.
+void add(KeptFolds& kept, const StoredFolds& stored);
+
+} // namespace kvfold

@@ -1,0 +1,86 @@
+#include "engine/kept_folds.h"
+
+#include "base/fingerprint.h"
+#include "state/folded_region.h"
+
+#include <algorithm>
+#include <ranges>
+
+namespace kvfold {
+
+namespace {
+
+int32_t fold_end(const KvSection& section) { return folded_region(sorted_positions(section)).end; }
+
+} // namespace
+
+// A sum over the cells: llama.cpp may put them into another order.
+uint64_t fold_fingerprint(const KvSection& section, int32_t end) {
+    uint64_t sum = 0;
+    for (uint32_t cell = 0; cell < section.cells.size(); ++cell) {
+        const auto pos = static_cast<uint64_t>(section.cells[cell].pos);
+        if (section.cells[cell].pos >= end) continue;
+        uint64_t hash = fingerprint({reinterpret_cast<const uint8_t*>(&pos), sizeof pos});
+        for (const auto* tensors : {&section.keys, &section.values})
+            for (const CacheTensor& tensor : *tensors)
+                hash = fingerprint(take_cells(tensor, {&cell, 1}).bytes, hash);
+        sum += hash;
+    }
+    return sum;
+}
+
+std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
+                                               size_t keep_first) {
+    const int32_t begin = fold_end(before), end = fold_end(after);
+    if (end == 0 || after.cells.size() >= before.cells.size()) return nullptr;
+    ReplacedCells cells = replaced_cells(before, begin, end - 1);
+    if (begin == 0) cells.head = std::min(keep_first, cells.originals.cells.size());
+    return std::make_shared<ArchivedFold>(std::move(cells));
+}
+
+void KeptFolds::add(uint64_t made, std::shared_ptr<ArchivedFold> fold) {
+    archive_.admit(fold);
+    folds_[made] = std::move(fold);
+    std::erase_if(folds_, [](const auto& each) { return !each.second->cells(); });
+}
+
+FoldHistory KeptFolds::history(const KvSection& section) const {
+    std::vector<std::shared_ptr<const ArchivedFold>> newest_first;
+    int32_t end = fold_end(section);
+    for (uint64_t made = fold_fingerprint(section, end); end > 0;) {
+        const auto found = folds_.find(made);
+        if (found == folds_.end() || found->second->end() != end) break;
+        newest_first.push_back(found->second);
+        end = found->second->begin();
+        made = fold_fingerprint(found->second->cells()->folded, end);
+    }
+    FoldHistory history;
+    for (const auto& fold : newest_first | std::views::reverse)
+        history.add(fold);
+    return history;
+}
+
+Result<SequenceState> unfolded(const SequenceState& now, const KeptFolds& kept, size_t cells) {
+    const KvSection& section = now.sections.front();
+    const FoldedRegion folded = folded_region(sorted_positions(section));
+    if (folded.empty()) return fail(ErrorCode::invalid_argument, "nothing is folded");
+    const auto folds = kept.history(section).each(folded.end);
+    if (folds.empty())
+        return fail(ErrorCode::not_found, "the archive does not hold what was folded; give it more room");
+    const size_t behind = section.cells.size() - folded.cells;
+    size_t needed = behind, first = folds.size(); // of the folds that have room
+    while (first > 0) {
+        const ReplacedCells& fold = *folds[first - 1];
+        if (needed + fold.originals.cells.size() + fold.folded.cells.size() > cells) break;
+        needed += fold.originals.cells.size();
+        --first;
+    }
+    if (first == folds.size())
+        return fail(ErrorCode::invalid_argument,
+                    "without its newest fold the sequence takes {} cells, and has room "
+                    "for {}",
+                    behind + folds.back()->originals.cells.size() + folds.back()->folded.cells.size(), cells);
+    return unfolded(now, as_one(std::span(folds).subspan(first)));
+}
+
+} // namespace kvfold

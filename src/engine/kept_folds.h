@@ -1,0 +1,42 @@
+// Folds of sequences that nobody keeps books of. Each is found again by the cells that it made: so the
+// archive of one sequence never serves another, wherever a sequence has been meanwhile.
+#pragma once
+
+#include "engine/archive.h"
+
+#include <map>
+
+namespace kvfold {
+
+// Of the cells before position `end`, their positions and their bytes, in whatever order.
+uint64_t fold_fingerprint(const KvSection& section, int32_t end);
+
+// What a fold from a sequence's start replaced, told from the section before and after it; null: nothing.
+// keep_first: cells that it kept as they were.
+std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
+                                               size_t keep_first);
+
+// Not thread-safe.
+class KeptFolds {
+  public:
+    explicit KeptFolds(size_t budget) : archive_(budget) {} // bytes, as of an Archive
+
+    // made: the fingerprint of the cells that stand in the place of those that it holds.
+    void add(uint64_t made, std::shared_ptr<ArchivedFold> fold);
+
+    // Of a sequence that holds this: its folds as far back as they are here.
+    FoldHistory history(const KvSection& section) const;
+
+    size_t bytes() const { return archive_.bytes(); }
+
+  private:
+    Archive archive_;
+    std::map<uint64_t, std::shared_ptr<ArchivedFold>> folds_; // by what they made
+};
+
+// The sequence without its newest folds: as many of them as are kept and have room in `cells` cells. Fails
+// with invalid_argument where nothing is folded or not even the newest has room, and with not_found where
+// none is kept.
+Result<SequenceState> unfolded(const SequenceState& now, const KeptFolds& kept, size_t cells);
+
+} // namespace kvfold

@@ -1,0 +1,112 @@
+// Folds that are found again by the cells that they made.
+#include "engine/kept_folds.h"
+#include "engine/numbered_cells.h"
+
+#include <gtest/gtest.h>
+
+namespace kvfold {
+namespace {
+
+using testing::cells_of;
+using testing::NumberedCells;
+using testing::plain;
+using testing::section_of;
+
+constexpr size_t kPlenty = 1 << 20;
+
+// What a sequence of 30 tokens became twice, and what came behind.
+struct FoldedTwice {
+    KvSection before = section_of(plain(0, 20));
+    KvSection once = section_of(testing::joined_cells({{9, -1}, {9, -2}}, plain(10, 20)));
+    KvSection longer = section_of(testing::joined_cells({{9, -1}, {9, -2}}, plain(10, 30)));
+    KvSection twice = section_of(testing::joined_cells({{24, -3}}, plain(25, 30)));
+    std::shared_ptr<ArchivedFold> first = replaced_between(before, once, 4),
+                                  second = replaced_between(longer, twice, 4);
+};
+
+void add_both(KeptFolds& kept, const FoldedTwice& folds) {
+    kept.add(fold_fingerprint(folds.once, 10), folds.first);
+    kept.add(fold_fingerprint(folds.twice, 25), folds.second);
+}
+
+TEST(ReplacedBetween, IsWhatOneFoldTookAway) {
+    const FoldedTwice folds;
+    EXPECT_EQ(cells_of(folds.first->cells()->originals), plain(0, 10));
+    EXPECT_EQ(folds.first->cells()->head, 4u);
+    EXPECT_EQ(cells_of(folds.second->cells()->originals), plain(10, 25));
+    EXPECT_EQ(cells_of(folds.second->cells()->folded), (NumberedCells{{9, -1}, {9, -2}}));
+    EXPECT_EQ(folds.second->cells()->head, 0u);
+    EXPECT_EQ(replaced_between(folds.before, folds.before, 4), nullptr);
+}
+
+TEST(KeptFolds, AreTakenBackOfWhateverTheySequenceHoldsBehind) {
+    const FoldedTwice folds;
+    KeptFolds kept(kPlenty);
+    add_both(kept, folds);
+    EXPECT_EQ(kept.bytes(), folds.first->bytes() + folds.second->bytes());
+    EXPECT_EQ(kept.history(folds.once).first_cut(10), 0);
+    EXPECT_EQ(kept.history(folds.twice).first_cut(25), 0);
+    const SequenceState now{{section_of(testing::joined_cells({{24, -3}}, plain(25, 40)))}, {}};
+    const auto back = unfolded(now, kept, 100);
+    ASSERT_TRUE(back) << back.error().message;
+    EXPECT_EQ(cells_of(back->sections.front()), plain(0, 40));
+}
+
+TEST(KeptFolds, ComeBackAsFarAsThereIsRoom) {
+    const FoldedTwice folds;
+    KeptFolds kept(kPlenty);
+    add_both(kept, folds);
+    const SequenceState now{{folds.twice}, {}};
+    EXPECT_EQ(unfolded(now, kept, 30)->sections.front().cells.size(), 30u);
+    EXPECT_EQ(cells_of(unfolded(now, kept, 29)->sections.front()), cells_of(folds.longer));
+    EXPECT_EQ(cells_of(unfolded(now, kept, 22)->sections.front()), cells_of(folds.longer));
+    const auto refused = unfolded(now, kept, 21);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::invalid_argument);
+    EXPECT_NE(refused.error().message.find("22 cells"), std::string::npos) << refused.error().message;
+}
+
+TEST(KeptFolds, OfOtherSequencesAreNotFound) {
+    const FoldedTwice folds;
+    KeptFolds kept(kPlenty);
+    add_both(kept, folds);
+    for (const KvSection& other :
+         {section_of(testing::joined_cells({{24, -4}}, plain(25, 30))), // other bytes
+          section_of(testing::joined_cells({{23, -3}}, plain(25, 30))), // elsewhere
+          section_of(testing::joined_cells({{24, -3}, {24, -3}}, plain(25, 30)))}) {
+        const auto back = unfolded({{other}, {}}, kept, 100);
+        ASSERT_FALSE(back);
+        EXPECT_EQ(back.error().code, ErrorCode::not_found);
+    }
+    EXPECT_EQ(unfolded({{folds.before}, {}}, kept, 100).error().code, ErrorCode::invalid_argument);
+}
+
+TEST(KeptFolds, AreFoundInWhateverOrderTheirCellsStand) {
+    const FoldedTwice folds;
+    KeptFolds kept(kPlenty);
+    add_both(kept, folds);
+    const KvSection turned = section_of(testing::joined_cells(plain(10, 20), {{9, -2}, {9, -1}}));
+    EXPECT_EQ(kept.history(turned).first_cut(10), 0);
+}
+
+TEST(KeptFolds, AFullArchiveLosesTheOldest) {
+    const FoldedTwice folds;
+    KeptFolds kept(folds.second->bytes());
+    add_both(kept, folds);
+    EXPECT_EQ(kept.history(folds.once).first_cut(10), 10);
+    EXPECT_EQ(kept.history(folds.twice).first_cut(25), 10);
+    EXPECT_EQ(cells_of(unfolded({{folds.twice}, {}}, kept, 100)->sections.front()), cells_of(folds.longer));
+}
+
+// A fold of what was folded, without anything new: the older folds are found behind it.
+TEST(KeptFolds, AFoldOfAFoldAloneLeadsToTheOlderOnes) {
+    const FoldedTwice folds;
+    const KvSection smaller = section_of(testing::joined_cells({{9, -7}}, plain(10, 20)));
+    KeptFolds kept(kPlenty);
+    kept.add(fold_fingerprint(folds.once, 10), folds.first);
+    kept.add(fold_fingerprint(smaller, 10), replaced_between(folds.once, smaller, 4));
+    EXPECT_EQ(cells_of(unfolded({{smaller}, {}}, kept, 100)->sections.front()), plain(0, 20));
+}
+
+} // namespace
+} // namespace kvfold
