@@ -29,13 +29,7 @@ std::vector<Recallable> recallable(std::span<const std::shared_ptr<const Replace
 
 Result<SequenceState> Session::read() const {
     KVFOLD_TRY(SequenceState state, read_sequence(ctx_.get(), 0));
-    if (recalled_at_ < 0) return state;
-    KvSection& section = state.sections.front();
-    std::vector<uint32_t> others;
-    for (uint32_t cell = 0; cell < section.cells.size(); ++cell)
-        if (section.cells[cell].pos != recalled_at_) others.push_back(cell);
-    section = take_cells(section, others);
-    return state;
+    return recalled_at_ < 0 ? state : without_recalled(state, recalled_at_);
 }
 
 // A state without recalled cells, or whose caller says where they stand.
@@ -81,9 +75,7 @@ Status Session::recall(std::span<const llama_token> prompt) {
     const auto asking = prompt.last(std::min(prompt.size(), kMostAsking));
     KVFOLD_CHECK(drop_recalled()); // what was recalled for another question is not asked
     const Result<KvSection> recalled = choose(asking, sources, place);
-    SequenceState now = before;
-    if (recalled) append_cells(now.sections.front(), *recalled);
-    KVFOLD_CHECK(put(now));
+    KVFOLD_CHECK(put(recalled ? with_recalled(before, *recalled, place) : before));
     if (!recalled) return tl::unexpected(recalled.error());
     recalled_at_ = place;
     return {};
