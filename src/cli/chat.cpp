@@ -186,14 +186,14 @@ Status run_chat(const ChatOptions& options) {
 void add_chat(CLI::App& app, Command& chosen) {
     auto options = std::make_shared<ChatOptions>();
     CLI::App* command = app.add_subcommand("chat", "Talk, and compact what was said while talking");
-    command->footer("Reads a question a line from standard input. Commands:\n" + help());
+    command->footer(
+        "Reads a question a line from standard input. What is folded meanwhile is kept in memory, at most "
+        "a quarter of what is free. Commands:\n" +
+        help());
     add_model_options(*command, options->model);
     CLI::Option* state = command->add_option("-s,--state", options->state, "slot file to go on from");
     state->option_text("STATE");
-    command
-        ->add_option("--archive", options->archive,
-                     "what compact --archive wrote beside the state; what is folded "
-                     "meanwhile is kept in memory, a quarter of what is free")
+    command->add_option("--archive", options->archive, "what compact --archive wrote beside the state")
         ->needs(state)
         ->option_text("FILE");
     add_recall_option(*command, options->recall);
