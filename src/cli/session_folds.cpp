@@ -5,7 +5,6 @@
 #include "state/live_sequence.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace kvfold::cli {
 
@@ -18,8 +17,7 @@ constexpr size_t kMostAsking = 256;
 std::vector<Recallable> recallable(std::span<const std::shared_ptr<const ReplacedCells>> folds) {
     std::vector<Recallable> sources;
     for (const auto& fold : folds) {
-        std::vector<uint32_t> cells(fold->originals.cells.size() - fold->head);
-        std::iota(cells.begin(), cells.end(), static_cast<uint32_t>(fold->head));
+        std::vector<uint32_t> cells = replaced_originals(*fold);
         if (!cells.empty()) sources.push_back({fold->originals, std::move(cells)});
     }
     return sources;

@@ -250,7 +250,7 @@ Status read_cells(Input& in, KvSection& section, const Cache& cache) {
     return {};
 }
 
-Result<ReplacedCells> read_fold(Input& in, const Cache& cache, int32_t least) {
+Result<ReplacedCells> read_fold(Input& in, const Cache& cache, int32_t least, const AttentionMap* map) {
     const Input start = in;
     KVFOLD_TRY(const FoldHeader header, in.read<FoldHeader>("a fold"));
     const bool follows = least < 0 ? header.begin >= 0 : header.begin == least;
@@ -264,19 +264,30 @@ Result<ReplacedCells> read_fold(Input& in, const Cache& cache, int32_t least) {
     KVFOLD_CHECK(in.end_part());
     KVFOLD_CHECK(read_cells(in, fold.folded, cache));
     KVFOLD_CHECK(read_cells(in, fold.originals, cache));
+    if (map) fold.blocks = block_keys(*map, fold.originals, replaced_originals(fold));
     return fold;
 }
 
-Result<StoredFolds> decode_body(std::span<const uint8_t> bytes, const Header& header) {
+bool has_layers_of(const AttentionMap& map, const KvSection& section) {
+    return std::ranges::all_of(map.layers, [&](const AttentionLayer& layer) {
+        return layer.cache < section.keys.size() &&
+               section.keys[layer.cache].width == layer.kv_heads * layer.key_width;
+    });
+}
+
+Result<StoredFolds> decode_body(std::span<const uint8_t> bytes, const Header& header,
+                                const AttentionMap* map) {
     Input in(bytes);
     KVFOLD_TRY([[maybe_unused]] const Header again, in.read<Header>("a header"));
     KVFOLD_CHECK(in.end_part());
     KVFOLD_TRY(const Cache cache, read_cache(in, header));
+    if (map && !has_layers_of(*map, cache.empty))
+        return fail(ErrorCode::invalid_argument, "archive of another model: it has other layers");
     StoredFolds stored{header.made, {}, {}};
     for (const LayerHeader& layer : cache.layers)
         stored.heads.push_back(layer.heads);
     for (uint32_t i = 0; i < header.folds; ++i) {
-        KVFOLD_TRY(ReplacedCells fold, read_fold(in, cache, i == 0 ? -1 : stored.folds.back()->end));
+        KVFOLD_TRY(ReplacedCells fold, read_fold(in, cache, i == 0 ? -1 : stored.folds.back()->end, map));
         stored.folds.push_back(std::make_shared<const ReplacedCells>(std::move(fold)));
     }
     if (!in.is_at_end())
@@ -330,7 +341,7 @@ void encode_archive(const StoredFolds& stored, const WritePiece& write) {
     out.end_file();
 }
 
-Result<StoredFolds> decode_archive(std::span<const uint8_t> bytes) {
+Result<StoredFolds> decode_archive(std::span<const uint8_t> bytes, const AttentionMap* map) {
     Input in(bytes);
     const Input start = in;
     KVFOLD_TRY(const Header header, in.read<Header>("a header"));
@@ -346,16 +357,17 @@ Result<StoredFolds> decode_archive(std::span<const uint8_t> bytes) {
             ErrorCode::corrupt,
             "archive, offset {}: expected the fingerprint of what stands before: it is damaged or cut off",
             body.size());
-    return decode_body(body, header);
+    return decode_body(body, header, map);
 }
 
 Status write_archive_file(const std::filesystem::path& path, const StoredFolds& stored) {
     return write_file(path, [&](const WritePiece& write) { encode_archive(stored, write); });
 }
 
-Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const KvSection& section) {
+Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const KvSection& section,
+                                      const AttentionMap* map) {
     KVFOLD_TRY(const MappedFile file, MappedFile::open(path));
-    Result<StoredFolds> stored = decode_archive(file.bytes());
+    Result<StoredFolds> stored = decode_archive(file.bytes(), map);
     if (!stored) return fail(stored.error().code, "{}: {}", path.string(), stored.error().message);
     const int32_t end = folded_region(sorted_positions(section)).end;
     const bool belongs = are_of_one_cache(stored->folds.front()->originals, section) &&

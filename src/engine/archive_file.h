@@ -25,15 +25,17 @@ std::optional<StoredFolds> stored_folds(const KvSection& section, const FoldHist
 void encode_archive(const StoredFolds& stored, const WritePiece& write);
 
 // Strict to the last byte. Fails with `corrupt` or `unsupported`, naming the offset. Allocates no more than a
-// small multiple of bytes.size().
-Result<StoredFolds> decode_archive(std::span<const uint8_t> bytes);
+// small multiple of bytes.size(). map: where its cells will be recalled again and again, with blocks of their
+// keys; fails with invalid_argument, too, where the layers are not those of the map.
+Result<StoredFolds> decode_archive(std::span<const uint8_t> bytes, const AttentionMap* map = nullptr);
 
 // Errors name the file. Writing is atomic, as that of slot files.
 Status write_archive_file(const std::filesystem::path& path, const StoredFolds& stored);
 
 // section: of the sequence that it is wanted for. Fails with invalid_argument, too, where the file belongs to
 // another one.
-Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const KvSection& section);
+Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const KvSection& section,
+                                      const AttentionMap* map = nullptr);
 
 // KV heads by the place of their layer in a section.
 std::vector<uint32_t> heads_by_cache(const AttentionMap& map);

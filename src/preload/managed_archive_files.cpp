@@ -40,7 +40,8 @@ FoldHistory ManagedContext::load_archive(const std::filesystem::path& slot, cons
     std::error_code error;
     const std::filesystem::path file = archive_of(sizes_.archive_folder, slot);
     if (sizes_.archive_folder.empty() || !std::filesystem::exists(file, error)) return {};
-    const auto stored = read_archive_file(file, section);
+    const AttentionMap* const recalled_by = recalling_.cells > 0 ? &recalling_.map : nullptr;
+    const auto stored = read_archive_file(file, section, recalled_by);
     if (!stored) {
         log_warning("what was folded cannot be taken back: {}", stored.error().message);
         return {};

@@ -76,6 +76,25 @@ TEST(ArchiveFile, KeysOfAHeadStandTogetherAtAMultipleOf64Bytes) {
               0); // broken twin: row by row
 }
 
+// Where they are recalled again and again their keys come in blocks, as those of a fold in memory do.
+TEST(ArchiveFile, KeysComeInBlocksForWhoeverRecallsThem) {
+    const ArchivedCache cache;
+    const Bytes bytes = archive_bytes(testing::stored_folds_of(cache));
+    AttentionMap map;
+    for (size_t layer = 0; layer < cache.layers; ++layer)
+        map.layers.push_back({.cache = layer, .heads = 2, .kv_heads = 2, .key_width = 16, .value_width = 16});
+    const auto read = decode_archive(bytes, &map);
+    ASSERT_TRUE(read) << read.error().message;
+    for (const auto& fold : read->folds)
+        EXPECT_EQ(fold->blocks->bytes(), block_keys(map, fold->originals, replaced_originals(*fold)).bytes());
+    EXPECT_FALSE(decode_archive(bytes)->folds.front()->blocks);
+    map.layers.back().key_width = 17;
+    const auto refused = decode_archive(bytes, &map);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::invalid_argument);
+    EXPECT_NE(refused.error().message.find("another model"), std::string::npos);
+}
+
 std::string error_of_archive(const Bytes& bytes, ErrorCode code = ErrorCode::corrupt) {
     const auto read = decode_archive(bytes);
     if (read) {

@@ -8,7 +8,9 @@
 namespace kvfold::testing {
 
 struct ArchiveCodec {
-    std::function<Result<StoredFolds>(std::span<const uint8_t>)> decode = decode_archive;
+    std::function<Result<StoredFolds>(std::span<const uint8_t>)> decode = [](std::span<const uint8_t> bytes) {
+        return decode_archive(bytes);
+    };
     std::function<void(const StoredFolds&, const WritePiece&)> encode = encode_archive;
 };
 

@@ -164,6 +164,18 @@ TEST_F(ArchivedInAFolder, ARestoredSlotBringsItsOwnAlsoWhenTheProgramIsAnother) 
     expect_nothing_to_take_back(slot_);
 }
 
+TEST_F(ArchivedInAFolder, ARestoredSlotIsRecalledFrom) {
+    const auto recalls_of_a_prompt = [&] {
+        manage({}, /*unified=*/true, kPlenty, /*recalled=*/8);
+        restore(slot_);
+        EXPECT_EQ(feed(300, 330), 0);
+        return total("recalls").get<int>();
+    };
+    EXPECT_GT(recalls_of_a_prompt(), 0);
+    archive_folder_.clear(); // broken twin
+    EXPECT_EQ(recalls_of_a_prompt(), 0);
+}
+
 TEST_F(ArchivedInAFolder, WhatDoesNotBelongOrIsDamagedIsLeftAlone) {
     const std::filesystem::path first = archive_folder_ / "first",
                                 archive = archive_folder_ / "first.archive";
