@@ -64,6 +64,7 @@ OrderedJson examine(const Options& options) {
     if (usable && !options.model.empty()) add("model", check_model(options.model));
     const std::string warning = usable ? untested_llama_warning() : "";
     return {{"kvfold", KVFOLD_VERSION},
+            {"compiled_for", compiled_llama_version()},
             {"usable", usable},
             {"llama_cpp", {{"version", llama_version_name()}, {"library", library_of("llama_decode")}}},
             {"ggml", {{"version", ggml_version()}, {"library", library_of("ggml_init")}}},
@@ -84,7 +85,8 @@ void print_place(const char* name, const OrderedJson& found) {
 }
 
 void print_examined(const OrderedJson& found) {
-    print_line("kvfold", found["kvfold"]);
+    print_line("kvfold", found["kvfold"].get<std::string>() + ", compiled for llama.cpp " +
+                             found["compiled_for"].get<std::string>());
     for (const char* name : {"llama_cpp", "ggml"})
         print_line(name == std::string("ggml") ? name : "llama.cpp",
                    found[name]["version"].get<std::string>() + ", " +

@@ -55,7 +55,7 @@ template <class Struct> Status check_size(const char* name, Struct (*make)(), St
     const size_t size = written_size(make, made);
     if (size == sizeof(Struct)) return {};
     return differs("its {} has {} bytes, the one that kvfold was compiled for (llama.cpp {}) has {}", name,
-                   size, KVFOLD_LLAMA_VERSION, sizeof(Struct));
+                   size, compiled_llama_version(), sizeof(Struct));
 }
 
 Status check_context_params() {
@@ -152,6 +152,8 @@ std::string llama_version_name() {
     const auto version = reinterpret_cast<const char* (*)()>(dlsym(RTLD_DEFAULT, "llama_version"));
     return version ? version() : "of unknown version";
 }
+
+std::string_view compiled_llama_version() { return KVFOLD_LLAMA_VERSION; }
 
 std::string library_of(const char* function) {
     Dl_info library;

@@ -25,6 +25,9 @@ Status check_llama();
 // "0.5.0-dev"; "of unknown version" before llama.cpp told.
 std::string llama_version_name();
 
+// That of the headers that kvfold was compiled with.
+std::string_view compiled_llama_version();
+
 // The file that holds a function of llama.cpp or ggml; empty when there is none.
 std::string library_of(const char* function);
 

@@ -1,16 +1,20 @@
 """The press for transformers, where torch and kvpress are installed here or in the folders of $KVFOLD_PYTHON_EXTRAS."""
 import importlib.util
 import os
+import pathlib
 import sys
 import unittest
 
 sys.path += [folder for folder in os.environ.get("KVFOLD_PYTHON_EXTRAS", "").split(os.pathsep) if folder]
 IS_THERE = all(importlib.util.find_spec(name) for name in ("torch", "kvpress"))
 
+MISSING = "torch and kvpress are not installed: pip install kvpress, and name the folder in KVFOLD_PYTHON_EXTRAS"
+
 if IS_THERE:
     import numpy
     import torch
-    from package import kvfold
+    from command import TEXTS, needed
+    from package import kvfold, open_llama
     from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
     from kvfold.kvpress import AttentionMatchingPress
@@ -18,25 +22,26 @@ if IS_THERE:
 TOKENS = 192
 
 
-def rotate(rows, positions, base=10000.0):
+def parts(cache, layer):
+    return cache.layers[layer].keys, cache.layers[layer].values
+
+
+def rotate(rows, positions, base):
     """RoPE as in the paper, with halves as transformers pairs them: rows [n, d]."""
     half = rows.shape[1] // 2
     angles = positions[:, None] * base ** (-numpy.arange(half) / half)
     a, b = rows[:, :half], rows[:, half:]
-    return numpy.concatenate([a * numpy.cos(angles) - b * numpy.sin(angles), b * numpy.cos(angles) + a * numpy.sin(angles)], 1)
+    cos, sin = numpy.cos(angles), numpy.sin(angles)
+    return numpy.concatenate([a * cos - b * sin, b * cos + a * sin], 1)
 
 
-@unittest.skipUnless(IS_THERE, "torch and kvpress are not installed: pip install kvpress, and name the folder in "
-                               "KVFOLD_PYTHON_EXTRAS")
-class Press(unittest.TestCase):
+class PressTest(unittest.TestCase):
+    """model: of transformers; text: [1, T] tokens."""
+    model = text = None
+
     def setUp(self):
         torch.set_grad_enabled(False)
         self.addCleanup(torch.set_grad_enabled, True)
-        torch.manual_seed(1)
-        self.model = LlamaForCausalLM(LlamaConfig(
-            vocab_size=256, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.2)).eval()
-        self.text = torch.randint(0, 256, (1, TOKENS))
 
     def read(self, press=None):
         cache = DynamicCache()
@@ -46,6 +51,48 @@ class Press(unittest.TestCase):
             with press(self.model):
                 self.model(self.text, past_key_values=cache)
         return cache
+
+    def assert_heads_are_those_of_the_solver(self, layers, base, tolerance):
+        """With queries that numpy makes from the layers' own weights. base: of RoPE."""
+        config, tokens, seen = self.model.config, self.text.shape[1], {}
+        kv_heads, groups = config.num_key_value_heads, config.num_attention_heads // config.num_key_value_heads
+        first, last, count = 4, (tokens // 4 - 4) // 8, 32
+        fitted = tokens // 4 - first - last
+        taken = numpy.linspace(0, tokens - 1, count).round().astype(int)
+        positions = numpy.arange(tokens - count, tokens)
+        for layer in layers:
+            hook = self.model.model.layers[layer].self_attn.register_forward_pre_hook(
+                lambda module, args, kwargs, layer=layer: seen.setdefault(layer, kwargs["hidden_states"][0].numpy()),
+                with_kwargs=True)
+            self.addCleanup(hook.remove)
+        full = self.read()
+        # select shows the cells, solver the closed forms; both sides' queries differ in their last bits.
+        for method, allowed in (("select", 0), ("solver", tolerance)):
+            compact = self.read(AttentionMatchingPress(0.75, method=method, n_queries=count * groups))
+            for layer in layers:
+                weights = self.model.model.layers[layer].self_attn.q_proj.weight.detach().numpy()
+                rows = (seen[layer][taken] @ weights.T).reshape(count, kv_heads * groups, -1)
+                width = rows.shape[-1]
+                for head in range(kv_heads):
+                    queries = numpy.concatenate([rotate(rows[:, groups * head + member], positions, base)
+                                                 for member in range(groups)])
+                    keys, values = (part[0, head, first:-last].numpy() for part in parts(full, layer))
+                    expected = kvfold.solve_head(keys, values, queries, width ** -0.5, fitted, method=method)
+                    for got, wanted in zip(parts(compact, layer), (expected.keys, expected.values)):
+                        got, wanted = got[0, head, first:-last].numpy(), numpy.asarray(wanted)
+                        numpy.testing.assert_allclose(got, wanted, rtol=0, atol=allowed * abs(wanted).max(),
+                                                      err_msg=f"{method}, layer {layer}, head {head}")
+
+
+@unittest.skipUnless(IS_THERE, MISSING)
+class Press(PressTest):
+    def setUp(self):
+        super().setUp()
+        torch.manual_seed(1)
+        self.model = LlamaForCausalLM(LlamaConfig(
+            vocab_size=256, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.2)).eval()
+        self.text = torch.randint(0, 256, (1, TOKENS))
 
     def next_logits(self, cache):
         positions = torch.tensor([[TOKENS, TOKENS + 1]])
@@ -62,25 +109,7 @@ class Press(unittest.TestCase):
         self.assertTrue(torch.equal(same.layers[1].keys, full.layers[1].keys))
 
     def test_a_head_is_what_the_solver_makes_of_it(self):
-        """With queries that numpy makes from the layer's own weights."""
-        seen = []
-        self.model.model.layers[0].self_attn.register_forward_pre_hook(
-            lambda module, args, kwargs: seen.append(kwargs["hidden_states"].numpy()), with_kwargs=True)
-        full = self.read().layers[0]
-        weights = self.model.model.layers[0].self_attn.q_proj.weight.detach().numpy()
-        taken = numpy.linspace(0, TOKENS - 1, 32).round().astype(int)
-        rows = (seen[0][0][taken] @ weights.T).reshape(32, 4, 16)
-        # select shows the cells, solver the closed forms; both sides' queries differ in their last bits.
-        for method, tolerance in (("select", 0), ("solver", 1e-3)):
-            compact = self.read(AttentionMatchingPress(0.75, method=method, n_queries=64)).layers[0]
-            for head in range(2):
-                queries = numpy.concatenate([rotate(rows[:, 2 * head + member], numpy.arange(TOKENS - 32, TOKENS))
-                                             for member in range(2)])
-                expected = kvfold.solve_head(full.keys[0, head, 4:-5].numpy(), full.values[0, head, 4:-5].numpy(),
-                                             queries, 16 ** -0.5, TOKENS // 4 - 9, method=method)
-                for got, wanted in ((compact.keys, expected.keys), (compact.values, expected.values)):
-                    got, wanted = got[0, head, 4:-5].numpy(), numpy.asarray(wanted)
-                    numpy.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance * abs(wanted).max())
+        self.assert_heads_are_those_of_the_solver([0, 1], base=1e4, tolerance=1e-3)
 
     def test_the_model_goes_on_nearer_to_the_full_cache_than_with_the_cells_as_they_are(self):
         full = self.next_logits(self.read())
@@ -95,6 +124,18 @@ class Press(unittest.TestCase):
         for ratio in (-0.1, 1.0, 8):
             with self.assertRaisesRegex(ValueError, "compression_ratio"):
                 AttentionMatchingPress(ratio)
+
+
+@unittest.skipUnless(IS_THERE, MISSING)
+class SmolLM2(PressTest):
+    """Trained weights, as transformers reads them out of the GGUF file."""
+
+    def test_heads_are_what_the_solver_makes_of_them(self):
+        file = pathlib.Path(needed("KVFOLD_MODEL_SMOL"))
+        self.model = LlamaForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
+        text = (TEXTS / "manual.txt").read_bytes()[:3000]
+        self.text = torch.tensor([open_llama(file).tokenize(text)[:384]])
+        self.assert_heads_are_those_of_the_solver([0, 14, 29], base=1e5, tolerance=1e-3)
 
 
 if __name__ == "__main__":

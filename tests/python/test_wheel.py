@@ -1,16 +1,20 @@
-"""pip install . into a fresh environment with llama-cpp-python in it, and the main job there."""
+"""pip install . into a fresh environment with llama-cpp-python in it, and the main job there; with $KVFOLD_WHEEL, the
+same with that file of scripts/wheel."""
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+import zipfile
 
 from command import TEXTS, needed
 from package import CACHE, NEEDS, PREFIX, ROOT
 
+MADE = os.environ.get("KVFOLD_WHEEL")
 MAIN_JOB = """
 import sys, kvfold
 from llama_cpp import Llama
@@ -29,6 +33,9 @@ said = [[token for token, _ in zip(one.generate([*tokens, 198], temp=0), range(8
 assert said[0] == said[1], said
 print(llm.detokenize(said[0]).decode(errors="replace"))
 """
+
+
+TOOLS = max(CACHE.glob("wheel-tools-*"))
 
 
 def run(*argv, **changed):
@@ -51,10 +58,9 @@ class Wheel(unittest.TestCase):
         for name in ("llama_cpp", "lib", "include", "bin"):  # as pip lays llama-cpp-python
             (cls.site / name).symlink_to(PREFIX / name)
         (cls.site / "needs.pth").write_text("\n".join(NEEDS))
-        tools = max(CACHE.glob("wheel-tools-*"))
         ccache = {"CMAKE_C_COMPILER_LAUNCHER": "ccache", "CMAKE_CXX_COMPILER_LAUNCHER": "ccache"} if shutil.which("ccache") else {}
-        done = run(cls.programs / "pip", "install", "--disable-pip-version-check", "--no-build-isolation", "--no-deps", ROOT,
-                   PYTHONPATH=str(tools), CMAKE_BUILD_PARALLEL_LEVEL="2", **ccache)
+        done = run(cls.programs / "pip", "install", "--disable-pip-version-check", "--no-build-isolation", "--no-deps",
+                   MADE or ROOT, PYTHONPATH=str(TOOLS), CMAKE_BUILD_PARALLEL_LEVEL="2", **ccache)
         if done.returncode != 0:
             raise AssertionError(done.stdout[-4000:])
         cls.document = cls.folder / "document.txt"
@@ -96,6 +102,26 @@ class Wheel(unittest.TestCase):
             for place in (PREFIX, ROOT, self.folder):
                 self.assertFalse(str(place).encode() in path.read_bytes(), f"{path} names {place}")
             self.assertFalse(path.name.startswith(("libllama", "libggml")))
+
+
+@unittest.skipUnless(MADE, "no wheel for other machines: name one of scripts/wheel in KVFOLD_WHEEL")
+class OtherMachines(unittest.TestCase):
+    def test_it_runs_wherever_there_is_glibc_2_28(self):
+        machine = os.uname().machine
+        self.assertIn(f"-py3-none-manylinux_2_28_{machine}.whl", MADE.replace(".manylinux_2_27_" + machine, ""))
+        done = run(sys.executable, "-m", "auditwheel", "show", MADE, PYTHONPATH=str(TOOLS))
+        self.assertIn(f'manylinux_2_28_{machine}"', done.stdout)
+
+    def test_it_needs_llama_cpp_and_the_c_library_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            zipfile.ZipFile(MADE).extractall(folder)
+            needed_by = {path.name: set(re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", path).stdout))
+                         for path in pathlib.Path(folder).rglob("*") if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"}
+        self.assertEqual(needed_by.keys(), {"kvfold", "libkvfold.so", "libkvfold-preload.so", "libkvfold-head.so"})
+        c_library = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+        llama = {"libllama.so.0", "libggml.so.0", "libggml-base.so.0"}
+        self.assertEqual(needed_by["kvfold"] - c_library, llama)
+        self.assertEqual(needed_by["libkvfold-head.so"] - c_library, set())
 
 
 class Configuring(unittest.TestCase):

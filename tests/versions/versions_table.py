@@ -17,7 +17,7 @@ def row(doctor):
     ran = [test for test in tests if test.get("status") in ("run", "fail") and test.get("name") != "tiny_models"]
     failed = [test.get("name") for test in ran if test.get("status") == "fail"]
     wrong = [about for about, result in found["checks"].items() if result != "ok"]
-    return [found["llama_cpp"]["version"], found["ggml"]["version"], doctor.stem.replace(":", " "),
+    return [found["llama_cpp"]["version"], found["ggml"]["version"], doctor.stem.replace(":", " "), found["compiled_for"],
             ", ".join(wrong) or "pass", f"{len(ran) - len(failed)} of {len(ran)}", ", ".join(failed) or "-"]
 
 
@@ -25,7 +25,8 @@ def main():
     results, page = map(pathlib.Path, sys.argv[1:])
     rows = sorted(row(doctor) for doctor in results.glob("*.json") if doctor.with_suffix(".xml").exists())
     table = "".join("| " + " | ".join(cells) + " |\n" for cells in
-                    [["llama.cpp", "ggml", "from", "checks", "test programs passed", "failed"], ["---"] * 6, *rows])
+                    [["llama.cpp", "ggml", "from", "kvfold compiled for", "checks", "test programs passed", "failed"],
+                     ["---"] * 7, *rows])
     text = page.read_text()
     page.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: BEGIN + table + END, text, flags=re.DOTALL))
 
