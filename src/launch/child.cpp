@@ -8,7 +8,7 @@
 #include <spawn.h>
 #include <sys/wait.h>
 
-extern char** environ;
+extern "C" char** environ;
 
 namespace kvfold::launch {
 

@@ -20,7 +20,7 @@ Status check_loads_llama(const std::filesystem::path&) { return {}; }
 #include <unistd.h>
 #include <vector>
 
-extern char** environ;
+extern "C" char** environ;
 
 namespace kvfold::launch {
 
