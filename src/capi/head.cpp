@@ -1,8 +1,8 @@
 // Attention matching for one head on plain arrays: nothing here calls llama.cpp.
 #include "capi/answer.h"
 
+#include "solve/kernels.h"
 #include "solve/plans.h"
-#include "solve/solve_head.h"
 
 #include <cstddef>
 
@@ -38,7 +38,8 @@ Result<CompactHead> solve(const kvfold_head& head, size_t kept) {
                                  rows_of(head.values, head.n_cells, head.value_width),
                                  rows_of(head.queries, head.n_queries, head.key_width), head.scale,
                                  head.softcap};
-    return solve_head(problem, plan, {static_cast<Index>(kept), {head.pinned, head.n_pinned}, {}});
+    KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
+    return kernels->solve_head(problem, plan, {static_cast<Index>(kept), {head.pinned, head.n_pinned}, {}});
 }
 
 } // namespace

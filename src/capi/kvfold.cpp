@@ -55,6 +55,15 @@ kvfold_compact_params default_params() {
     return params;
 }
 
+// Those that the caller gives, else defaults with the threads of the context: more would spin while they
+// wait.
+llama_context_params params_of(llama_context* ctx, const llama_context_params* given) {
+    if (given) return *given;
+    llama_context_params params = llama_context_default_params();
+    params.n_threads = params.n_threads_batch = llama_n_threads_batch(ctx);
+    return params;
+}
+
 // params outlives the request.
 Result<CompactRequest> read_params(const kvfold_compact_params& params, TokenSpan tokens) {
     CompactRequest request;
@@ -64,7 +73,6 @@ Result<CompactRequest> read_params(const kvfold_compact_params& params, TokenSpa
     request.budget = {params.ratio, params.keep_first, params.keep_last};
     KVFOLD_CHECK(check(request.budget));
     request.tokens = tokens;
-    if (params.context_params) request.context = *params.context_params;
     request.seed = params.seed;
     request.threads = params.n_threads;
     if (params.archive) request.kept = &params.archive->folds;
@@ -135,8 +143,7 @@ kvfold_error kvfold_compact_report_init(kvfold_compact_report* report, size_t st
 kvfold_error kvfold_context_check(llama_context* ctx, const llama_context_params* context_params) {
     return answer([&]() -> Status {
         KVFOLD_CHECK(check_pointer(ctx, "ctx"));
-        const auto params = context_params ? *context_params : llama_context_default_params();
-        KVFOLD_CHECK(probe_attention(model_of(ctx), params));
+        KVFOLD_CHECK(probe_attention(model_of(ctx), params_of(ctx, context_params)));
         return {};
     });
 }
@@ -168,10 +175,11 @@ kvfold_error kvfold_sequence_compact(llama_context* ctx, llama_seq_id seq_id, co
         KVFOLD_TRY(const kvfold_compact_params whole,
                    read_struct(params, default_params(), kLeastParams, "params", kInitParams));
         if (n_tokens > 0) KVFOLD_CHECK(check_pointer(tokens, "tokens"));
-        KVFOLD_TRY(const CompactRequest request, read_params(whole, {tokens, n_tokens}));
+        KVFOLD_TRY(CompactRequest request, read_params(whole, {tokens, n_tokens}));
         const size_t room = report ? report->struct_size : 0;
         if (report) KVFOLD_CHECK(check_report_size(room));
         KVFOLD_CHECK(check_seq_id(ctx, seq_id));
+        request.context = params_of(ctx, whole.context_params);
         KVFOLD_TRY(const CompactReport done, compact_sequence(ctx, seq_id, request));
         if (report) write_struct(report, to_c(done, *request.method), room);
         return {};

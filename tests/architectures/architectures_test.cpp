@@ -48,8 +48,7 @@ class Compactable : public Tiny {
     // The queries of 64 tokens behind the sequence.
     Study study_of(const SequenceState& snapshot, const AttentionMap& map) const {
         QueryTap tap(map.layers, 64);
-        auto scratch =
-            Scratch::open(model_.get(), map, snapshot, {llama_context_default_params(), 1, 256}, &tap, {});
+        auto scratch = Scratch::open(model_.get(), map, snapshot, {testing::one_thread(), 1, 256}, &tap, {});
         EXPECT_TRUE(scratch) << scratch.error().message;
         const Status read =
             scratch ? read_passages(*scratch, {{{next_.begin(), next_.begin() + 64}, kTokens}}) : Status{};
@@ -62,7 +61,7 @@ class Compactable : public Tiny {
 TEST_P(Compactable, BlocksMatchTheOracle) {
     const SequenceState snapshot = testing::snapshot_of(ctx_.get());
     const KvSection& section = snapshot.sections[0];
-    const auto map = probe_attention(model_.get(), llama_context_default_params());
+    const auto map = probe_attention(model_.get(), testing::one_thread());
     ASSERT_TRUE(map) << map.error().message;
     const Study study = study_of(snapshot, *map);
     ASSERT_EQ(study.tokens(), 64);
@@ -110,7 +109,7 @@ TEST_P(Compactable, AsManyCellsAsThereAreAreTheFullCache) {
     const std::vector<llama_token> probe(next_.begin(), next_.begin() + 8);
     const auto full = testing::forced_logits(ctx_.get(), probe, kTokens);
     const SequenceState snapshot = testing::snapshot_of(ctx_.get());
-    const auto map = probe_attention(model_.get(), llama_context_default_params());
+    const auto map = probe_attention(model_.get(), testing::one_thread());
     ASSERT_TRUE(map) << map.error().message;
     Regions regions;
     regions.region = all_cells(kTokens);
@@ -303,7 +302,7 @@ class Refused : public ::testing::TestWithParam<Refusal> {};
 TEST_P(Refused, WithTheReason) {
     const testing::ModelPtr model = tiny_model(GetParam().model);
     ASSERT_TRUE(model);
-    const auto map = probe_attention(model.get(), llama_context_default_params());
+    const auto map = probe_attention(model.get(), testing::one_thread());
     ASSERT_FALSE(map);
     EXPECT_EQ(map.error().code, ErrorCode::unsupported);
     EXPECT_NE(map.error().message.find(GetParam().reason), std::string::npos) << map.error().message;

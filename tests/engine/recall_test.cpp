@@ -126,7 +126,7 @@ TEST_P(RecallOn, EverythingThatWasDroppedGivesTheFullLogits) {
     const auto all = testing::random_tokens(kText + kNext);
     const std::vector<llama_token> next(all.begin() + kText, all.end());
     const auto full = testing::forced_logits(ctx_.get(), next, kText);
-    const auto map = probe_attention(model_.get(), llama_context_default_params());
+    const auto map = probe_attention(model_.get(), testing::one_thread());
     ASSERT_TRUE(map);
     const auto compact =
         compact_state(model_.get(), before_, testing::request_for(tokens_, 8, methods::keep_last));

@@ -75,6 +75,12 @@ class SolveHead(unittest.TestCase):
             with self.subTest(words=words), self.assertRaisesRegex(kind, words):
                 call()
 
+    def test_the_instruction_set_is_chosen_as_in_the_command(self):
+        script = "import kvfold\nkvfold.solve_head([[1, 0], [0, 1]], [[1], [2]], [[1, 0.5]], 1, 1)\n"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "KVFOLD_KERNELS": "none_such"}
+        done = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True, env=environment)
+        self.assertRegex(done.stderr, "InvalidArgument: .*none_such")
+
     def test_a_process_without_llama_cpp_or_numpy(self):
         script = ("import sys, kvfold\nhead = kvfold.solve_head([[1, 0], [0, 1], [1, 1]], [[1], [2], [3]], [[1, 0.5]], 1, 2)\n"
                   "print(head.keys.shape, sorted({'llama_cpp', 'numpy'} & set(sys.modules)), 'libllama' in open('/proc/self/maps').read())")

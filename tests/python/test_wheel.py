@@ -107,10 +107,10 @@ class Wheel(unittest.TestCase):
 @unittest.skipUnless(MADE, "no wheel for other machines: name one of scripts/wheel in KVFOLD_WHEEL")
 class OtherMachines(unittest.TestCase):
     def test_it_runs_wherever_there_is_glibc_2_28(self):
-        machine = os.uname().machine
-        self.assertIn(f"-py3-none-manylinux_2_28_{machine}.whl", MADE.replace(".manylinux_2_27_" + machine, ""))
+        self.assertIn(f"manylinux_2_28_{os.uname().machine}.whl", MADE)
         done = run(sys.executable, "-m", "auditwheel", "show", MADE, PYTHONPATH=str(TOOLS))
-        self.assertIn(f'manylinux_2_28_{machine}"', done.stdout)
+        oldest = re.search(r'constrains the platform tag to\s+"manylinux_2_(\d+)_', done.stdout)
+        self.assertTrue(oldest and int(oldest[1]) <= 28, done.stdout)
 
     def test_it_needs_llama_cpp_and_the_c_library_alone(self):
         with tempfile.TemporaryDirectory() as folder:

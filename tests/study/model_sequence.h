@@ -16,14 +16,14 @@ struct StudiedModel {
 inline StudiedModel studied_model(const char* variable) {
     StudiedModel studied{load_model(variable), {}};
     if (!studied.model) return studied;
-    auto map = probe_attention(studied.model.get(), llama_context_default_params());
+    auto map = probe_attention(studied.model.get(), testing::one_thread());
     EXPECT_TRUE(map) << map.error().message;
     if (map) studied.map = *std::move(map);
     return studied;
 }
 
 inline ScratchParams scratch_params() {
-    ScratchParams params{llama_context_default_params()};
+    ScratchParams params{testing::one_thread()};
     params.threads = 1;
     params.spare_cells = 256;
     return params;

@@ -11,7 +11,7 @@ constexpr size_t kTokens = 40, kStudied = 24;
 Study study_in_pieces(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
                       const std::vector<llama_token>& tokens, size_t piece) {
     QueryTap tap(map.layers, static_cast<Index>(tokens.size()));
-    const ScratchParams params{llama_context_default_params(), 1, static_cast<uint32_t>(tokens.size())};
+    const ScratchParams params{testing::one_thread(), 1, static_cast<uint32_t>(tokens.size())};
     auto scratch = Scratch::open(model, map, snapshot, params, &tap, {});
     EXPECT_TRUE(scratch);
     for (size_t done = 0; done < tokens.size(); done += piece) {
@@ -42,7 +42,7 @@ TEST(SharedCache, RowsAreTokenByTokenHoweverTheTokensAreEvaluated) {
     const auto tokens = testing::random_tokens(kTokens + kStudied);
     ASSERT_EQ(testing::decode(ctx.get(), {tokens.begin(), tokens.begin() + kTokens}, 0), 0);
     const SequenceState snapshot = testing::snapshot_of(ctx.get());
-    auto map = probe_attention(model.get(), llama_context_default_params());
+    auto map = probe_attention(model.get(), testing::one_thread());
     ASSERT_TRUE(map) << map.error().message;
     // The shared cache is a window's, which the probe leaves out and the tap can read all the same.
     constexpr int kSharedLayer = 18;

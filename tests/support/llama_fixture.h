@@ -54,13 +54,19 @@ struct ContextOptions {
     void* watcher = nullptr;
 };
 
-inline ContextPtr make_context(const ModelPtr& model, const ContextOptions& options = {}) {
+// Tests run side by side, and waiting threads spin.
+inline llama_context_params one_thread() {
     llama_context_params params = llama_context_default_params();
+    params.n_threads = params.n_threads_batch = 1;
+    return params;
+}
+
+inline ContextPtr make_context(const ModelPtr& model, const ContextOptions& options = {}) {
+    llama_context_params params = one_thread();
     params.n_ctx = options.n_ctx;
     params.n_batch = options.n_ctx;
     params.n_seq_max = options.n_seq_max;
     params.kv_unified = options.unified;
-    params.n_threads = params.n_threads_batch = 1; // tests run side by side; waiting threads spin
     params.flash_attn_type =
         options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     params.type_k = options.type_k;
