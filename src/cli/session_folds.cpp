@@ -13,16 +13,6 @@ namespace {
 // Newest tokens of a prompt, which ask: their queries are held all at once.
 constexpr size_t kMostAsking = 256;
 
-// Of what folds replaced, all that they did not keep as it was.
-std::vector<Recallable> recallable(std::span<const std::shared_ptr<const ReplacedCells>> folds) {
-    std::vector<Recallable> sources;
-    for (const auto& fold : folds) {
-        std::vector<uint32_t> cells = replaced_originals(*fold);
-        if (!cells.empty()) sources.push_back({fold->originals, std::move(cells)});
-    }
-    return sources;
-}
-
 } // namespace
 
 Result<SequenceState> Session::read() const {

@@ -107,6 +107,16 @@ CacheTensor put_together(const RecallProblem& problem, std::vector<CacheTensor> 
 
 } // namespace
 
+std::vector<Recallable> recallable(std::span<const std::shared_ptr<const ReplacedCells>> folds) {
+    std::vector<Recallable> sources;
+    for (const auto& fold : folds) {
+        std::vector<uint32_t> cells = replaced_originals(*fold);
+        const KeyBlocks* blocks = fold->blocks ? &*fold->blocks : nullptr;
+        if (!cells.empty()) sources.push_back({fold->originals, std::move(cells), blocks});
+    }
+    return sources;
+}
+
 size_t count_cells(std::span<const Recallable> sources) {
     size_t count = 0;
     for (const Recallable& source : sources)

@@ -4,7 +4,7 @@
 //   ask -> recall -> swap
 #pragma once
 
-#include "engine/key_blocks.h"
+#include "engine/archive.h"
 #include "solve/kernels.h"
 #include "state/sequence_state.h"
 #include "study/queries.h"
@@ -18,6 +18,9 @@ struct Recallable {
     const KeyBlocks* blocks = nullptr; // of those cells; null: all of them are looked at
 };
 size_t count_cells(std::span<const Recallable> sources);
+
+// Of what folds replaced. The folds must outlive it.
+std::vector<Recallable> recallable(std::span<const std::shared_ptr<const ReplacedCells>> folds);
 
 struct RecallProblem {
     const AttentionMap& map;

@@ -32,17 +32,6 @@ std::map<llama_seq_id, std::vector<llama_token>> prompts_of(std::span<const Batc
     return prompts;
 }
 
-// Of what folds replaced, all that they did not keep as it was.
-std::vector<Recallable> recallable(const std::vector<std::shared_ptr<const ReplacedCells>>& folds) {
-    std::vector<Recallable> sources;
-    for (const auto& fold : folds) {
-        std::vector<uint32_t> cells = replaced_originals(*fold);
-        const KeyBlocks* blocks = fold->blocks ? &*fold->blocks : nullptr;
-        if (!cells.empty()) sources.push_back({fold->originals, std::move(cells), blocks});
-    }
-    return sources;
-}
-
 // By sequence, the places in the batch of what the model says to it alone.
 std::map<llama_seq_id, std::vector<Index>> spoken_in(std::span<const BatchEntry> entries) {
     std::map<llama_seq_id, std::vector<Index>> spoken;
