@@ -152,7 +152,7 @@ class Load:
 
 class MixedLoad(unittest.TestCase):
     def server(self, folder, kvfold):
-        return LlamaServer(needed("KVFOLD_MODEL_SMOL"), folder, "-kvu", "--cache-ram", CACHED, kvfold=kvfold, threads=2,
+        return LlamaServer(needed("KVFOLD_MODEL_SMOL"), folder, "-kvu", "--cache-ram", str(CACHED), kvfold=kvfold, threads=2,
                            slots=SLOTS, context=4 * CELLS)
 
     def control(self, server):
