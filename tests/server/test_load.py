@@ -152,8 +152,8 @@ class Load:
 
 class MixedLoad(unittest.TestCase):
     def server(self, folder, kvfold):
-        return LlamaServer(needed("KVFOLD_MODEL_SMOL"), folder, "-kvu", "--cache-ram", str(CACHED), kvfold=kvfold, threads=2,
-                           slots=SLOTS, context=4 * CELLS)
+        return LlamaServer(needed("KVFOLD_MODEL_SMOL"), folder, "-kvu", "--cache-ram", str(CACHED), kvfold=kvfold,
+                           threads=2, slots=SLOTS, context=4 * CELLS)
 
     def control(self, server):
         """A short question that is answered from nothing."""
