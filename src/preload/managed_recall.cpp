@@ -13,7 +13,7 @@ namespace kvfold::preload {
 
 namespace {
 
-constexpr size_t kMostAsking = 24;   // newest tokens of a prompt, which ask: each costs what reading it does
+constexpr size_t kMostAsking = 20;   // newest tokens of a prompt, which ask: each costs what reading it does
 constexpr size_t kTokensBetween = 8; // of an answer, which asks behind them
 constexpr Index kMostSpoken = 32;    // entries of a batch that is listened to: prompts have asked already
 
