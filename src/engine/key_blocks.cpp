@@ -13,7 +13,8 @@ KeyBlocks::Head block_head(const Matrix& keys) {
         const Index first = block * KeyBlocks::kCells;
         const auto rows = keys.middleRows(first, std::min(KeyBlocks::kCells, keys.rows() - first));
         head.means.row(block) = rows.colwise().mean();
-        head.radii.row(block) = (rows.rowwise() - head.means.row(block)).cwiseAbs().colwise().maxCoeff();
+        head.variances.row(block) =
+            (rows.rowwise() - head.means.row(block)).array().square().colwise().mean();
     }
     return head;
 }
@@ -24,7 +25,7 @@ size_t KeyBlocks::bytes() const {
     size_t floats = 0;
     for (const auto& layer : heads)
         for (const Head& head : layer)
-            floats += static_cast<size_t>(head.means.size() + head.radii.size());
+            floats += static_cast<size_t>(head.means.size() + head.variances.size());
     return floats * sizeof(float);
 }
 

@@ -1,5 +1,5 @@
-// What can be known of neighbouring keys without reading them: a scan bounds what queries see of each block,
-// and reads those blocks alone that may have what they look at most.
+// What can be known of neighbouring keys without reading them: a scan estimates what queries see of each
+// block, and reads those blocks alone that are likely to have what they look at most.
 #pragma once
 
 #include "model/probe.h"
@@ -11,8 +11,8 @@ struct KeyBlocks {
     static constexpr Index kCells = 16; // of a block; the last one may have fewer
 
     struct Head {
-        Matrix means; // [blocks, d] of the block's keys
-        Matrix radii; // [blocks, d] the greatest distance of any of them from the mean, in each dimension
+        Matrix means;     // [blocks, d] of the block's keys
+        Matrix variances; // [blocks, d] of the block's keys, in each dimension
     };
     std::vector<std::vector<Head>> heads; // [layer of the map][KV head]
 

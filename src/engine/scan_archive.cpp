@@ -12,9 +12,7 @@ namespace kvfold {
 
 namespace {
 
-// For each cell that is wanted so many blocks are read, and in a long archive this share of them.
-constexpr size_t kBlocksPerCell = 2;
-constexpr size_t kShare = 16;
+constexpr size_t kShare = 4; // of the blocks of a long archive at least one in so many is read
 
 // Of one source, those of its cells that are looked at: places in Recallable::cells, rising.
 using Places = std::vector<uint32_t>;
@@ -114,16 +112,16 @@ Chosen blocks_to_read(const RecallProblem& problem, size_t layer, Index head, co
         if (!source.blocks) return {};
         blocks += count_blocks(source);
     }
-    const size_t read = std::max(kBlocksPerCell * problem.count, blocks / kShare);
+    const size_t read = std::max(problem.blocks_per_cell * problem.count, blocks / kShare);
     if (2 * read > blocks) return {};
     std::deque<Vector> sizes;
     std::vector<KeyBlocksView> views;
     for (const Recallable& source : problem.sources) {
         const KeyBlocks::Head& of_head = source.blocks->heads[layer][static_cast<size_t>(head)];
-        views.push_back({of_head.means, of_head.radii, sizes.emplace_back(sizes_of_blocks(source))});
+        views.push_back({of_head.means, of_head.variances, sizes.emplace_back(sizes_of_blocks(source))});
     }
     const AttentionLayer& map = problem.map.layers[layer];
-    return choose_blocks(problem.kernels.bound_attention(views, queries, map.scale, map.softcap), read);
+    return choose_blocks(problem.kernels.expected_attention(views, queries, map.scale, map.softcap), read);
 }
 
 } // namespace

@@ -133,31 +133,33 @@ Vector highest_attention(const ScanProblem& problem) {
     return highest.transpose();
 }
 
-BlockAttention bound_attention(std::span<const KeyBlocksView> blocks, MatrixView queries, float scale,
-                               float softcap) {
+BlockAttention expected_attention(std::span<const KeyBlocksView> blocks, MatrixView queries, float scale,
+                                  float softcap) {
+    constexpr float kHighest = 1.77f; // deviations from the mean, of the highest of 16
     Index count = 0;
     for (const KeyBlocksView& each : blocks)
         count += each.means.rows();
-    const Matrix scaled = scale * queries, lengths = scaled.cwiseAbs();
+    const Matrix scaled = scale * queries, squares = scaled.cwiseAbs2();
     BlockAttention attention{Vector(count), Matrix(queries.rows(), count)};
-    Matrix bounds(queries.rows(), count);
+    Matrix peaks(queries.rows(), count);
     Index done = 0;
     for (const KeyBlocksView& each : blocks) {
         const Index some = each.means.rows();
+        const Matrix means = scaled * each.means.transpose();
+        const Matrix variances = squares * each.variances.transpose();
+        peaks.middleCols(done, some) = means + kHighest * variances.cwiseSqrt();
         auto masses = attention.masses.middleCols(done, some);
-        masses.noalias() = scaled * each.means.transpose();
-        bounds.middleCols(done, some).noalias() = lengths * each.radii.transpose();
-        bounds.middleCols(done, some) += masses;
+        masses = means + 0.5f * variances; // of exp of a normal distribution
         cap(softcap, masses);
         masses.rowwise() += each.sizes.array().log().matrix().transpose();
         done += some;
     }
-    cap(softcap, bounds);
+    cap(softcap, peaks);
     attention.highest.setConstant(-std::numeric_limits<float>::infinity());
     for (Index i = 0; i < queries.rows(); ++i) {
         Eigen::RowVectorXf row = attention.masses.row(i);
         const float mass = exponentiate(row).log_mass();
-        attention.highest = attention.highest.cwiseMax((bounds.row(i).array() - mass).matrix().transpose());
+        attention.highest = attention.highest.cwiseMax((peaks.row(i).array() - mass).matrix().transpose());
     }
     attention.highest = attention.highest.array().exp();
     return attention;

@@ -55,22 +55,20 @@ struct ScanProblem {
 // key is read once for a block of queries. All NaN where a key or a query is not finite.
 Vector highest_attention(const ScanProblem& problem);
 
-// Neighbouring keys of one head, block by block: their mean, and how far any of them is from it, in each
-// dimension.
+// Neighbouring keys of one head, block by block.
 struct KeyBlocksView {
-    MatrixView means, radii;        // [blocks, d]
+    MatrixView means, variances;    // [blocks, d] in each dimension
     Eigen::Ref<const Vector> sizes; // [blocks] keys of each
 };
 
 struct BlockAttention {
-    Vector highest; // [blocks] no query gives a key of the block a higher probability, as far as `masses` are
-                    // true
-    Matrix masses;  // [n, blocks] log-sum-exp of the logits of the block's keys, as if all were their mean
+    Vector highest; // [blocks] the highest probability that a query is expected to give a key of the block
+    Matrix masses;  // [n, blocks] log-sum-exp of the logits of the block's keys, as it is expected
 };
 
-// What the queries can see of blocks. scale, softcap: of the logits.
-BlockAttention bound_attention(std::span<const KeyBlocksView> blocks, MatrixView queries, float scale,
-                               float softcap);
+// What the queries see of blocks, as if keys were normally distributed. scale, softcap: of the logits.
+BlockAttention expected_attention(std::span<const KeyBlocksView> blocks, MatrixView queries, float scale,
+                                  float softcap);
 
 // Softmax of the queries over keys: [t, d] alone.
 CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys);

@@ -18,7 +18,7 @@ struct Kernels {
     decltype(&kvfold::solve_head) solve_head;
     decltype(&kvfold::attend_all) attend_all;
     decltype(&kvfold::highest_attention) highest_attention;
-    decltype(&kvfold::bound_attention) bound_attention;
+    decltype(&kvfold::expected_attention) expected_attention;
     decltype(&kvfold::attend_compact) attend_compact;
     decltype(&kvfold::matching_loss) matching_loss;
     decltype(&kvfold::neutral_key) neutral_key;

@@ -39,7 +39,8 @@ struct LongArchive {
 
     Vector scan(Index head, const KeyBlocks* blocks, size_t count = 8) const {
         const std::vector<Recallable> sources = {{originals, cells, blocks}};
-        return scan_archive({map, sources, asked, count, 1, **chosen_kernels()}, 0, head);
+        return scan_archive({map, sources, asked, count, 1, **chosen_kernels(), /*blocks_per_cell=*/2}, 0,
+                            head);
     }
 };
 
@@ -57,17 +58,17 @@ TEST_P(ScanArchive, FindsInAFewBlocksWhatIsLookedAtMost) {
         const Vector all = archive.scan(head, nullptr), few = archive.scan(head, &blocks),
                      other = archive.scan(head, &wrong);
         EXPECT_EQ(read(all), archive.cells.size());
-        EXPECT_LE(read(few), archive.cells.size() / 6);
+        EXPECT_LE(read(few), archive.cells.size() / 3);
         std::vector<uint32_t> order = archive.cells;
         std::ranges::sort(order, std::greater(), [&](uint32_t cell) { return all[cell]; });
         for (size_t i = 0; i < 8; ++i) {
             found += few[order[i]] > 0;
             found_by_wrong += other[order[i]] > 0;
         }
-        // What is not read weighs at least what the means say it does, and not much more.
+        // What is not read weighs about what its mean and its variance say.
         for (Index cell = 0; cell < few.size(); ++cell) {
             if (few[cell] == 0) continue;
-            EXPECT_GT(few[cell], 0.999f * all[cell]) << cell;
+            EXPECT_GT(few[cell], 0.5f * all[cell]) << cell;
             EXPECT_LT(few[cell], 2 * all[cell]) << cell;
         }
     }
@@ -83,32 +84,6 @@ TEST_P(ScanArchive, ReadsAllWhereMostBlocksWouldBe) {
 
 INSTANTIATE_TEST_SUITE_P(Types, ScanArchive, ::testing::Values(GGML_TYPE_F16, GGML_TYPE_F32),
                          [](const auto& info) { return std::string(ggml_type_name(info.param)); });
-
-// No key of a block has a higher logit than its bound; with half of the radius some have.
-TEST(KeyBlocks, BoundWhatTheirKeysCanHave) {
-    const LongArchive archive(GGML_TYPE_F32);
-    const KeyBlocks blocks = block_keys(archive.map, archive.originals, archive.cells);
-    const Matrix keys = to_float(archive.originals.keys[0]).leftCols(LongArchive::kWidth);
-    const Matrix queries = archive.asked.layers[0].rows.leftCols(LongArchive::kWidth);
-    const Vector sizes = Vector::Constant(blocks.heads[0][0].means.rows(), KeyBlocks::kCells);
-    const auto highest_excess = [&](float share) {
-        const Matrix radii = share * blocks.heads[0][0].radii;
-        const std::vector<KeyBlocksView> views = {{blocks.heads[0][0].means, radii, sizes}};
-        const BlockAttention bound = (*chosen_kernels())->bound_attention(views, queries, 0.5f, 0);
-        double excess = 0;
-        for (Index i = 0; i < queries.rows(); ++i) {
-            const Eigen::ArrayXd masses = bound.masses.row(i).transpose().cast<double>().array();
-            const double mass = std::log(masses.exp().sum());
-            for (Index cell = 0; cell < keys.rows(); ++cell) {
-                const double logit = 0.5 * queries.row(i).cast<double>().dot(keys.row(cell).cast<double>());
-                excess = std::max(excess, std::exp(logit - mass) / bound.highest[cell / KeyBlocks::kCells]);
-            }
-        }
-        return excess;
-    };
-    EXPECT_LT(highest_excess(1), 1 + 1e-4);
-    EXPECT_GT(highest_excess(0.5f), 1.1);
-}
 
 } // namespace
 } // namespace kvfold
