@@ -29,8 +29,8 @@ struct RecallProblem {
     size_t count = 0;                    // cells of each KV head that are wanted
     int threads = 1;
     const Kernels& kernels;
-    // That are read for each cell that is wanted. With 2 of them, a quarter of 1024 tokens, half of what
-    // recall gives was lost; with 64 archives of 8 cells a head are scanned whole up to 16384 tokens.
+    // That are read for each cell that is wanted. With 2 of them, a quarter of 1024 tokens, a third of what
+    // recall gives was lost. With 64 the archive is read whole up to 16384 tokens, where 8 cells are wanted.
     size_t blocks_per_cell = 64;
 };
 
