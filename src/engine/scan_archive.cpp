@@ -55,7 +55,7 @@ class HeadKeys {
     std::vector<KeyRows> rows_;
 };
 
-// The blocks of all sources that are read, and what the queries see elsewhere, at least.
+// The blocks of all sources that are read, and what the queries are expected to see elsewhere.
 struct Chosen {
     std::vector<bool> blocks;
     Vector elsewhere; // [n]

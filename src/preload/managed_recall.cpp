@@ -115,6 +115,7 @@ void ManagedContext::recall_behind(const Speaking& speaking, const Study& heard)
 bool ManagedContext::can_recall(llama_seq_id seq_id, size_t asking, size_t coming) const {
     const Books::Fold fold = books_.fold_of(seq_id);
     if (fold.empty() || place_of_recalled(seq_id) < 0) return false;
+    if (books_.history(seq_id).first_cut(fold.end) == fold.end) return false; // nothing of it is archived
     const bool is_rewritten = !is_quick_to_recall() || (asking > 0 && !is_plain());
     if (is_rewritten && !books_.shared(seq_id).empty()) return false;
     const size_t used = std::min<size_t>(n_ctx_seq_, books_.used(books_.stream_of(seq_id)));
