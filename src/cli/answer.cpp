@@ -56,7 +56,7 @@ Result<Stop> stream_answer(Session& session, bool one_line, const SampleOptions&
         stream.write(piece);
         if (interrupted()) return Stop::interrupted;
         if (session.room() == 0) return Stop::context_full;
-        const Status decoded = session.append({&next, 1}, Outputs::last);
+        const Status decoded = session.say(next);
         if (!decoded && decoded.error().code == ErrorCode::cancelled) return Stop::interrupted;
         KVFOLD_CHECK(decoded);
     }

@@ -136,14 +136,19 @@ class Chat {
 
     Status print_stats() {
         const size_t bytes = session_.cells() == 0 ? 0 : llama_state_seq_get_size(session_.context(), 0);
-        kvfold::print(stdout, "({} tokens in {} of {} cells, {})\n", session_.tokens().size(),
-                      session_.cells(), llama_n_ctx(session_.context()), megabytes(bytes));
+        const Session::Recalled recalled = session_.recalled();
+        const std::string asked =
+            recalled.cells == 0
+                ? ""
+                : kvfold::format(" ({} of them recalled, asked {} times)", recalled.cells, recalled.times);
+        kvfold::print(stdout, "({} tokens in {} of {} cells{}, {})\n", session_.tokens().size(),
+                      session_.cells(), llama_n_ctx(session_.context()), asked, megabytes(bytes));
         return {};
     }
 
     Status save(const std::string& file) {
         KVFOLD_CHECK(session_.save(file));
-        kvfold::print(stdout, "({} written, {} cells)\n", file, session_.cells());
+        kvfold::print(stdout, "({} written, {} cells)\n", file, session_.cells() - session_.recalled().cells);
         return {};
     }
 

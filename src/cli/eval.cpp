@@ -45,7 +45,7 @@ struct EvalOptions {
     Budget budget; // its ratio: row by row
     std::vector<uint64_t> seeds = {1};
     std::vector<size_t> recalls = {0};         // cells of each head that a question takes back
-    size_t recall_every = 0;                   // tokens of an answer
+    size_t recall_every = AskingPace::kEvery;        // tokens of an answer
     size_t rounds = 12;                        // of the chat task
     size_t archive = 1024;                     // MiB, of each cache of the chat task
     const NamedHindsight* hindsight = nullptr; // null = none
@@ -283,7 +283,7 @@ void add_measured_options(CLI::App& command, EvalOptions& options, CLI::Option* 
         ->option_text("N,...");
     command
         .add_option("--recall-every", options.recall_every,
-                    "tokens of an answer after which it recalls other cells; default: 0, never")
+                    "tokens of an answer, at most, after which it recalls other cells; 0: never; default: 8")
         ->check(CLI::Range(0, 1 << 20))
         ->option_text("N");
     command.add_option("--rounds", options.rounds, "of the task chat, a sixth of -c each; default: 12")

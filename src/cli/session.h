@@ -75,6 +75,17 @@ class Session {
     // room. On failure the sequence is what it was, without recalled cells.
     Status recall(std::span<const llama_token> prompt);
 
+    // Appends a token of an answer, for its logits. Where its prompt recalled, it asks too, at its
+    // AskingPace, and other cells take the place of those that stand there. Fails as append and
+    // kvfold::recall do; the token may have been appended then. Hybrid models do not ask.
+    Status say(llama_token token);
+
+    struct Recalled {
+        size_t cells = 0; // that stand in the sequence now
+        size_t times = 0; // that the newest prompt and its answer asked
+    };
+    Recalled recalled() const;
+
     // Takes back the newest folds, as many as are kept and have room. Fails as kvfold::unfolded does.
     Status unfold();
 
@@ -87,12 +98,21 @@ class Session {
     Status save(const std::string& path, uint32_t streams = 0) const;
 
   private:
+    // What is recalled until another prompt asks, or the sequence is folded or written.
+    struct Recalling {
+        std::vector<std::shared_ptr<const ReplacedCells>> folds; // that `sources` refers to
+        std::vector<Recallable> sources;
+        llama_pos place = -1; // where recalled cells stand and no others
+        Recalled recalled;
+        AskingPace pace; // of the answer
+    };
+
     Status create_context();
     Result<SequenceState> read() const; // without recalled cells
     Status put(const SequenceState& state);
-    Result<KvSection> choose(std::span<const llama_token> asking, std::span<const Recallable> sources,
-                             llama_pos place);
     Status drop_recalled();
+    std::optional<Recalling> recalling_from(const KvSection& section) const;
+    Result<KvSection> choose(const Recalling& from, const Study& asked) const;
     Status decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar);
     CompactRequest request_for(const Method& method, const Budget& budget, uint64_t seed,
                                ProgressBar& bar) const;
@@ -100,7 +120,7 @@ class Session {
     const LoadedModel* model_ = nullptr;
     Keeping keeping_;
     std::unique_ptr<TapPlace> tap_; // of ctx_; null: nothing is recalled
-    llama_pos recalled_at_ = -1;    // where recalled cells stand and no others; -1: there are none
+    std::optional<Recalling> recalling_;
     llama_context_params params_ = {};
     ContextPtr ctx_;
     std::vector<llama_token> tokens_; // token i stands at position i, also where its cell was folded away

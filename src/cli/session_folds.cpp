@@ -3,6 +3,7 @@
 #include "engine/archive_file.h"
 #include "state/folded_region.h"
 #include "state/live_sequence.h"
+#include "study/listen.h"
 
 #include <algorithm>
 
@@ -17,57 +18,80 @@ constexpr size_t kMostAsking = 256;
 
 Result<SequenceState> Session::read() const {
     KVFOLD_TRY(SequenceState state, read_sequence(ctx_.get(), 0));
-    return recalled_at_ < 0 ? state : without_recalled(state, recalled_at_);
+    return recalling_ ? without_recalled(state, recalling_->place) : state;
 }
 
 // A state without recalled cells, or whose caller says where they stand.
 Status Session::put(const SequenceState& state) {
     KVFOLD_CHECK(write_sequence(ctx_.get(), 0, state));
-    recalled_at_ = -1;
+    recalling_.reset();
     cells_ = state.sections.front().cells.size();
     return {};
 }
 
 Status Session::drop_recalled() {
-    if (recalled_at_ < 0) return {};
+    if (!recalling_) return {};
     KVFOLD_TRY(const SequenceState state, read());
     return put(state);
 }
 
-// The sequence holds the tokens that ask afterwards.
-Result<KvSection> Session::choose(std::span<const llama_token> asking, std::span<const Recallable> sources,
-                                  llama_pos place) {
-    QueryTap tap(model_->map.layers, std::ssize(asking));
-    const Listening listening(*tap_, tap);
-    const Status decoded =
-        decode_tokens(ctx_.get(), asking, static_cast<llama_pos>(tokens_.size()), Outputs::none);
-    tap.rethrow();
-    KVFOLD_CHECK(decoded);
-    const Study asked = tap.take();
+// nullopt: there is nothing to recall, or no place for it.
+std::optional<Session::Recalling> Session::recalling_from(const KvSection& section) const {
+    const std::vector<int32_t> positions = sorted_positions(section);
+    const int32_t end = folded_region(positions).end;
+    Recalling found;
+    found.folds = keeping_.folds->history(section).each(end);
+    found.sources = recallable(found.folds);
+    // In the gap in front of the fold, and so far in front that no sliding window reaches there.
+    found.place = end - 2 - std::max(0, llama_model_n_swa(model()));
+    const bool has_place = found.place >= 0 && !std::ranges::binary_search(positions, found.place);
+    if (found.sources.empty() || !has_place) return std::nullopt;
+    return found;
+}
+
+Result<KvSection> Session::choose(const Recalling& from, const Study& asked) const {
     KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
-    return kvfold::recall({model_->map, sources, asked, keeping_.recall, model_->threads(), *kernels}, place);
+    return kvfold::recall({model_->map, from.sources, asked, keeping_.recall, model_->threads(), *kernels},
+                          from.place);
 }
 
 Status Session::recall(std::span<const llama_token> prompt) {
-    const bool is_folded = cells_ != tokens_.size() || recalled_at_ >= 0;
-    if (!tap_ || prompt.empty() || !is_folded) return {};
+    KVFOLD_CHECK(drop_recalled()); // what was recalled for another question is not asked
+    if (!tap_ || prompt.empty() || cells_ == tokens_.size()) return {};
     KVFOLD_TRY(const SequenceState before, read());
-    const KvSection& section = before.sections.front();
-    const int32_t end = folded_region(sorted_positions(section)).end;
-    const auto folds = keeping_.folds->history(section).each(end);
-    const std::vector<Recallable> sources = recallable(folds);
-    const llama_pos place = end - 2; // in the gap in front of the fold: they can be told from all others
-    const size_t needed = section.cells.size() + keeping_.recall + prompt.size();
-    if (sources.empty() || place < 0 || needed > llama_n_ctx(ctx_.get())) return drop_recalled();
+    std::optional<Recalling> from = recalling_from(before.sections.front());
+    if (!from || keeping_.recall + prompt.size() > room()) return {};
 
     const auto asking = prompt.last(std::min(prompt.size(), kMostAsking));
-    KVFOLD_CHECK(drop_recalled()); // what was recalled for another question is not asked
-    const Result<KvSection> recalled = choose(asking, sources, place);
-    KVFOLD_CHECK(put(recalled ? with_recalled(before, *recalled, place) : before));
+    const auto pos = static_cast<llama_pos>(tokens_.size());
+    const auto asked = listen(*tap_, model_->map.layers, std::ssize(asking),
+                              [&] { return decode_tokens(ctx_.get(), asking, pos, Outputs::none); });
+    const auto recalled = asked.and_then([&](const Study& study) { return choose(*from, study); });
+    KVFOLD_CHECK(put(recalled ? with_recalled(before, *recalled, from->place) : before));
     if (!recalled) return tl::unexpected(recalled.error());
-    recalled_at_ = place;
+    from->recalled = {recalled->cells.size(), 1};
+    recalling_ = std::move(from);
     return {};
 }
+
+Status Session::say(llama_token token) {
+    const auto append_it = [&] { return append({&token, 1}, Outputs::last); };
+    if (!recalling_ || llama_model_is_hybrid(model())) return append_it();
+    Recalling& from = *recalling_;
+    if (!from.pace.is_due(1)) return append_it();
+    from.pace.asked();
+    KVFOLD_TRY(const Study asked, listen(*tap_, model_->map.layers, 1, append_it));
+    KVFOLD_TRY(const KvSection recalled, choose(from, asked));
+    if (!llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, from.place, from.place + 1))
+        return fail(ErrorCode::llama, "llama.cpp does not remove position {}", from.place);
+    cells_ -= std::exchange(from.recalled.cells, 0);
+    KVFOLD_CHECK(add_cells(ctx_.get(), 0, recalled));
+    from.recalled = {recalled.cells.size(), from.recalled.times + 1};
+    cells_ += recalled.cells.size();
+    return {};
+}
+
+Session::Recalled Session::recalled() const { return recalling_ ? recalling_->recalled : Recalled{}; }
 
 Status Session::unfold() {
     if (cells_ == 0 || !keeping_.folds) return fail(ErrorCode::invalid_argument, "nothing is folded");

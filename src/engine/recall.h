@@ -9,6 +9,9 @@
 #include "state/sequence_state.h"
 #include "study/queries.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace kvfold {
 
 // Cells that may be chosen: of what a fold replaced those that it did not keep as they were.
@@ -39,6 +42,26 @@ struct RecallProblem {
 // As many as there are, where more are wanted. Fails with `numeric`, and with `memory`. REQUIRES: a cell to
 // choose.
 Result<KvSection> recall(const RecallProblem& problem, int32_t pos);
+
+// When an answer asks: after its tokens 1, 2, 4 and so on, and at last after every few. Answers to questions
+// are short, and what they begin with decides (docs/experiments/2026-11-30-recall-paced.md).
+class AskingPace {
+  public:
+    static constexpr size_t kEvery = 8;
+    explicit AskingPace(size_t every = kEvery) : every_(every) {}
+
+    // Whether the answer asks behind more tokens of it.
+    bool is_due(size_t tokens) {
+        unasked_ += tokens;
+        return unasked_ >= std::clamp<size_t>(said_, 1, every_);
+    }
+    void asked() { said_ += std::exchange(unasked_, 0); }
+
+  private:
+    size_t every_;
+    size_t said_ = 0;    // tokens up to the newest one that asked
+    size_t unasked_ = 0; // those behind it
+};
 
 // The sequence without its recalled cells, which are all that stands at `pos`; and with these in their place.
 SequenceState without_recalled(const SequenceState& now, int32_t pos);

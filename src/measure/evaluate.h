@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/compact.h"
+#include "engine/recall.h"
 #include "measure/score.h"
 #include "measure/task.h"
 
@@ -60,7 +61,7 @@ struct EvalRequest {
     Hindsight hindsight = Hindsight::none;
     // Cells of each KV head that a probe recalls from what was folded, one row each; 0: none.
     std::vector<size_t> recalls = {0};
-    size_t recall_every = 0; // tokens of an answer after which it asks again; 0: the prompt alone asks
+    size_t recall_every = AskingPace::kEvery; // of an answer, which asks; 0: the prompt alone asks
     size_t rounds = 12;      // of the chat task
     size_t archive_bytes =
         0; // of each of its caches, for the cells that folds replace; 0: folded cells are folded again

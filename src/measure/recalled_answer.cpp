@@ -4,21 +4,12 @@
 #include "model/context.h"
 #include "state/folded_region.h"
 #include "state/live_sequence.h"
+#include "study/listen.h"
 #include "study/sources.h"
 
 namespace kvfold {
 
 namespace {
-
-// Decodes tokens and takes their queries.
-Result<Study> ask(const RecallingCache& cache, TokenSpan tokens, llama_pos pos, Outputs outputs) {
-    QueryTap tap(cache.map.layers, std::ssize(tokens));
-    const Listening listening(cache.tap, tap);
-    const Status status = decode_tokens(cache.ctx, tokens, pos, outputs);
-    tap.rethrow();
-    KVFOLD_CHECK(status);
-    return tap.take();
-}
 
 Status swap(const RecallingCache& cache, const SequenceState& now, const Study& asked) {
     KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
@@ -33,7 +24,11 @@ Status swap(const RecallingCache& cache, const SequenceState& now, const Study& 
 
 Result<Matrix> recalled_answer(const RecallingCache& cache, const Probe& probe) {
     const TokenSpan prompt = probe.prompt;
-    KVFOLD_TRY(const Study asked, ask(cache, prompt, cache.end, Outputs::none));
+    const auto ask = [&](TokenSpan tokens, llama_pos pos, Outputs outputs) {
+        return listen(cache.tap, cache.map.layers, std::ssize(tokens),
+                      [&] { return decode_tokens(cache.ctx, tokens, pos, outputs); });
+    };
+    KVFOLD_TRY(const Study asked, ask(prompt, cache.end, Outputs::none));
     KVFOLD_CHECK(swap(cache, cache.compact, asked));
     if (cache.every == 0) return forced_answer(cache.ctx, probe, static_cast<size_t>(cache.end));
 
@@ -41,15 +36,22 @@ Result<Matrix> recalled_answer(const RecallingCache& cache, const Probe& probe) 
     KVFOLD_CHECK(decode_tokens(cache.ctx, prompt.first(prompt.size() - 1), cache.end, Outputs::none));
     Matrix logits(std::ssize(judged),
                   llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(cache.ctx))));
-    for (size_t done = 0; done < judged.size(); done += cache.every) {
-        const TokenSpan tokens = TokenSpan(judged).subspan(done, std::min(cache.every, judged.size() - done));
-        const auto pos = cache.end + static_cast<llama_pos>(prompt.size() - 1 + done);
-        KVFOLD_TRY(const Study spoken, ask(cache, tokens, pos, Outputs::all));
-        logits.middleRows(static_cast<Index>(done), std::ssize(tokens)) =
-            newest_logits(cache.ctx, tokens.size());
-        if (done + tokens.size() == judged.size()) break;
+    AskingPace pace(cache.every);
+    for (size_t i = 0; i < judged.size(); ++i) {
+        const TokenSpan token = TokenSpan(judged).subspan(i, 1);
+        const auto pos = cache.end + static_cast<llama_pos>(prompt.size() - 1 + i);
+        const bool asks = i > 0 && pace.is_due(1); // the first one is the prompt's last
+        std::optional<Study> said;
+        if (asks) {
+            KVFOLD_TRY(said, ask(token, pos, Outputs::all));
+        } else {
+            KVFOLD_CHECK(decode_tokens(cache.ctx, token, pos, Outputs::all));
+        }
+        logits.row(static_cast<Index>(i)) = newest_logits(cache.ctx, 1);
+        if (!asks) continue;
         KVFOLD_TRY(const SequenceState now, read_sequence(cache.ctx, 0));
-        KVFOLD_CHECK(swap(cache, now, spoken));
+        KVFOLD_CHECK(swap(cache, now, *said));
+        pace.asked();
     }
     return logits;
 }

@@ -15,7 +15,7 @@ struct RecallingCache {
     std::span<const Recallable> sources; // what was folded
     int32_t end = 0;                     // position behind the context
     size_t count = 0;                    // cells of each KV head
-    size_t every = 0; // tokens of the answer after which it asks again; 0: the prompt alone asks
+    size_t every = 0;                    // the pace at which the answer asks; 0: the prompt alone asks
     int threads = 1;
 };
 

@@ -79,7 +79,7 @@ void ManagedContext::clear(Original<void> original) {
         keep_promise(kAll);
         books_.clear();
         refused_.clear();
-        spoken_.clear();
+        paces_.clear();
         shift_is_due_ = false;
     });
 }

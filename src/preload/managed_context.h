@@ -291,9 +291,8 @@ class ManagedContext {
     bool closed_ KVFOLD_GUARDED_BY(mutex_) = false;
     bool fold_is_void_ KVFOLD_GUARDED_BY(mutex_) = false; // its cells are not what they were
     std::map<llama_seq_id, llama_pos>
-        refused_ KVFOLD_GUARDED_BY(mutex_); // end of the sequence when a fold failed
-    std::map<llama_seq_id, size_t>
-        spoken_ KVFOLD_GUARDED_BY(mutex_); // tokens of the answer since it last asked
+        refused_ KVFOLD_GUARDED_BY(mutex_);                        // end of the sequence when a fold failed
+    std::map<llama_seq_id, AskingPace> paces_ KVFOLD_GUARDED_BY(mutex_); // of answers, which ask
     std::map<llama_seq_id, int>
         failures_ KVFOLD_GUARDED_BY(mutex_); // of the policy's methods, one after the other
     std::map<uint64_t, JobResult> jobs_ KVFOLD_GUARDED_BY(mutex_); // the newest few

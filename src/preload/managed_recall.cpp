@@ -6,6 +6,7 @@
 #include "preload/log.h"
 #include "preload/real.h"
 #include "state/live_sequence.h"
+#include "study/listen.h"
 
 #include <algorithm>
 
@@ -13,9 +14,8 @@ namespace kvfold::preload {
 
 namespace {
 
-constexpr size_t kMostAsking = 20;   // newest tokens of a prompt, which ask: each costs what reading it does
-constexpr size_t kTokensBetween = 8; // of an answer, which asks behind them
-constexpr Index kMostSpoken = 32;    // entries of a batch that is listened to: prompts have asked already
+constexpr size_t kMostAsking = 20; // newest tokens of a prompt, which ask: each costs what reading it does
+constexpr Index kMostSpoken = 32;  // entries of a batch that is listened to: prompts have asked already
 
 // What the batch has of prompts, by sequence: of an answer the program wants every output. Tokens that
 // several sequences share ask for none of them.
@@ -77,7 +77,7 @@ void ManagedContext::recall_for(std::span<const BatchEntry> entries) {
         else
             recalled = tl::unexpected(asked.error());
         note_recall(seq_id, recalled, timer.seconds());
-        spoken_[seq_id] = 0;
+        paces_[seq_id] = AskingPace();
     }
 }
 
@@ -96,7 +96,7 @@ ManagedContext::Speaking ManagedContext::asking(std::span<const BatchEntry> entr
         const auto& [seq_id, places] = each;
         const llama_pos pos = entries[static_cast<size_t>(places.front())].pos;
         const bool goes_on = pos < 0 || pos >= books_.end(seq_id);
-        return (spoken_[seq_id] += places.size()) < kTokensBetween || !goes_on || !can_recall(seq_id, 0, 1);
+        return !paces_[seq_id].is_due(places.size()) || !goes_on || !can_recall(seq_id, 0, 1);
     });
     return spoken;
 }
@@ -105,9 +105,11 @@ void ManagedContext::recall_behind(const Speaking& speaking, const Study& heard)
     for (const auto& [seq_id, places] : speaking) {
         if (!can_recall(seq_id, 0, kMostSpoken)) continue;
         const Timer timer;
+        AskingPace pace = paces_[seq_id];
         const auto recalled = recall_with(seq_id, queries_of_tokens(heard, places));
         note_recall(seq_id, recalled, timer.seconds());
-        spoken_[seq_id] = 0;
+        pace.asked();
+        paces_[seq_id] = pace; // swapping them has ended it
     }
 }
 
@@ -136,12 +138,9 @@ Result<Study> ManagedContext::ask(llama_seq_id seq_id, std::span<const llama_tok
     if (!is_plain()) {
         KVFOLD_TRY(before, read_sequence(ctx_, seq_id));
     }
-    QueryTap tap(recalling_.map.layers, std::ssize(tokens));
     const llama_pos end = books_.end(seq_id);
-    const Status asked = [&] {
-        const Listening listening(*recalling_.tap, tap);
-        return decode_tokens(ctx_, tokens, end, Outputs::none, seq_id);
-    }();
+    Result<Study> asked = listen(*recalling_.tap, recalling_.map.layers, std::ssize(tokens),
+                                 [&] { return decode_tokens(ctx_, tokens, end, Outputs::none, seq_id); });
     Status undone;
     if (before)
         undone = write_sequence(ctx_, seq_id, *before);
@@ -149,9 +148,7 @@ Result<Study> ManagedContext::ask(llama_seq_id seq_id, std::span<const llama_tok
         undone = fail(ErrorCode::lost, "llama.cpp does not remove the newest tokens");
     if (!undone) relearn(seq_id, books_.tokens(seq_id));
     KVFOLD_CHECK(undone);
-    KVFOLD_CHECK(asked);
-    tap.rethrow();
-    return tap.take();
+    return asked;
 }
 
 // How many cells.
@@ -199,7 +196,7 @@ Status ManagedContext::drop_recalled(llama_seq_id seq_id) {
         return fail(ErrorCode::llama, "llama.cpp does not remove position {}", recalled.pos);
     }
     books_.drop_recalled(seq_id);
-    spoken_[seq_id] = kTokensBetween; // the next token asks
+    paces_.erase(seq_id); // the next token asks
     return {};
 }
 

@@ -15,7 +15,8 @@ class Archives(CommandTest):
                             "--archive", "small.archive", *arguments, model=model)
 
     def chat(self, *lines, arguments=(), model=None):
-        done = self.with_model("chat", "-n", 8, *arguments, input="".join(line + "\n" for line in lines), model=model)
+        length = () if "-n" in arguments else ("-n", 8)
+        done = self.with_model("chat", *length, *arguments, input="".join(f"{line}\n" for line in lines), model=model)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done
 
@@ -59,6 +60,19 @@ class Archives(CommandTest):
         full = self.ask("-s", "full.kv")
         self.assertEqual(self.ask(*self.with_archive("--recall", 2000)), full)  # all of it
         self.assertNotEqual(self.ask(*self.with_archive("--recall", 0)), full)  # the broken twin
+
+    def test_an_answer_asks_again_as_it_goes_on(self):
+        self.fold(method="keep_last", ratio=8)
+        def beside(predict, recall):
+            done = self.chat("What?", "/stats", arguments=self.with_archive("-n", predict, "--recall", recall))
+            self.assertEqual(done.stderr, "")
+            tokens, cells = map(int, re.search(r"\((\d+) tokens in (\d+) of", done.stdout).groups())
+            asked = re.search(r"\((\d+) of them recalled, asked (\d+) times\)", done.stdout)
+            return cells - tokens, asked and tuple(map(int, asked.groups()))
+        without, asked = beside(9, 0)
+        self.assertIsNone(asked)
+        self.assertEqual(beside(1, 16), (without + 16, (16, 2)))   # the prompt, and the token
+        self.assertEqual(beside(9, 16), (without + 16, (16, 5)))   # tokens 1, 2, 4 and 8
 
     def test_recalled_cells_stand_beside_and_are_not_saved(self):
         self.fold()

@@ -116,6 +116,26 @@ TEST(Recall, QueriesThatAreNotFiniteAreAnError) {
     EXPECT_EQ(recalled.error().code, ErrorCode::numeric);
 }
 
+TEST(AskingPace, AnAnswerAsksOftenAtItsBeginningAndThenEveryFewTokens) {
+    AskingPace pace(8);
+    std::vector<size_t> asked;
+    for (size_t token = 1; token <= 40; ++token) {
+        if (!pace.is_due(1)) continue;
+        pace.asked();
+        asked.push_back(token);
+    }
+    EXPECT_EQ(asked, (std::vector<size_t>{1, 2, 4, 8, 16, 24, 32, 40}));
+}
+
+TEST(AskingPace, WhoCouldNotAskIsDueAgain) {
+    AskingPace pace(8);
+    EXPECT_TRUE(pace.is_due(1));
+    EXPECT_TRUE(pace.is_due(1)); // for nothing was asked
+    pace.asked();
+    EXPECT_FALSE(pace.is_due(1));
+    EXPECT_TRUE(pace.is_due(3)); // several tokens at once
+}
+
 constexpr size_t kText = 160, kNext = 12;
 
 class RecallOn : public testing::TinySequence {};
