@@ -45,7 +45,7 @@ struct EvalOptions {
     Budget budget; // its ratio: row by row
     std::vector<uint64_t> seeds = {1};
     std::vector<size_t> recalls = {0};         // cells of each head that a question takes back
-    size_t recall_every = AskingPace::kEvery;        // tokens of an answer
+    size_t recall_every = AskingPace::kEvery;  // tokens of an answer
     size_t rounds = 12;                        // of the chat task
     size_t archive = 1024;                     // MiB, of each cache of the chat task
     const NamedHindsight* hindsight = nullptr; // null = none

@@ -17,22 +17,21 @@ constexpr size_t kShare = 4; // of the blocks of a long archive at least one in 
 // Of one source, those of its cells that are looked at: places in Recallable::cells, rising.
 using Places = std::vector<uint32_t>;
 
-Places all_places(const Recallable& source) {
-    Places places(source.cells.size());
-    std::iota(places.begin(), places.end(), 0u);
-    return places;
-}
-
 // Keys of one head where they lie, or as floats: of quantised caches only ggml reads the blocks.
 class HeadKeys {
   public:
     HeadKeys(const RecallProblem& problem, size_t layer, Index head)
         : layer_(problem.map.layers[layer]), first_(head * layer_.key_width) {}
 
-    void add(const Recallable& source, const Places& places) {
+    void add_places(const Recallable& source, const Places& places) {
         std::vector<uint32_t>& cells = cells_.emplace_back();
         for (const uint32_t place : places)
             cells.push_back(source.cells[place]);
+        add(source, cells);
+    }
+
+    // cells: of the source's originals. They must outlive this.
+    void add(const Recallable& source, std::span<const uint32_t> cells) {
         const CacheTensor& tensor = source.originals.keys[layer_.cache];
         if (tensor.type == GGML_TYPE_F16 && !tensor.transposed) {
             const auto before = static_cast<size_t>(first_) * sizeof(uint16_t);
@@ -40,9 +39,10 @@ class HeadKeys {
             return;
         }
         const Matrix& floats = floats_.emplace_back(head_to_float(tensor, cells, first_, layer_.key_width));
-        std::iota(cells.begin(), cells.end(), 0u);
+        std::vector<uint32_t>& rows = cells_.emplace_back(cells.size());
+        std::iota(rows.begin(), rows.end(), 0u);
         rows_.push_back({reinterpret_cast<const uint8_t*>(floats.data()),
-                         static_cast<size_t>(floats.cols()) * sizeof(float), false, cells});
+                         static_cast<size_t>(floats.cols()) * sizeof(float), false, rows});
     }
 
     std::span<const KeyRows> rows() const { return rows_; }
@@ -130,22 +130,29 @@ Vector scan_archive(const RecallProblem& problem, size_t layer, Index head) {
     const Matrix queries =
         queries_of_head(problem.asked, problem.map, layer, head, std::numeric_limits<Index>::max());
     const Chosen chosen = blocks_to_read(problem, layer, head, queries);
+    const AttentionLayer& map = problem.map.layers[layer];
     HeadKeys keys(problem, layer, head);
+    const auto seen_in = [&] {
+        return problem.kernels.highest_attention(
+            {keys.rows(), queries, map.scale, map.softcap, chosen.elsewhere});
+    };
+    if (chosen.blocks.empty()) {
+        for (const Recallable& source : problem.sources)
+            keys.add(source, source.cells);
+        return seen_in();
+    }
     std::vector<Index> looked_at; // among all cells
     Index before = 0;
     size_t blocks = 0;
     for (const Recallable& source : problem.sources) {
-        const Places places =
-            chosen.blocks.empty() ? all_places(source) : places_in(source, chosen.blocks, blocks);
-        keys.add(source, places);
+        const Places places = places_in(source, chosen.blocks, blocks);
+        keys.add_places(source, places);
         for (const uint32_t place : places)
             looked_at.push_back(before + place);
         before += std::ssize(source.cells);
         blocks += count_blocks(source);
     }
-    const AttentionLayer& map = problem.map.layers[layer];
-    const Vector seen =
-        problem.kernels.highest_attention({keys.rows(), queries, map.scale, map.softcap, chosen.elsewhere});
+    const Vector seen = seen_in();
     Vector scores = Vector::Zero(before);
     for (Index i = 0; i < seen.size(); ++i)
         scores[looked_at[static_cast<size_t>(i)]] = seen[i];
