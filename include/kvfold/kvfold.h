@@ -129,7 +129,9 @@ typedef struct kvfold_sequence_info {
     size_t  struct_size;   /* in bytes, see 6: set it to sizeof(kvfold_sequence_info) */
     size_t  cells;
     size_t  folded_cells;  /* of them, those that hold what was folded; 0 = nothing was */
-    int32_t folded_end;    /* positions in front of it are held by folded_cells: cut there or behind, or nowhere */
+    int32_t folded_end;    /* positions in front of it are held by folded_cells: cut there or behind, or nowhere; with
+                              sliding windows cut at llama_memory_seq_pos_min() + llama_model_n_swa() - 1 or behind, also
+                              with swa_full, for a compaction keeps no more of a window than the model looks back on */
     int32_t end;           /* the position after the last */
 } kvfold_sequence_info;
 

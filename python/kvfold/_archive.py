@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,12 @@ class Archive:
     at a time."""
 
     def __init__(self, budget_bytes: int) -> None:
-        if budget_bytes < 0:
-            raise InvalidArgument(f"budget_bytes is {budget_bytes}; give 0 or more")
+        try:
+            budget_bytes = operator.index(budget_bytes)
+        except TypeError:
+            raise InvalidArgument(f"budget_bytes is {budget_bytes!r}; give a whole number") from None
+        if not 0 <= budget_bytes <= sys.maxsize:
+            raise InvalidArgument(f"budget_bytes is {budget_bytes}; give 0 to {sys.maxsize}")
         library = _library.load()
         self._handle: int | None = library.kvfold_archive_init(budget_bytes)
         if not self._handle:

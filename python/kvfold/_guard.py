@@ -1,8 +1,9 @@
 """Keeps a llama_cpp.Llama from going on with a torn fold.
 
 All folded cells stand at one position. Llama.generate() cuts the cache where a prompt leaves it. A cut in front of that
-position would take the whole fold and leave nothing of what stood there. The guard refuses such a cut; Llama then
-reads the prompt from its beginning, as it does with recurrent models.
+position would take the whole fold and leave nothing of what stood there. A fold also leaves no more of a sliding window
+than the model looks back on, and a Llama, which keeps windows whole, would go on without the rest. The guard refuses
+such cuts; Llama then reads the prompt from its beginning, as it does with recurrent models.
 """
 
 from __future__ import annotations
@@ -46,13 +47,24 @@ class Guard:
         return tokens if tokens < self.folded_end else self.folded_cells + tokens - self.folded_end
 
     def remove(self, seq_id: int, p0: int, p1: int) -> bool:
-        if 0 < p0 < self.folded_end:
+        if 0 < p0 < self.folded_end or not self.has_window(p0):
             return False
         inner = self._inner()
         done = type(inner).kv_cache_seq_rm(inner, seq_id, p0, p1)
         if p0 <= 0 and p1 < 0 and done:
             self.folded_cells = self.folded_end = 0
         return done
+
+    def has_window(self, end: int) -> bool:
+        """Whether all that the model looks back on from there is in the cache, in its layers with sliding windows."""
+        import llama_cpp  # it is there where a Llama is, and the package is imported faster without it
+
+        inner, llm = self._inner(), self._llm()
+        window = llama_cpp.llama_model_n_swa(llm._model.model)
+        if window <= 0 or not 0 < end < llm.n_tokens:
+            return True
+        first = llama_cpp.llama_memory_seq_pos_min(llama_cpp.llama_get_memory(inner.ctx), 0)
+        return first <= max(0, end - window + 1)
 
     def load_state(self, state: Any) -> None:
         llm, before = self._llm(), self._llm().input_ids

@@ -27,7 +27,7 @@ constexpr Total kTotals[] = {
     {"kvfold_rereads_total", "counter", "rereads", "Times that a folded prompt had to be read again."},
     {"kvfold_taken_back_total", "counter", "taken_back",
      "Times that a cut inside a fold was made with the cells of the archive."},
-    {"kvfold_recalls_total", "counter", "recalls", "Prompts that took cells out of the archive."},
+    {"kvfold_recalls_total", "counter", "recalls", "Times that a prompt or an answer took cells out of the archive."},
     {"kvfold_recall_seconds_total", "counter", "recall_s", "Time that prompts took for it."},
     {"kvfold_archive_bytes", "gauge", "archive_bytes", "Memory that holds cells which folds replaced."},
     {"kvfold_archive_budget_bytes", "gauge", "archive_budget", "The most that they may take."},

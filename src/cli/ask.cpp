@@ -24,7 +24,10 @@ Status run_ask(const AskOptions& options) {
     if (!options.archive.empty()) {
         KVFOLD_TRY(const StoredFolds stored, read_archive_file(options.archive, slot.state.sections.front()));
         add(folds, stored);
-        keeping = {&folds, options.recall};
+        size_t archived = 0;
+        for (const auto& fold : stored.folds)
+            archived += fold->originals.cells.size();
+        keeping = {&folds, std::min(options.recall, archived)};
     }
     const size_t free = cells_around_answer(model.model.get(), options.question) +
                         static_cast<size_t>(options.sample.max_tokens) + keeping.recall;

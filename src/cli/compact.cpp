@@ -149,12 +149,28 @@ OrderedJson to_json(const CompactOptions& options, const LoadedModel& model, con
         {"archive_bytes", archive_bytes}};
 }
 
+// What is folded goes into a file of its own.
+Status check_archive(const CompactOptions& options) {
+    using Path = std::filesystem::path;
+    std::error_code error;
+    for (const Path& other : {Path(options.out), Path(options.slot), Path(options.text)}) {
+        const bool is_it = !other.empty() && std::filesystem::weakly_canonical(other, error) ==
+                                                 std::filesystem::weakly_canonical(options.archive, error);
+        if (is_it && !error)
+            return fail(ErrorCode::invalid_argument, "--archive {}: another option names the file too",
+                        options.archive);
+    }
+    if (options.budget.ratio <= 1)
+        return fail(ErrorCode::invalid_argument, "--archive: nothing is folded at a ratio of 1; leave it out");
+    return check_can_write(std::filesystem::path(options.archive));
+}
+
 Status run_compact(const CompactOptions& options) {
     KVFOLD_TRY(const Method* method, find_method(options.method));
     KVFOLD_CHECK(check_can_write(std::filesystem::path(options.out)));
     KVFOLD_CHECK(check_can_write(options.json));
     const bool is_archived = !options.archive.empty();
-    if (is_archived) KVFOLD_CHECK(check_can_write(std::filesystem::path(options.archive)));
+    if (is_archived) KVFOLD_CHECK(check_archive(options));
     KVFOLD_TRY(const LoadedModel model, open_model(options.model));
     const bool in_chunks = method->chunk > 0 && !options.text.empty();
     KeptFolds folds(std::numeric_limits<size_t>::max());

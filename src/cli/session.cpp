@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "cli/interrupt.h"
+#include "engine/layers.h"
 #include "engine/read_in_chunks.h"
 #include "model/llama_check.h"
 #include "state/live_sequence.h"
@@ -23,29 +24,11 @@ tl::unexpected<Error> of_another_model(const std::string& path, const LoadedMode
                 why);
 }
 
-Status check_layers(const LoadedModel& model, const KvSection& section, const std::string& path) {
-    const auto& layers = model.map.layers;
-    if (section.keys.size() != layers.size())
-        return of_another_model(
-            path, model,
-            kvfold::format("it holds {} layers, the model has {}", section.keys.size(), layers.size()));
-    for (size_t i = 0; i < layers.size(); ++i) {
-        const Index keys = layers[i].kv_heads * layers[i].key_width,
-                    values = layers[i].kv_heads * layers[i].value_width;
-        if (section.keys[i].width != keys || section.values[i].width != values)
-            return of_another_model(
-                path, model,
-                kvfold::format("its layer {} is {} keys and {} values wide, the model's {} "
-                               "and {}",
-                               i, section.keys[i].width, section.values[i].width, keys, values));
-    }
-    return {};
-}
-
 Status check_slot(const LoadedModel& model, const SlotFile& slot, const std::string& path) {
     const KvSection& section = slot.state.sections.front();
     if (section.cells.empty()) return fail(ErrorCode::invalid_argument, "{}: holds no cells", path);
-    KVFOLD_CHECK(check_layers(model, section, path));
+    if (const std::string other = differs_in_layers(model.map, section); !other.empty())
+        return of_another_model(path, model, other);
     if ((slot.state.sections.size() > 1) != model.map.has_window)
         return of_another_model(path, model,
                                 model.map.has_window ? "it has no sliding-window part"

@@ -60,7 +60,7 @@ Status Session::recall(std::span<const llama_token> prompt) {
     if (!tap_ || prompt.empty() || cells_ == tokens_.size()) return {};
     KVFOLD_TRY(const SequenceState before, read());
     std::optional<Recalling> from = recalling_from(before.sections.front());
-    if (!from || keeping_.recall + prompt.size() > room()) return {};
+    if (!from || std::min(keeping_.recall, count_cells(from->sources)) + prompt.size() > room()) return {};
 
     const auto asking = prompt.last(std::min(prompt.size(), kMostAsking));
     const auto pos = static_cast<llama_pos>(tokens_.size());

@@ -2,6 +2,7 @@
 
 #include "base/fingerprint.h"
 #include "base/mapped_file.h"
+#include "engine/layers.h"
 #include "state/folded_region.h"
 
 #include <algorithm>
@@ -268,21 +269,14 @@ Result<ReplacedCells> read_fold(Input& in, const Cache& cache, int32_t least, co
     return fold;
 }
 
-bool has_layers_of(const AttentionMap& map, const KvSection& section) {
-    return std::ranges::all_of(map.layers, [&](const AttentionLayer& layer) {
-        return layer.cache < section.keys.size() &&
-               section.keys[layer.cache].width == layer.kv_heads * layer.key_width;
-    });
-}
-
 Result<StoredFolds> decode_body(std::span<const uint8_t> bytes, const Header& header,
                                 const AttentionMap* map) {
     Input in(bytes);
     KVFOLD_TRY([[maybe_unused]] const Header again, in.read<Header>("a header"));
     KVFOLD_CHECK(in.end_part());
     KVFOLD_TRY(const Cache cache, read_cache(in, header));
-    if (map && !has_layers_of(*map, cache.empty))
-        return fail(ErrorCode::invalid_argument, "archive of another model: it has other layers");
+    if (const std::string other = map ? differs_in_layers(*map, cache.empty) : ""; !other.empty())
+        return fail(ErrorCode::invalid_argument, "archive of another model: {}", other);
     StoredFolds stored{header.made, {}, {}};
     for (const LayerHeader& layer : cache.layers)
         stored.heads.push_back(layer.heads);

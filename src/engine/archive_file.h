@@ -1,6 +1,6 @@
 // Archive files: what the folds of a sequence replaced, beside the slot file that holds what they made. Every
-// array begins at a multiple of 64 bytes, and keys and values stand head by head, so that a mapped file can
-// be scanned in place. The format is written down in docs/state-format.md.
+// array begins at a multiple of 64 bytes, and keys and values stand head by head, so that a mapped file could
+// be scanned in place; kvfold reads it into memory. The format is written down in docs/state-format.md.
 #pragma once
 
 #include "base/file.h"

@@ -33,15 +33,14 @@ Result<CompactState> fold_all(llama_model* model, const SequenceState& snapshot,
     return CompactState{cells.take(), std::move(report)};
 }
 
-// As fold_all, but of the originals of what was folded before, where they are kept.
+// As fold_all, but of the originals of what was folded before, where the history has them.
 Result<CompactState> fold_all_anew(llama_model* model, const SequenceState& snapshot,
-                                   const CompactRequest& request) {
-    if (request.kept == nullptr) return fold_all(model, snapshot, request);
+                                   const CompactRequest& request, const FoldHistory& history) {
     const KvSection& section = snapshot.sections.front();
     FoldedState live{snapshot, request.budget, {}};
     KVFOLD_TRY(live.regions, plan_regions(section, request.budget, request.method->keep, request.seed));
     const int32_t folded_end = folded_region(sorted_positions(section)).end;
-    const auto anew = from_originals(live, request, folded_end, request.kept->history(section));
+    const auto anew = from_originals(live, request, folded_end, history);
     if (!anew) return fold_all(model, snapshot, request);
     CompactRequest of_originals = request;
     of_originals.budget = anew->budget;
@@ -57,12 +56,19 @@ Result<CompactState> compact_state(llama_model* model, const SequenceState& snap
     return without_throwing([&] { return fold_all(model, snapshot, request); });
 }
 
+Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot,
+                                   const CompactRequest& request, const FoldHistory& history) {
+    return without_throwing([&] { return fold_all_anew(model, snapshot, request, history); });
+}
+
 Result<CompactReport> compact_sequence(llama_context* ctx, llama_seq_id seq_id,
                                        const CompactRequest& request) {
     return without_throwing([&]() -> Result<CompactReport> {
         const CompactRequest resolved = with_threads_of(ctx, request);
         return fold_in_place(ctx, seq_id, resolved, [&](const SequenceState& snapshot) {
-            return fold_all_anew(model_of(ctx), snapshot, resolved);
+            if (!resolved.kept) return fold_all(model_of(ctx), snapshot, resolved);
+            const FoldHistory history = resolved.kept->history(snapshot.sections.front());
+            return fold_all_anew(model_of(ctx), snapshot, resolved, history);
         });
     });
 }

@@ -11,6 +11,10 @@ namespace kvfold {
 Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot,
                                    const CompactRequest& request);
 
+// The same of the cells that earlier folds replaced, as far as the history has them (engine/from_originals.h).
+Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot,
+                                   const CompactRequest& request, const FoldHistory& history);
+
 // The whole line on a sequence of the user's context. Never throws. On failure, cancelling included, the
 // sequence is what it was, but for `lost`; the context's logits are not touched.
 Result<CompactReport> compact_sequence(llama_context* ctx, llama_seq_id seq_id,

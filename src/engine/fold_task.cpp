@@ -72,12 +72,8 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
 std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const AttentionMap* map) {
     if (task.untouched > 0) return nullptr;
     ReplacedCells cells = replaced_cells(task.snapshot.sections.front(), task.folded_end, task.last);
-    if (cells.originals.cells.empty()) return nullptr;
     cells.folded = task.folded; // the snapshot may have what they were made of
-    const auto kept = static_cast<size_t>(task.request.budget.keep_first);
-    cells.head = cells.begin == 0 ? std::min(kept, cells.originals.cells.size()) : 0;
-    if (map) cells.blocks = block_keys(*map, cells.originals, replaced_originals(cells));
-    return std::make_shared<ArchivedFold>(std::move(cells));
+    return archived(std::move(cells), static_cast<size_t>(task.request.budget.keep_first), map);
 }
 
 Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact, Books& books,

@@ -30,12 +30,10 @@ uint64_t fold_fingerprint(const KvSection& section, int32_t end) {
 }
 
 std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
-                                               size_t keep_first) {
+                                               size_t keep_first, const AttentionMap* map) {
     const int32_t begin = fold_end(before), end = fold_end(after);
     if (end == 0 || after.cells.size() >= before.cells.size()) return nullptr;
-    ReplacedCells cells = replaced_cells(before, begin, end - 1);
-    if (begin == 0) cells.head = std::min(keep_first, cells.originals.cells.size());
-    return std::make_shared<ArchivedFold>(std::move(cells));
+    return archived(replaced_cells(before, begin, end - 1), keep_first, map);
 }
 
 void KeptFolds::add(uint64_t made, std::shared_ptr<ArchivedFold> fold) {

@@ -28,7 +28,7 @@ size_t cells_before(const ReplacedCells& cells, llama_pos end) {
 std::shared_ptr<ArchivedFold> ManagedContext::replaced_by(const FoldTask& task) const {
     if (sizes_.archive_bytes == 0) return nullptr;
     try {
-        return archived_fold(task, recalling_.cells > 0 ? &recalling_.map : nullptr);
+        return archived_fold(task, recalled_by());
     } catch (const std::exception& error) {
         log_warning("what was folded cannot be kept: {}", error.what());
         return nullptr;
@@ -52,7 +52,7 @@ std::optional<bool> ManagedContext::take_back(llama_seq_id seq_id, llama_pos end
     bool is_back = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         const auto cells = books_.history(seq_id).at(end); // ours, even if room has to be made in the archive
-        if (!cells || shift_is_due_) return;
+        if (!cells || shift_is_due_ || !has_window_for(seq_id, end)) return;
         make_room_for(seq_id, cells_before(*cells, end));
         before = held_by(seq_id);
         touch(seq_id, 0);
@@ -88,22 +88,13 @@ Status ManagedContext::fold_back(llama_seq_id seq_id, const ReplacedCells& cells
     const SequenceState back = cut_back(now, cells, end);
     const std::vector<llama_token>& all = books_.tokens(seq_id);
     std::vector<llama_token> tokens(all.begin(), all.begin() + end);
-    const bool are_known = std::ranges::find(tokens, LLAMA_TOKEN_NULL) == tokens.end();
-    KVFOLD_TRY(const SequenceState folded,
-               folded_to_fit(back, are_known ? tokens : std::vector<llama_token>(), room_for(seq_id)));
+    KnownState known{std::move(tokens), books_.history(seq_id)};
+    known.history.cut(cells.begin);
+    KVFOLD_TRY(const SequenceState folded, folded_to_fit(back, known, room_for(seq_id)));
     KVFOLD_CHECK(write_sequence(ctx_, seq_id, folded));
     const std::vector<int32_t> positions = sorted_positions(folded.sections.front());
-    const llama_pos fold_end = folded_region(positions).end;
-    FoldHistory history = books_.history(seq_id);
-    history.cut(cells.begin);
-    ReplacedCells replaced = replaced_cells(back.sections.front(), cells.begin, fold_end - 1);
-    if (recalling_.cells > 0)
-        replaced.blocks = block_keys(recalling_.map, replaced.originals, replaced_originals(replaced));
-    const auto kept = std::make_shared<ArchivedFold>(std::move(replaced));
-    archive_.admit(kept);
-    history.add(kept);
-    books_.learn(seq_id, positions, fold_end, std::move(tokens));
-    books_.set_history(seq_id, std::move(history));
+    books_.learn(seq_id, positions, folded_region(positions).end, std::move(known.tokens));
+    books_.set_history(seq_id, std::move(known.history));
     return {};
 }
 

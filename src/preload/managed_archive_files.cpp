@@ -25,7 +25,7 @@ void ManagedContext::save_archive(llama_seq_id seq_id, const std::filesystem::pa
     if (!state) return;
     KvSection& section = state->sections.front();
     gather_before(section, hidden_fold(seq_id));
-    const auto stored = stored_folds(section, books_.history(seq_id), sizes_.heads);
+    const auto stored = stored_folds(section, books_.history(seq_id), heads_by_cache(recalling_.map));
     if (!stored) {
         std::error_code error;
         std::filesystem::remove(file, error);
@@ -36,23 +36,26 @@ void ManagedContext::save_archive(llama_seq_id seq_id, const std::filesystem::pa
 }
 
 // section: of the slot file.
-FoldHistory ManagedContext::load_archive(const std::filesystem::path& slot, const KvSection& section) {
+std::vector<std::shared_ptr<ArchivedFold>> ManagedContext::load_archive(const std::filesystem::path& slot,
+                                                                        const KvSection& section) const {
     std::error_code error;
     const std::filesystem::path file = archive_of(sizes_.archive_folder, slot);
     if (sizes_.archive_folder.empty() || !std::filesystem::exists(file, error)) return {};
-    const AttentionMap* const recalled_by = recalling_.cells > 0 ? &recalling_.map : nullptr;
-    const auto stored = read_archive_file(file, section, recalled_by);
+    const size_t bytes = std::filesystem::file_size(file, error);
+    if (bytes > archive_.budget()) {
+        log_warning("what was folded cannot be taken back: {} has {} MiB, and --archive keeps {}", file.string(),
+                    bytes >> 20, archive_.budget() >> 20);
+        return {};
+    }
+    const auto stored = read_archive_file(file, section, recalled_by());
     if (!stored) {
         log_warning("what was folded cannot be taken back: {}", stored.error().message);
         return {};
     }
-    FoldHistory history;
-    for (const auto& cells : stored->folds) {
-        const auto fold = std::make_shared<ArchivedFold>(cells);
-        archive_.admit(fold);
-        history.add(fold);
-    }
-    return history;
+    std::vector<std::shared_ptr<ArchivedFold>> folds;
+    for (const auto& cells : stored->folds)
+        folds.push_back(std::make_shared<ArchivedFold>(cells));
+    return folds;
 }
 
 } // namespace kvfold::preload

@@ -22,6 +22,7 @@ ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const lla
       n_batch_(real().llama_n_batch(ctx)),
       told_n_batch_(std::max(n_batch_, std::min(sizes.asked_batch, n_ctx_ * sizes.virtual_factor))),
       window_(params.swa_full ? 0 : std::max(0, llama_model_n_swa(model))),
+      kept_window_(params.swa_full && !llama_model_is_hybrid(model) ? std::max(0, llama_model_n_swa(model)) : 0),
       books_(params.kv_unified ? 1 : std::max(1u, params.n_seq_max)), archive_(sizes.archive_bytes),
       policy_(policy), causal_(params.attention_type != LLAMA_ATTENTION_TYPE_NON_CAUSAL),
       embeds_(params.embeddings),
@@ -121,6 +122,8 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
         for (const llama_seq_id id : concerned)
             touch(id, std::max(p0, 0));
     });
+    const bool ends_there = seq_id >= 0 && p0 > 0 && p0 < books_.end(seq_id) && p1 < 0;
+    if (ends_there && !has_window_for(seq_id, p0)) return read_again(seq_id, p0, original);
     if (!original()) return false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         for (const llama_seq_id id : concerned)
@@ -277,6 +280,7 @@ llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> origi
     const Inside inside;
     llama_pos smallest = original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
+        if (kept_window_ > 0 && smallest > 0) smallest += kept_window_ - 1; // what is cut there has its window
         const Books::Fold fold = books_.fold_of(seq_id);
         if (smallest < 0 || fold.empty()) return;
         const llama_pos before = first_cut(seq_id) - 1 - window_;
@@ -284,6 +288,13 @@ llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> origi
         smallest = std::max(is_plain() ? 0 : smallest, before);
     });
     return smallest;
+}
+
+// A state has no more of a window than the model looks back on, and so has a sequence that was swapped. A
+// program that keeps windows whole takes every cell behind pos_min for one that it may go on from.
+bool ManagedContext::has_window_for(llama_seq_id seq_id, llama_pos end) const {
+    if (kept_window_ == 0) return true;
+    return real().llama_memory_seq_pos_min(memory(), seq_id) <= std::max(0, end - kept_window_ + 1);
 }
 
 std::vector<llama_token> ManagedContext::tokens(llama_seq_id seq_id) {
@@ -314,6 +325,11 @@ Policy ManagedContext::policy() {
 
 Status ManagedContext::set_policy(const Policy& policy) {
     KVFOLD_CHECK(check_room(policy, n_ctx_seq_));
+    if (!policy.automatic && sizes_.virtual_factor > 1)
+        return fail(ErrorCode::invalid_argument,
+                    "the program is told of {} times as many cells as there are, so folding cannot be left to "
+                    "it; start without --virtual",
+                    sizes_.virtual_factor);
     const MutexLock lock(mutex_);
     policy_ = policy;
     refused_.clear();
@@ -340,12 +356,13 @@ Json ManagedContext::state() {
         const size_t cells = books_.cells(seq_id);
         const size_t pinned =
             std::min<size_t>(static_cast<size_t>(policy_.keep_first), fold.empty() ? cells : fold.cells);
+        const size_t recalled = books_.recalled(seq_id).cells;
         const size_t folded = fold.empty() ? 0 : fold.cells - pinned;
         sequences.push_back({{"id", seq_id},
                              {"tokens", books_.end(seq_id)},
                              {"cells", cells},
                              {"pinned", pinned},
-                             {"folded_cells", folded},
+                             {"folded_cells", folded - std::min(folded, recalled)},
                              {"folded_tokens", std::max(0, fold.end - static_cast<llama_pos>(pinned))},
                              {"live_cells", cells - folded - pinned},
                              {"tokens_known", books_.knows_all_tokens(seq_id)},

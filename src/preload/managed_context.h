@@ -42,15 +42,14 @@ struct ContextSizes {
     size_t cell_bytes = 0;
     size_t archive_bytes = 0;         // for cells that folds replace, at most; 0: they are not kept
     size_t number = 1;                // among the program's contexts, for the log
-    std::vector<uint32_t> heads = {}; // KV heads of each layer that folds
     std::filesystem::path archive_folder =
         {}; // for the archives of slot files; empty: they end with the process
 };
 
 // What prompts take out of the archive.
 struct Recalling {
-    size_t cells = 0; // of each KV head; 0: nothing
-    AttentionMap map = {};
+    size_t cells = 0;                    // of each KV head; 0: nothing
+    AttentionMap map = {};               // of the model, also where nothing is recalled
     std::shared_ptr<TapPlace> tap = {}; // of the context
 };
 
@@ -179,7 +178,8 @@ class ManagedContext {
 
     // In managed_archive_files.cpp.
     void save_archive(llama_seq_id seq_id, const std::filesystem::path& slot) KVFOLD_REQUIRES(mutex_);
-    FoldHistory load_archive(const std::filesystem::path& slot, const KvSection& section)
+    std::vector<std::shared_ptr<ArchivedFold>> load_archive(const std::filesystem::path& slot,
+                                                            const KvSection& section) const
         KVFOLD_REQUIRES(mutex_);
 
     // What prompts and answers ask for, in managed_recall.cpp.
@@ -221,20 +221,23 @@ class ManagedContext {
     llama_pos hidden_fold(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
     void make_room_for(llama_seq_id seq_id, size_t cells) KVFOLD_REQUIRES(mutex_);
     size_t room_for(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
-    Result<SequenceState> folded_to_fit(const SequenceState& state, const std::vector<llama_token>& tokens,
-                                        size_t cells) KVFOLD_REQUIRES(mutex_);
+    Result<SequenceState> folded_to_fit(const SequenceState& state, KnownState& known, size_t cells)
+        KVFOLD_REQUIRES(mutex_);
     struct Held { // by a sequence, before a restore
         std::vector<uint8_t> blob;
         KnownState known;
     };
+    bool is_of_another_model(const SequenceState& state) const;
     Held held_by(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
+    bool has_window_for(llama_seq_id seq_id, llama_pos end) const KVFOLD_REQUIRES(mutex_);
+    const AttentionMap* recalled_by() const { return recalling_.cells > 0 ? &recalling_.map : nullptr; }
     void end_restore(llama_seq_id seq_id, bool is_restored, KnownState now, Held before)
         KVFOLD_REQUIRES(mutex_);
 
     // Folding, in managed_folding.cpp.
-    bool make_room(size_t stream) KVFOLD_REQUIRES(mutex_);
+    bool make_room(size_t stream, llama_seq_id spared = -1) KVFOLD_REQUIRES(mutex_);
     void fold_when_high(bool generating) KVFOLD_REQUIRES(mutex_);
-    llama_seq_id best_to_fold(size_t stream, bool urgent, FoldPlan& plan) const
+    llama_seq_id best_to_fold(size_t stream, bool urgent, llama_seq_id spared, FoldPlan& plan) const
         KVFOLD_REQUIRES(mutex_); // -1: none
     bool can_fold(const Foldable& part) const KVFOLD_REQUIRES(mutex_);
     bool can_share(const Foldable& part) const KVFOLD_REQUIRES(mutex_);
@@ -267,6 +270,7 @@ class ManagedContext {
     const uint32_t n_ctx_, n_ctx_seq_, n_batch_;
     const uint32_t told_n_batch_;
     const llama_pos window_;
+    const llama_pos kept_window_; // of a model whose windows the program keeps whole (swa_full), else 0
 
     Calls calls_;
     std::atomic<bool> gives_hidden_states_ = false;

@@ -40,7 +40,8 @@ int32_t ManagedContext::decode_as_fits(ProgramBatch& batch, bool is_read) {
         size_t full_stream = 0;
         const bool fits = count <= n_batch_ && fitting(batch.entries(), full_stream) == count;
         const bool can_be_made_to_fit = count <= std::min<size_t>(n_batch_, most_at_once());
-        if (fits || can_be_made_to_fit || !policy_.automatic || !can_be_parted(batch, is_read)) return;
+        const bool may_wait = policy_.automatic || count > n_batch_;
+        if (fits || can_be_made_to_fit || !may_wait || !can_be_parted(batch, is_read)) return;
         outputs_.reserve(vocabulary());
         in_parts = true;
     });

@@ -32,10 +32,11 @@ bool is_of_method(ErrorCode code) {
 
 } // namespace
 
-llama_seq_id ManagedContext::best_to_fold(size_t stream, bool urgent, FoldPlan& plan) const {
+llama_seq_id ManagedContext::best_to_fold(size_t stream, bool urgent, llama_seq_id spared,
+                                          FoldPlan& plan) const {
     llama_seq_id best = -1;
     for (Foldable part : books_.foldable(stream)) {
-        if (!can_fold(part)) continue;
+        if (part.seq_id == spared || !can_fold(part)) continue;
         part.changing = std::max(part.changing, edits_.reach(part.seq_id));
         const size_t goes = part.cells + books_.recalled(part.seq_id).own;
         const size_t others = std::min<size_t>(n_ctx_seq_, books_.used(stream) - goes);
@@ -59,12 +60,13 @@ bool ManagedContext::can_fold(const Foldable& part) const {
     return refused == refused_.end() || end < refused->second || end >= refused->second + kGrowthBeforeRetry;
 }
 
-// Waits for the fold that runs, or for one that it starts. False: nothing can be folded.
-bool ManagedContext::make_room(size_t stream) {
+// Waits for the fold that runs, or for one that it starts. spared: what it holds goes anyway. False: nothing
+// can be folded.
+bool ManagedContext::make_room(size_t stream, llama_seq_id spared) {
     if (!folder_.task()) {
-        if (shift_is_due_ || closed_) return false;
+        if (shift_is_due_ || closed_ || !policy_.automatic) return false;
         FoldPlan plan;
-        const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/true, plan);
+        const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/true, spared, plan);
         if (seq_id < 0) return drop_recalled_in(stream);
         if (!start_or_refuse(seq_id, plan, {all_threads(), /*gives_way=*/false, /*is_awaited=*/true}))
             return true; // others may be folded
@@ -86,7 +88,7 @@ void ManagedContext::fold_when_high(bool generating) {
     for (size_t stream = 0; stream < books_.streams(); ++stream) {
         if (static_cast<double>(books_.used(stream)) < policy_.high_water * n_ctx_seq_) continue;
         FoldPlan plan;
-        const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/false, plan);
+        const llama_seq_id seq_id = best_to_fold(stream, /*urgent=*/false, /*spared=*/-1, plan);
         if (seq_id < 0) continue;
         const int threads = generating ? std::max(1, all_threads() / 2) : all_threads();
         if (start_or_refuse(seq_id, plan, {threads, /*gives_way=*/true, /*is_awaited=*/!generating})) return;

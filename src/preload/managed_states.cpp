@@ -4,6 +4,8 @@
 
 #include "base/format.h"
 #include "engine/compact.h"
+#include "engine/kept_folds.h"
+#include "engine/layers.h"
 #include "preload/log.h"
 #include "preload/real.h"
 #include "state/folded_region.h"
@@ -58,6 +60,11 @@ bool has_images(const llama_model* model) {
 }
 
 } // namespace
+
+bool ManagedContext::is_of_another_model(const SequenceState& state) const {
+    const KvSection& section = state.sections.front();
+    return !section.cells.empty() && !differs_in_layers(recalling_.map, section).empty();
+}
 
 // What the sequence holds now, from llama.cpp itself. tokens: one a position; any other number says nothing.
 // may_hide_fold: behind the beginning of it. Then a gap tells of the fold, but not where images leave gaps
@@ -138,7 +145,8 @@ ManagedContext::Held ManagedContext::held_by(llama_seq_id seq_id) {
 // A restore that failed has emptied the sequence: it holds again what it held.
 void ManagedContext::end_restore(llama_seq_id seq_id, bool is_restored, KnownState now, Held before) {
     if (!is_restored && !before.blob.empty()) {
-        real().llama_state_seq_set_data(ctx_, before.blob.data(), before.blob.size(), seq_id);
+        if (!real().llama_state_seq_set_data(ctx_, before.blob.data(), before.blob.size(), seq_id))
+            log_error("{}: what it held cannot be put back, and has to be read again", name(seq_id));
         now = std::move(before.known);
     }
     books_.drop_recalled(seq_id); // a restore has replaced them
@@ -156,16 +164,20 @@ size_t ManagedContext::room_for(llama_seq_id seq_id) const {
 
 // Others are folded until so many cells are free, or nothing more can be.
 void ManagedContext::make_room_for(llama_seq_id seq_id, size_t cells) {
-    while (policy_.automatic && room_for(seq_id) < cells && make_room(books_.stream_of(seq_id))) {
+    while (policy_.automatic && room_for(seq_id) < cells && make_room(books_.stream_of(seq_id), seq_id)) {
     }
 }
 
-// tokens: of all positions, or none.
-Result<SequenceState> ManagedContext::folded_to_fit(const SequenceState& state,
-                                                    const std::vector<llama_token>& tokens, size_t cells) {
+// known: of the state; afterwards its history is that of what was made of it.
+Result<SequenceState> ManagedContext::folded_to_fit(const SequenceState& state, KnownState& known,
+                                                    size_t cells) {
     Books books;
-    const std::vector<int32_t> positions = sorted_positions(state.sections.front());
-    books.learn(0, positions, folded_region(positions).end, tokens);
+    const KvSection& section = state.sections.front();
+    const std::vector<int32_t> positions = sorted_positions(section);
+    const bool are_known = std::ranges::find(known.tokens, LLAMA_TOKEN_NULL) == known.tokens.end();
+    const std::vector<llama_token> tokens = are_known ? known.tokens : std::vector<llama_token>();
+    const llama_pos begin = folded_region(positions).end;
+    books.learn(0, positions, begin, tokens);
     const Foldable whole = books.foldable_of(0).front();
     // Half of the room stays for what is new, as at any other fold.
     const double ratio =
@@ -175,11 +187,15 @@ Result<SequenceState> ManagedContext::folded_to_fit(const SequenceState& state,
             request_for(method, !tokens.empty(), whole_budget(whole, policy_, ratio), all_threads());
         request.tokens = tokens;
         request.progress = [&](Stage, float) { return method == kQuickest || !in_a_hurry_; };
-        return compact_state(model_, state, request);
+        return compact_state(model_, state, request, known.history);
     };
     Result<CompactState> folded = fold(policy_.method);
     if (!folded && in_a_hurry_) folded = fold(kQuickest);
     KVFOLD_TRY(CompactState compact, std::move(folded));
+    const auto kept = replaced_between(section, compact.state.sections.front(),
+                                       static_cast<size_t>(policy_.keep_first), recalled_by());
+    archive_.admit(kept);
+    known.history.add(kept);
     log_info("a state of {} cells is folded to {}: {} are free", whole.cells, compact.report.cells_after,
              cells);
     return std::move(compact.state);
@@ -190,7 +206,11 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
     const Calls::Running running(calls_);
     const MutexLock lock(mutex_);
     const Inside inside;
-    if (flags != kWholeState) return original(); // a window or a recurrent state: the cells stay
+    if (flags != kWholeState) { // a window or a recurrent state: the cells stay
+        // Recalled ones go first: a window that comes back reaches to where they stand.
+        note([&]() KVFOLD_REQUIRES(mutex_) { drop_recalled_of(seq_id); });
+        return original();
+    }
     Held before;
     KnownState known;
     bool is_folded_in = false;
@@ -202,14 +222,15 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
         // A state of fewer bytes than its cells would take has room: it need not be read for their number.
         if (!policy_.automatic || bytes.size() <= room_for(seq_id) * sizes_.cell_bytes) return;
         const auto state = decode_blob(bytes);
-        if (!state) return; // llama.cpp will say what is wrong with it
+        if (!state || is_of_another_model(*state)) return; // llama.cpp will say what is wrong with it
         const size_t cells = state->sections.front().cells.size();
         make_room_for(seq_id, cells);
         if (room_for(seq_id) >= cells) return;
-        const auto folded = folded_to_fit(*state, known.tokens, room_for(seq_id));
+        KnownState after = known;
+        const auto folded = folded_to_fit(*state, after, room_for(seq_id));
         if (!folded || !write_sequence(ctx_, seq_id, *folded)) return;
         is_folded_in = true;
-        known.history = {};
+        known = std::move(after);
     });
     const size_t read = is_folded_in ? bytes.size() : original();
     note([&]()
@@ -248,6 +269,7 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     if (words.data() == nullptr) return original(); // only asks how many there are
     Held before;
     KnownState known;
+    std::vector<std::shared_ptr<ArchivedFold>> archived;
     size_t folded_in = 0;
     bool is_damaged = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
@@ -256,27 +278,32 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
         Result<SlotFile> slot = read_slot_file(path);
         is_damaged = !slot && slot.error().code == ErrorCode::corrupt;
         if (is_damaged) log_error("{}; the slot keeps what it holds", slot.error().message);
-        if (!slot) return;
         before = held_by(seq_id);
         touch(seq_id, 0);
-        known = {slot->text.tokens, load_archive(target_of(path), slot->state.sections.front())};
+        if (!slot || is_of_another_model(slot->state)) return; // llama.cpp will say what is wrong with it
+        known.tokens = slot->text.tokens;
+        archived = load_archive(target_of(path), slot->state.sections.front());
+        for (const auto& fold : archived)
+            known.history.add(fold);
         const std::vector<int32_t> written = pack_tokens(slot->text);
         const size_t cells = slot->state.sections.front().cells.size();
         make_room_for(seq_id, cells);
         if (!policy_.automatic || room_for(seq_id) >= cells || written.size() > words.size()) return;
-        const bool are_known = std::ranges::find(known.tokens, LLAMA_TOKEN_NULL) == known.tokens.end();
-        const auto folded = folded_to_fit(slot->state, are_known ? known.tokens : std::vector<llama_token>(),
-                                          room_for(seq_id));
+        KnownState after = known;
+        const auto folded = folded_to_fit(slot->state, after, room_for(seq_id));
         if (!folded || !write_sequence(ctx_, seq_id, *folded)) return;
         std::ranges::copy(written, words.begin());
         *count = written.size();
-        known.history = {};
+        known = std::move(after);
         folded_in = static_cast<size_t>(std::filesystem::file_size(path));
     });
     if (is_damaged) return 0;
     const size_t read = folded_in > 0 ? folded_in : original();
-    note([&]()
-             KVFOLD_REQUIRES(mutex_) { end_restore(seq_id, read > 0, std::move(known), std::move(before)); });
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        for (const auto& fold : archived)
+            if (read > 0) archive_.admit(fold);
+        end_restore(seq_id, read > 0, std::move(known), std::move(before));
+    });
     return read;
 }
 

@@ -129,12 +129,13 @@ bool Registry::shrink_as_told(const llama_model* model, llama_context_params& pa
 }
 
 // A program that watches the graph itself goes before: nothing is recalled then.
-void Registry::watch_queries(llama_context_params& params, const AttentionMap& map, Plan& plan) const {
+void Registry::watch_queries(llama_context_params& params, Plan& plan) const {
     const int wanted = settings_.recall.value_or(0);
     if (wanted == 0 || plan.sizes.archive_bytes == 0) return;
     if (params.cb_eval)
         return log_warning("nothing is recalled: the program watches llama.cpp's graph itself");
-    plan.recalling = {static_cast<size_t>(wanted), map, std::make_shared<TapPlace>()};
+    plan.recalling.cells = static_cast<size_t>(wanted);
+    plan.recalling.tap = std::make_shared<TapPlace>();
     params.cb_eval = &TapPlace::callback;
     params.cb_eval_user_data = plan.recalling.tap.get();
 }
@@ -169,8 +170,8 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
     Plan plan = {Verdict::manage, {.asked_batch = params.n_batch, .cell_bytes = bytes_of_cell(*map, params)}};
     plan.sizes.archive_bytes = archive_bytes(settings_);
     plan.sizes.archive_folder = settings_.archive_dir.value_or("");
-    plan.sizes.heads = heads_by_cache(*map);
-    watch_queries(params, *map, plan);
+    plan.recalling.map = *map;
+    watch_queries(params, plan);
     plan.sizes.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
     shrink_as_told(model, params, is_probe);
     const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
