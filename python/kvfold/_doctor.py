@@ -6,6 +6,7 @@ import argparse
 import json
 import pathlib
 import subprocess
+import sys
 from typing import Any
 
 from . import _cli, _find
@@ -89,7 +90,9 @@ def main(arguments: list[str]) -> int:
         prog="kvfold doctor", description="Where kvfold looks for llama.cpp, and whether it works with what is there."
     )
     parser.add_argument("-m", "--model", metavar="MODEL", help="also check a model, a GGUF file")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="print JSON; --json=FILE writes it to FILE"
+    )
     options = parser.parse_args(arguments)
     candidates = _find.candidates()
     found = [examine(candidate, options.model) for candidate in candidates]
@@ -97,7 +100,15 @@ def main(arguments: list[str]) -> int:
     taken = next((one for candidate, one in zip(candidates, found) if candidate is first), None)
     if options.json:
         place = taken["folder"] if taken else None
-        print(json.dumps({"candidates": found, "taken": place, "advice": advice(found, taken)}, indent=2))
+        text = json.dumps({"candidates": found, "taken": place, "advice": advice(found, taken)}, indent=2)
     else:
-        print("\n".join(lines(found, taken)))
+        text = "\n".join(lines(found, taken))
+    if options.json in (None, "-"):
+        print(text)
+    else:
+        try:
+            pathlib.Path(options.json).write_text(text + "\n")
+        except OSError as error:
+            print(f"kvfold: {error}", file=sys.stderr)
+            return 1
     return 0 if taken and not taken["problem"] else 1

@@ -178,6 +178,11 @@ class Script(Folder):
         self.assertIn("libllama.so.0: file too short", done.stdout)
         self.assertIn("do: pip install llama-cpp-python", done.stdout)
         self.assertEqual(self.kvfold("doctor", "--wrong").returncode, 2)
+        done = self.kvfold("doctor", "--json=/nowhere/a.json")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("/nowhere/a.json", done.stderr)
+        self.assertEqual(self.kvfold("doctor", "--json=a.json").stdout, "")
+        self.assertIn("candidates", json.loads((self.folder / "a.json").read_text()))
 
 
 class OneLlama(unittest.TestCase):
