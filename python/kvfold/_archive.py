@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _library
 from ._errors import InvalidArgument, OutOfMemory
-from ._guard import guard
+from ._guard import looking_again
 from ._sequence import Target, target
 
 if TYPE_CHECKING:
@@ -76,6 +76,5 @@ def unfold(llm: Llama | None, archive: Archive, *, ctx: Any = None, seq_id: int 
     Raises NotFound when the archive does not hold what was folded, InvalidArgument when nothing is folded or there is no
     room; the sequence is then what it was."""
     to = target(llm, ctx, seq_id, None)
-    _library.call("kvfold_sequence_unfold", to.ctx, to.seq_id, archive.handle)
-    if to.llm is not None:
-        guard(to.llm).look()
+    with looking_again(to.llm):
+        _library.call("kvfold_sequence_unfold", to.ctx, to.seq_id, archive.handle)

@@ -27,7 +27,7 @@ def environment(llama: _find.Llama, is_serve: bool) -> dict[str, str]:
     before = changed.get(LIBRARY_PATH, "")
     changed[LIBRARY_PATH] = os.pathsep.join(filter(None, [str(llama.folder), before]))
     server = llama.server if is_serve and llama.server and llama.server.parent.name == "bin" else None
-    if server and "KVFOLD_LLAMA_PREFIX" not in changed:
+    if server:
         changed["KVFOLD_LLAMA_PREFIX"] = str(server.parent.parent)
     else:
         changed[BEFORE] = before

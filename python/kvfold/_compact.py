@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from . import _library
 from ._errors import InvalidArgument, Unsupported
-from ._guard import guard
+from ._guard import guard, looking_again
 from ._sequence import Target, target
 
 if TYPE_CHECKING:
@@ -101,23 +101,22 @@ def compact_target(
     params.progress = watched.callback
     params.archive = None if archive is None else archive.handle
     try:
-        _library.call(
-            "kvfold_sequence_compact",
-            to.ctx,
-            to.seq_id,
-            to.tokens,
-            to.n_tokens,
-            ctypes.byref(params),
-            ctypes.byref(report),
-        )
+        with looking_again(to.llm):
+            _library.call(
+                "kvfold_sequence_compact",
+                to.ctx,
+                to.seq_id,
+                to.tokens,
+                to.n_tokens,
+                ctypes.byref(params),
+                ctypes.byref(report),
+            )
     except Exception:
         if watched.raised is not None:
             raise watched.raised from None
         raise
     values = {field[0]: getattr(report, field[0]) for field in _library.CompactReport._fields_}
     del values["struct_size"]
-    if to.llm is not None:
-        guard(to.llm).look()
     if watched.raised is not None:  # it came too late to cancel
         raise watched.raised
     return Report(**{**values, "method": values["method"].decode()})

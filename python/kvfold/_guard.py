@@ -8,11 +8,13 @@ such cuts; Llama then reads the prompt from its beginning, as it does with recur
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import weakref
-from typing import Any
+from typing import Any, Iterator
 
 from . import _library
+from ._errors import Error
 from ._sequence import pointer
 
 
@@ -79,3 +81,19 @@ def guard(llm: Any) -> Guard:
     """The Llama's, made at the first fold."""
     stand_in = llm._ctx.__dict__.get("kv_cache_seq_rm")
     return stand_in.__self__ if stand_in else Guard(llm)
+
+
+@contextlib.contextmanager
+def looking_again(llm: Any) -> Iterator[None]:
+    """Around a call that changes the cells of a Llama, if one was given. An Error leaves them as they were; Ctrl-C may
+    come when they have changed."""
+    try:
+        yield
+    except Error:
+        raise
+    except BaseException:
+        if llm is not None:
+            guard(llm).look()
+        raise
+    if llm is not None:
+        guard(llm).look()

@@ -85,7 +85,7 @@ Status Session::say(llama_token token) {
     if (!llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, from.place, from.place + 1))
         return fail(ErrorCode::llama, "llama.cpp does not remove position {}", from.place);
     cells_ -= std::exchange(from.recalled.cells, 0);
-    KVFOLD_CHECK(add_cells(ctx_.get(), 0, recalled));
+    KVFOLD_CHECK(add_cells(ctx_.get(), 0, recalled, model_->map.version));
     from.recalled = {recalled.cells.size(), from.recalled.times + 1};
     cells_ += recalled.cells.size();
     return {};

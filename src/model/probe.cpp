@@ -132,6 +132,7 @@ Result<AttentionMap> probe_attention(llama_model* model, llama_context_params pa
     KVFOLD_TRY(map.layers, match_section(state.sections.front(), caches));
     map.has_window = state.sections.size() > 1;
     map.has_recurrent = !state.recurrent.empty();
+    map.version = state.version;
     for (const AttentionLayer& layer : map.layers) {
         if (layer.alibi > 0)
             return fail(ErrorCode::unsupported,

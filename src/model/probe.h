@@ -16,6 +16,7 @@ struct AttentionMap {
     std::vector<AttentionLayer> layers;
     bool has_window = false;    // a second section with a sliding window
     bool has_recurrent = false; // recurrent layers: their state cannot be rolled back
+    uint32_t version = 0;       // of the states that this llama.cpp writes (state/sequence_state.h)
 };
 
 // params: as the context to compact was made (RoPE scaling and the like); sizes and callbacks are replaced.

@@ -169,7 +169,7 @@ Result<size_t> ManagedContext::recall_with(llama_seq_id seq_id, const Study& ask
 Status ManagedContext::put_beside(llama_seq_id seq_id, const KvSection& recalled, llama_pos place) {
     if (is_quick_to_recall()) {
         KVFOLD_CHECK(drop_recalled(seq_id));
-        KVFOLD_CHECK(add_cells(ctx_, seq_id, recalled));
+        KVFOLD_CHECK(add_cells(ctx_, seq_id, recalled, recalling_.map.version));
     } else {
         KVFOLD_TRY(const SequenceState now, read_sequence(ctx_, seq_id));
         KVFOLD_CHECK(write(seq_id, with_recalled(now, recalled, place)));

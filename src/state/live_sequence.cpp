@@ -87,7 +87,7 @@ Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceSta
                          : "putting the old cells back failed too, the sequence has to be computed again");
 }
 
-Status add_cells(llama_context* ctx, llama_seq_id seq_id, const KvSection& cells) {
+Status add_cells(llama_context* ctx, llama_seq_id seq_id, const KvSection& cells, uint32_t version) {
     KVFOLD_CHECK(check_sequence_id(ctx, seq_id));
     // In such caches llama.cpp keeps books of all sequences that it can have, whatever n_seq_max is.
     const auto spare = static_cast<llama_seq_id>(llama_max_parallel_sequences()) - 1;
@@ -96,6 +96,7 @@ Status add_cells(llama_context* ctx, llama_seq_id seq_id, const KvSection& cells
         return fail(ErrorCode::busy, "sequence {}, through which cells are added, is in use", spare);
     KVFOLD_TRY(const std::vector<uint8_t> empty, get_blob(ctx, spare));
     KVFOLD_TRY(SequenceState state, decode_blob(empty));
+    state.version = version;
     state.sections.front() = cells;
     std::vector<uint8_t> blob(empty.begin(), empty.begin() + kMemoryHeaderBytes);
     const std::vector<uint8_t> body = encode_sequence(state, streams_of(empty));

@@ -21,8 +21,9 @@ Status write_sequence(llama_context* ctx, llama_seq_id seq_id, const SequenceSta
 
 // More cells for a sequence, whose other cells are neither read nor written. They go through the state of the
 // last sequence that llama.cpp can have, which holds nothing before and afterwards. Fails with `busy` when it
-// does hold something, and with `llama` when there is no room; nothing has changed then. REQUIRES: a unified
-// cache, or a context with one sequence; no recurrent layers, whose state would be copied along.
-Status add_cells(llama_context* ctx, llama_seq_id seq_id, const KvSection& cells);
+// does hold something, and with `llama` when there is no room; nothing has changed then. version: of the
+// states that this llama.cpp writes; that of an empty sequence does not show it. REQUIRES: a unified cache,
+// or a context with one sequence; no recurrent layers, whose state would be copied along.
+Status add_cells(llama_context* ctx, llama_seq_id seq_id, const KvSection& cells, uint32_t version);
 
 } // namespace kvfold

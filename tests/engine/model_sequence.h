@@ -28,6 +28,7 @@ inline CompactRequest request_for(const std::vector<llama_token>& tokens, double
     request.method = &method;
     request.budget.ratio = ratio;
     request.tokens = tokens;
+    request.context = one_thread();
     request.threads = 1;
     return request;
 }

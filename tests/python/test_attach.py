@@ -10,11 +10,12 @@ class Counted:
     """Counts the tokens that a Llama reads."""
 
     def __init__(self, llm):
-        self.read = 0
+        self.read, self.calls = 0, []
         inner = llm.eval
 
         def counting(tokens):
             self.read += len(tokens)
+            self.calls.append(len(tokens))
             inner(tokens)
 
         llm.eval = counting
@@ -22,6 +23,32 @@ class Counted:
 
 def attach(llm, **more):
     return kvfold.attach(llm, **{"virtual": 6, "method": "select", "threads": 1, **more})
+
+
+def asks(llm):
+    """A function that asks the Llama and returns what the answer says of its tokens, as a server does."""
+    counted = Counted(llm)
+
+    def ask(messages):
+        counted.calls.clear()
+        usage = llm.create_chat_completion(messages, max_tokens=16, temperature=0)["usage"]
+        return {**usage, "prompt_tokens_details": {"cached_tokens": usage["prompt_tokens"] - counted.calls[0]}}
+
+    return ask
+
+
+def hits(ask, turns, words=12, between=lambda: None):
+    """The prompt's tokens that were not read in each turn. The answers in it are written here, so that every model that
+    is asked gets the same prompts."""
+    messages, found = [{"role": "system", "content": "Be kind."}], []
+    for turn in range(turns):
+        messages.append({"role": "user", "content": text(words, start=turn * words)})
+        usage = ask(messages)
+        assert usage["completion_tokens"] > 0, messages
+        found.append(usage["prompt_tokens_details"]["cached_tokens"])
+        messages.append({"role": "assistant", "content": text(words, start=600 + turn * words)})
+        between()
+    return found
 
 
 class Chat(unittest.TestCase):
@@ -44,6 +71,17 @@ class Chat(unittest.TestCase):
             messages.append({"role": "assistant", "content": answer["choices"][0]["message"]["content"]})
         self.assertGreaterEqual(len(chat.folds), 3)
         self.assertEqual({fold.method for fold in chat.folds}, {"select"})
+
+    def test_its_prompt_cache_hits_are_those_of_a_context_that_never_folds(self):
+        llm, turns = open_llama(cells=256), 9
+        chat = attach(llm)
+        never_folds = hits(asks(open_llama(cells=6 * 256)), turns)
+        self.assertEqual(hits(asks(llm), turns), never_folds)
+        self.assertGreater(llm.n_tokens, 3 * chat.cells)
+        self.assertGreaterEqual(len(chat.folds), 3)
+        # One that folds the answer that the next prompt leaves out reads the prompt from its beginning.
+        other = open_llama(cells=6 * 256)
+        self.assertNotEqual(hits(asks(other), turns, between=lambda: quick(other, keep_last=0)), never_folds)
 
     def test_the_count_of_cells_is_that_of_the_cache(self):
         for model in ("mha", "gemma3", "granite_hybrid"):

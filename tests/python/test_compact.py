@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 from command import needed
 from package import PATHS, kvfold, llama_cpp, next_tokens, open_llama, quick, read, state
@@ -115,6 +116,40 @@ class Refusals(unittest.TestCase):
         running.send_signal(signal.SIGINT)
         self.assertEqual(running.stdout.readline(), f"interrupted {self.llm.n_tokens}\n")
         self.assertEqual(running.wait(), 0)
+
+    def test_ctrl_c_leaves_the_sequence_as_it_was(self):
+        before = state(self.llm)
+
+        def cut_short(wanted, signal_sent=signal.SIGINT):
+            def progress(stage, done):
+                if stage == wanted:
+                    signal.raise_signal(signal_sent)
+
+            quick(self.llm, progress=progress)
+
+        for stage in ("study", "solve", "swap"):
+            with self.subTest(stage=stage):
+                with self.assertRaises(KeyboardInterrupt):
+                    cut_short(stage)
+                self.assertEqual(state(self.llm), before)
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        self.addCleanup(signal.signal, signal.SIGUSR1, signal.SIG_DFL)
+        cut_short("swap", signal.SIGUSR1)  # a signal that does not raise cuts nothing short
+        self.assertNotEqual(state(self.llm), before)
+
+    def test_ctrl_c_behind_the_fold_does_not_hide_it(self):
+        real = kvfold._library.call
+
+        def late(name, *arguments):
+            real(name, *arguments)
+            if name == "kvfold_sequence_compact":
+                raise KeyboardInterrupt
+
+        with mock.patch.object(kvfold._library, "call", late), self.assertRaises(KeyboardInterrupt):
+            quick(self.llm)
+        guard = kvfold._guard.guard(self.llm)
+        self.assertGreater(guard.folded_cells, 0)
+        self.assertEqual(guard.cells(), kvfold._guard.inspect(self.llm.ctx).cells)
 
     def test_check_says_why_not(self):
         self.assertIsNone(kvfold.check(self.llm))

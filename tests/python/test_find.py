@@ -1,4 +1,6 @@
 """Finding llama.cpp, the console script, and one libllama in a process."""
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -12,7 +14,7 @@ from unittest import mock
 from command import needed
 from package import NEEDS, PATHS, PREFIX, ROOT, kvfold
 
-from kvfold import _cli, _find
+from kvfold import _cli, _doctor, _find
 
 LLAMA_CPP = PREFIX / "llama_cpp"
 
@@ -68,6 +70,13 @@ class Finding(Folder):
                 self.assertIsNone(found)
                 self.assertIn(words, refused[0])
 
+    def test_the_server_that_doctor_shows_is_the_one_that_serve_starts(self):
+        for prefix in (PREFIX, LLAMA_CPP):  # beside the second one's libraries is none, but above them
+            with mock.patch.dict(os.environ, {"KVFOLD_LLAMA_PREFIX": str(prefix)}):
+                found, _ = _find.first_usable()
+                self.assertEqual(found.server, PREFIX / "bin/llama-server")
+                self.assertEqual(_cli.environment(found, is_serve=True)["KVFOLD_LLAMA_PREFIX"], str(PREFIX))
+
     def test_serve_takes_a_llama_that_has_a_server(self):
         without = _find.look_at("x", self.prefix("without", "lib/libllama.so.0") / "lib")
         with_one = _find.look_at("x", self.prefix("with", "lib/libllama.so.0", "bin/llama-server") / "lib")
@@ -119,20 +128,48 @@ class Script(Folder):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(f"llama.cpp 0.5.0 in {LLAMA_CPP / 'lib'} (llama-cpp-python)", done.stdout)
         self.assertIn(f"works; {PREFIX / 'bin/llama-server'}", done.stdout)
+        self.assertIn("backends: CPU", done.stdout)
         found = json.loads(self.kvfold("doctor", "--json", **self.plain()).stdout)["candidates"][0]
         self.assertEqual((found["folder"], found["problem"]), (str(LLAMA_CPP / "lib"), ""))
 
     def test_doctor_shows_what_the_program_itself_has_to_say(self):
         program = self.folder / "program"
-        program.write_text('#!/bin/sh\ncase "$*" in\n"doctor --help") echo help of doctor;;\n--help) echo help;;\n'
-                           '"doctor --json") echo "{\\"library\\": \\"$LD_LIBRARY_PATH\\"}"; exit "$CODE";;\nesac\n')
+        program.write_text('#!/bin/sh\necho "{\\"arguments\\": \\"$*\\", \\"library\\": \\"$LD_LIBRARY_PATH\\"'
+                           ', \\"checks\\": {\\"batches\\": \\"$CHECK\\"}}"\necho kvfold: not here >&2; exit "$CODE"\n')
         program.chmod(0o755)
         environment = {"KVFOLD_BIN": str(program), "KVFOLD_LLAMA_PREFIX": None, "LD_LIBRARY_PATH": None}
-        for code, problem in (("0", ""), ("1", "kvfold's own checks failed")):
-            done = self.kvfold("doctor", "--json", CODE=code, **environment)
+        for code, check, problem in (("0", "ok", ""), ("1", "ok", "kvfold: not here"), ("1", "longer", "batches: longer")):
+            done = self.kvfold("doctor", "--json", "-m", "a.gguf", CODE=code, CHECK=check, **environment)
             found = json.loads(done.stdout)["candidates"][0]
-            self.assertEqual((found["says"], found["problem"]), ({"library": str(LLAMA_CPP / "lib")}, problem))
+            self.assertEqual((found["says"]["library"], found["says"]["arguments"], found["problem"]),
+                             (str(LLAMA_CPP / "lib"), "doctor --json -m a.gguf", problem))
             self.assertEqual(done.returncode, int(code))
+
+    def test_doctor_asks_a_model_too(self):
+        environment = self.plain()
+        models = pathlib.Path(needed("KVFOLD_TINY_MODELS"))
+        self.assertEqual(self.kvfold("doctor", "-m", str(models / "mha.gguf"), **environment).returncode, 0)
+        done = self.kvfold("doctor", "-m", str(models / "mamba.gguf"), **environment)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("model: this is a recurrent model", done.stdout)
+        self.assertNotIn("do:", done.stdout)  # another llama.cpp would not help
+
+    def test_doctor_tells_which_of_two_is_taken_and_how_to_take_the_other(self):
+        broken = self.prefix("broken", "lib/libllama.so.0") / "lib"
+        environment = self.plain()
+        done = self.kvfold("doctor", **environment, LLAMA_CPP_LIB_PATH=str(broken))
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn(f"in {broken} (LLAMA_CPP_LIB_PATH), which kvfold takes\n", done.stdout)
+        self.assertIn(f"do: set KVFOLD_LLAMA_PREFIX={LLAMA_CPP}, which works", done.stdout)
+        done = self.kvfold("doctor", **{**environment, "KVFOLD_LLAMA_PREFIX": str(LLAMA_CPP)})
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("(KVFOLD_LLAMA_PREFIX), which kvfold takes\n", done.stdout)
+
+    def test_doctor_without_any_says_where_it_looked(self):
+        with mock.patch.object(_find, "candidates", list), contextlib.redirect_stdout(io.StringIO()) as said:
+            self.assertEqual(_doctor.main([]), 1)
+        self.assertIn("no llama.cpp found: not llama-cpp-python's", said.getvalue())
+        self.assertIn("do: pip install llama-cpp-python", said.getvalue())
 
     def test_doctor_says_why_a_llama_does_not_work(self):
         broken = self.prefix("broken", "lib/libllama.so.0")
@@ -141,6 +178,11 @@ class Script(Folder):
         self.assertIn("libllama.so.0: file too short", done.stdout)
         self.assertIn("do: pip install llama-cpp-python", done.stdout)
         self.assertEqual(self.kvfold("doctor", "--wrong").returncode, 2)
+        done = self.kvfold("doctor", "--json=/nowhere/a.json")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("/nowhere/a.json", done.stderr)
+        self.assertEqual(self.kvfold("doctor", "--json=a.json").stdout, "")
+        self.assertIn("candidates", json.loads((self.folder / "a.json").read_text()))
 
 
 class OneLlama(unittest.TestCase):

@@ -3,7 +3,8 @@ import unittest
 
 from command import TEXTS, needed
 from package import kvfold, open_llama
-from test_attach import Counted
+from test_attach import Counted, asks, attach, hits
+from test_programs import post
 
 WORDS = (TEXTS / "dialogue.txt").read_text().split()
 
@@ -27,6 +28,18 @@ class Chat(unittest.TestCase):
             messages.append({"role": "assistant", "content": text})
         self.assertGreaterEqual(len(chat.folds), 2)
         self.assertEqual({fold.method for fold in chat.folds}, {"refine"})
+
+    def test_its_prompt_cache_hits_are_those_of_the_server(self):
+        model, turns, words = needed("KVFOLD_MODEL_SMOL"), 8, 40
+        llm = open_llama(model, cells=256)
+        chat = attach(llm, virtual=4)
+        with kvfold.serve(model, virtual=4, args=["-c", 1024, "-np", 1, "-t", 1, "--offline"],
+                          options=["--method", "select"]) as server:
+            served = hits(lambda messages: post(server.url + "/v1/chat/completions", messages=messages, max_tokens=16,
+                                                temperature=0)["usage"], turns, words)
+            self.assertIn("256 cells serve as 1024", server.log())
+        self.assertEqual(hits(asks(llm), turns, words), served)
+        self.assertGreater(llm.n_tokens, 3 * chat.cells)
 
 
 if __name__ == "__main__":

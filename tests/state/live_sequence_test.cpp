@@ -224,13 +224,17 @@ TEST_P(LiveSequence, AddedCellsStandBesideTheOthers) {
     std::vector<uint32_t> too_many; // for the cells that are left
     while (too_many.size() <= GetParam().options.n_ctx - few.size())
         too_many.push_back(others[too_many.size() % others.size()]);
-    const Status refused = add_cells(ctx_.get(), 0, take_cells(state_.sections[0], too_many));
-    ASSERT_FALSE(refused);
-    EXPECT_EQ(refused.error().code, ErrorCode::llama);
-    EXPECT_EQ(testing::raw_state(ctx_.get()), raw);
-    EXPECT_EQ(llama_memory_seq_pos_max(llama_get_memory(ctx_.get()), spare), -1);
+    const uint32_t other_version = state_.version == kFirstVersion ? kVersionWithRotation : kFirstVersion;
+    for (const auto& [cells, version] :
+         {std::pair(too_many, state_.version), std::pair(others, other_version)}) {
+        const Status refused = add_cells(ctx_.get(), 0, take_cells(state_.sections[0], cells), version);
+        ASSERT_FALSE(refused);
+        EXPECT_EQ(refused.error().code, ErrorCode::llama);
+        EXPECT_EQ(testing::raw_state(ctx_.get()), raw);
+        EXPECT_EQ(llama_memory_seq_pos_max(llama_get_memory(ctx_.get()), spare), -1);
+    }
 
-    const Status added = add_cells(ctx_.get(), 0, take_cells(state_.sections[0], others));
+    const Status added = add_cells(ctx_.get(), 0, take_cells(state_.sections[0], others), state_.version);
     ASSERT_TRUE(added) << added.error().message;
     EXPECT_EQ(llama_memory_seq_pos_max(llama_get_memory(ctx_.get()), spare), -1);
     const SequenceState now = snapshot();
