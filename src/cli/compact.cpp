@@ -151,12 +151,12 @@ OrderedJson to_json(const CompactOptions& options, const LoadedModel& model, con
 
 // What is folded goes into a file of its own.
 Status check_archive(const CompactOptions& options) {
-    using Path = std::filesystem::path;
     std::error_code error;
-    for (const Path& other : {Path(options.out), Path(options.slot), Path(options.text)}) {
-        const bool is_it = !other.empty() && std::filesystem::weakly_canonical(other, error) ==
-                                                 std::filesystem::weakly_canonical(options.archive, error);
-        if (is_it && !error)
+    const auto path_of = [&](const std::string& name) {
+        return std::filesystem::weakly_canonical(std::filesystem::absolute(name, error), error);
+    };
+    for (const std::string& other : {options.out, options.slot, options.text}) {
+        if (!other.empty() && path_of(other) == path_of(options.archive) && !error)
             return fail(ErrorCode::invalid_argument, "--archive {}: another option names the file too",
                         options.archive);
     }

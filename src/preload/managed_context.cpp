@@ -325,11 +325,6 @@ Policy ManagedContext::policy() {
 
 Status ManagedContext::set_policy(const Policy& policy) {
     KVFOLD_CHECK(check_room(policy, n_ctx_seq_));
-    if (!policy.automatic && sizes_.virtual_factor > 1)
-        return fail(ErrorCode::invalid_argument,
-                    "the program is told of {} times as many cells as there are, so folding cannot be left to "
-                    "it; start without --virtual",
-                    sizes_.virtual_factor);
     const MutexLock lock(mutex_);
     policy_ = policy;
     refused_.clear();

@@ -315,6 +315,11 @@ double Registry::busy_s() const {
 Status Registry::set_policy(const Policy& policy) {
     const std::vector<Entry> all = entries();
     if (all.empty()) return fail(ErrorCode::not_found, "there is no context");
+    if (!policy.automatic && settings_.virtual_factor > 1)
+        return fail(ErrorCode::invalid_argument,
+                    "automatic: the program is told of {} times as many cells as there are, so kvfold has to "
+                    "fold; start without --virtual to fold by hand",
+                    settings_.virtual_factor);
     KVFOLD_CHECK(all.front().context->set_policy(policy));
     for (size_t i = 1; i < all.size(); ++i) {
         if (const Status status = all[i].context->set_policy(policy); !status)

@@ -1,6 +1,7 @@
 #include "state/slot_file.h"
 
 #include "base/file.h"
+#include "state/checkpoints.h"
 
 #include <llama.h>
 
@@ -20,7 +21,8 @@ uint32_t u32_at(std::span<const uint8_t> bytes, size_t offset) {
 
 } // namespace
 
-Result<SlotFile> decode_slot(std::span<const uint8_t> bytes) {
+Result<SlotFile> decode_slot(std::span<const uint8_t> file) {
+    const std::span<const uint8_t> bytes = without_checkpoints(file);
     if (bytes.size() < kHeaderBytes)
         return fail(ErrorCode::corrupt, "slot header, offset 0: expected {} bytes, got {}", kHeaderBytes,
                     bytes.size());

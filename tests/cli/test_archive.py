@@ -86,6 +86,17 @@ class Archives(CommandTest):
             return tokens - saved["cells"]
         self.assertEqual(beside(0), beside(16))
 
+    def test_an_archive_is_a_file_of_its_own(self):
+        before = self.files()
+        for arguments in (("--session", "full.kv", "-o", "a.kv", "--archive", "./a.kv"),
+                          ("--session", "full.kv", "-o", "a.kv", "--archive", "full.kv")):
+            self.assert_fails(self.with_model("compact", *arguments), 1, "--archive")
+        self.assertEqual(self.files(), before)
+
+    def test_more_is_asked_for_than_there_is(self):
+        self.fold(method="keep_last", ratio=8)
+        self.assertEqual(self.ask(*self.with_archive("--recall", 2**20)), self.ask("-s", "full.kv"))
+
     def test_archives_that_do_not_belong_or_are_damaged_are_refused(self):
         self.fold()
         self.compact("--session", "full.kv", "-o", "other.kv", "-r", 8, "--method", "select",
@@ -101,7 +112,7 @@ class Archives(CommandTest):
     def test_what_cannot_be_archived_leaves_the_files_alone(self):
         before = self.files()
         done = self.with_model("compact", "--session", "full.kv", "-o", "a.kv", "-r", 1, "--archive", "a.archive")
-        self.assert_fails(done, 1, "a.archive", "nothing was")
+        self.assert_fails(done, 1, "--archive", "ratio of 1")
         done = self.with_model("compact", "--session", "full.kv", "-o", "a.kv", "--archive", "nowhere/a.archive")
         self.assert_fails(done, 1, "nowhere")
         self.assertEqual(self.files(), before)

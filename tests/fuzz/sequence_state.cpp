@@ -93,7 +93,7 @@ std::string wrong_with_sequence(std::span<const uint8_t> bytes, const Codec<Sequ
 }
 
 std::string wrong_with_slot(std::span<const uint8_t> bytes, const Codec<SlotFile>& codec) {
-    return wrong_with(bytes, codec);
+    return wrong_with(without_checkpoints(bytes), codec);
 }
 
 std::string wrong_with_state_bytes(std::span<const uint8_t> bytes) {

@@ -114,7 +114,8 @@ TEST_F(Archived, ARestoredStateBringsItsOwn) {
 class ArchivedInAFolder : public Archived {
   protected:
     void SetUp() override {
-        archive_folder_ = std::filesystem::path(::testing::TempDir()) / "kvfold-preload-archives";
+        archive_folder_ = std::filesystem::path(::testing::TempDir()) /
+                          kvfold::format("kvfold-preload-archives-{}", ::getpid());
         std::filesystem::remove_all(archive_folder_);
         ASSERT_TRUE(std::filesystem::create_directories(archive_folder_));
         Archived::SetUp();
@@ -338,6 +339,21 @@ TEST_F(Archived, WhatHasNoRoomIsFoldedAnewAndNotReadAgain) {
     ASSERT_TRUE(program_->remove(0, 100, -1));
     EXPECT_EQ(real_cells(), 100u);
     EXPECT_EQ(total("rereads"), 0);
+}
+
+// What the sequence itself holds goes anyway: others are folded for it, and not itself.
+TEST_F(Archived, ForWhatComesBackOthersAreFolded) {
+    feed_all(400);
+    fold();
+    ASSERT_EQ(feed(0, 200, 1), 0);
+    ASSERT_EQ(feed(200, 380, 1), 0);
+    ASSERT_TRUE(managed_->set_policy(folding()));
+    const auto folds = total("folds").get<size_t>();
+    ASSERT_TRUE(program_->remove(0, 370, -1));
+    settle();
+    EXPECT_EQ(total("folds"), folds + 1);
+    EXPECT_EQ(sequence(0)["folded_cells"], 0);
+    EXPECT_GT(sequence(1)["folded_cells"], 0);
 }
 
 // As if it had been folded once, from the cells that the program computed.

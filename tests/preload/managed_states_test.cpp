@@ -111,6 +111,36 @@ TEST_F(Managed, AStateLargerThanTheRoomIsFoldedIn) {
     EXPECT_EQ(feed(250, 260), 0);
 }
 
+// What was folded to fit can be taken back like any other fold, as far as the archive has it.
+TEST_F(Managed, AStateThatIsFoldedInKeepsWhatItWas) {
+    manage(folding(), /*unified=*/true, size_t{1} << 30);
+    const auto larger = testing::make_context(model_, {.n_ctx = 1024});
+    ASSERT_TRUE(decode_tokens(larger.get(), std::span(tokens_).first(600), 0, Outputs::none));
+    const std::vector<uint8_t> bytes = testing::raw_state(larger.get());
+    const auto before = read_sequence(larger.get(), 0);
+    ASSERT_TRUE(before);
+    ASSERT_EQ(program_->restore_state(bytes, 0), bytes.size());
+    ASSERT_LT(real_cells(0), kCells);
+    ASSERT_TRUE(program_->remove(0, 200, -1));
+    EXPECT_EQ(managed_->state()["totals"]["rereads"], 0);
+    const auto after = program_->read(0);
+    ASSERT_TRUE(after);
+    std::vector<uint32_t> first(200);
+    std::iota(first.begin(), first.end(), 0u);
+    EXPECT_EQ(after->sections.front().keys.front().bytes,
+              take_cells(before->sections.front().keys.front(), first).bytes);
+}
+
+TEST_F(Managed, WhatComesFromNowhereLeavesTheSequenceAsItWas) {
+    manage(folding(), /*unified=*/true, size_t{1} << 30);
+    ASSERT_EQ(feed(0, 100), 0);
+    std::vector<llama_token> words(200);
+    size_t count = 0;
+    EXPECT_EQ(program_->load("/nowhere/a.slot", 0, words, count), 0u);
+    EXPECT_EQ(sequence()["tokens"], 100);
+    EXPECT_EQ(sequence()["tokens_known"], true);
+}
+
 TEST_F(Managed, AFailedRestoreLeavesTheSequenceAsItWas) {
     ASSERT_EQ(feed(0, 100), 0);
     const auto before = testing::raw_state(ctx_.get());

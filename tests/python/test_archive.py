@@ -26,6 +26,11 @@ class Archives(unittest.TestCase):
         self.assertEqual(state(self.llm), self.before)
         self.assertTrue(self.llm._ctx.kv_cache_seq_rm(0, 10, -1))
 
+    def test_budgets_are_whole_numbers_that_a_machine_can_have(self):
+        for budget in (-1, 2**64, 1e9, "5", None):
+            with self.subTest(budget=budget), self.assertRaisesRegex(kvfold.InvalidArgument, "budget_bytes is"):
+                kvfold.Archive(budget)
+
     def test_each_fold_leads_to_the_one_before(self):
         archive = kvfold.Archive(PLENTY)
         quick(self.llm, archive=archive)

@@ -212,6 +212,21 @@ class TornFolds(unittest.TestCase):
                 self.assertGreaterEqual(counted.read, len(prompt))
                 self.assertEqual(kvfold._guard.inspect(llm.ctx).cells, llm.n_tokens)
 
+    def test_a_cut_behind_the_fold_has_its_window_or_is_read_again(self):
+        """A Llama keeps windows whole, and a fold leaves as much as the model looks back on."""
+        def say(fold):
+            llm = open_llama(needed("KVFOLD_WINDOW_MODEL"))
+            tokens = read(llm, words=60)
+            if fold:
+                quick(llm, ratio=2, keep_last=100)
+            cut = [*tokens[:-60], *llm.tokenize(b" Other words", add_bos=False)]
+            counted = Counted(llm)
+            return [token for token, _ in zip(llm.generate(cut, temp=0), range(8))], counted.read, len(cut)
+        expected, _, _ = say(fold=False)
+        said, read_again, length = say(fold=True)
+        self.assertEqual(said, expected)
+        self.assertGreaterEqual(read_again, length)
+
     def test_without_the_guard_it_goes_wrong(self):
         llm, prompt = self.leave_early()
         del llm._ctx.kv_cache_seq_rm

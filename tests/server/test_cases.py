@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from command import needed
 from llama_server import LlamaServer
 
-FOLDING = ("--virtual", 4, "--method", "select", "--admin", "127.0.0.1:0")
+BY_HAND = ("--admin", "127.0.0.1:0")
+FOLDING = ("--virtual", 4, "--method", "select", *BY_HAND)
 
 
 class Cases(unittest.TestCase):
@@ -256,6 +257,54 @@ class Cases(unittest.TestCase):
             self.assertEqual((totals["failures"], totals["rereads"], totals["taken_back"]), expected)
         with self.server(model=model, kvfold=None) as server:
             self.assertEqual(answer, ask(server, changed))
+
+    def answer_to_an_edit_at(self, end, *flags, kvfold):
+        """The edit of a folded text whose model has sliding windows: tokens of the answer, and of the cache."""
+        model = needed("KVFOLD_WINDOW_MODEL")
+        with self.server(*flags, model=model, context=2048, kvfold=kvfold) as server:
+            text = server.passage("manual", 0, 700)
+            server.complete(text[:600], 1)  # leaves a checkpoint
+            server.complete(text, 1)
+            if kvfold:
+                server.admin("/compact", {"id_slot": 0, "ratio": 4, "method": "select"})
+                server.complete(text + server.passage("prose", 0, 30), 4)
+            answer = server.complete(text[:end] + server.passage("dialogue", 0, 20), 8)
+            return answer["tokens"], answer["timings"]["cache_n"]
+
+    def test_windows_that_the_program_keeps_whole_are_never_torn(self):
+        """--swa-full: what a fold leaves of a window is as long as the model looks back, and the program knows more."""
+        for end in (648, 690):  # inside the fold and behind it
+            with self.subTest(end=end):
+                expected, _ = self.answer_to_an_edit_at(end, "--swa-full", kvfold=None)
+                answer, cached = self.answer_to_an_edit_at(end, "--swa-full", kvfold=BY_HAND)
+                self.assertEqual(answer, expected)
+                self.assertEqual(cached, 0)  # it is read again
+
+    def test_recalled_cells_leave_before_a_window_comes_back(self):
+        """A checkpoint's window reaches to where they stood."""
+        expected, _ = self.answer_to_an_edit_at(640, kvfold=None)
+        answer, cached = self.answer_to_an_edit_at(640, kvfold=(*BY_HAND, "--recall", 8))
+        self.assertEqual(answer, expected)
+        self.assertGreater(cached, 500)
+
+    def test_a_slot_file_of_another_model_is_refused(self):
+        with self.server(model=f"{needed('KVFOLD_TINY_MODELS')}/all_window.gguf", context=2048, kvfold=None) as server:
+            server.complete(server.passage("manual", 0, 1200), 1)
+            server.save("other.slot")
+        with self.server() as server:
+            text = server.passage("manual", 0, 300)
+            expected = server.complete(text, 8)["tokens"]
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                server.restore("other.slot")
+            self.assertEqual(refused.exception.code, 400)
+            self.assertEqual(server.complete(text, 8)["tokens"], expected)
+
+    def test_folding_is_not_left_to_a_program_that_is_told_of_more_cells(self):
+        with self.server() as server:
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                server.admin("/policy", {"automatic": False})
+            self.assertEqual(refused.exception.code, 400)
+            self.assertIn("--virtual", refused.exception.read().decode())
 
     def test_a_checkpoint_inside_a_fold_brings_no_torn_cells(self):
         """A model with sliding windows: the server keeps checkpoints of them, and goes on from one without asking."""

@@ -54,6 +54,37 @@ TEST(SlotFile, ComesBackByteForByte) {
     }
 }
 
+// As llama-server appends them: two, the second with nothing in it.
+std::vector<uint8_t> with_checkpoints(std::vector<uint8_t> slot, uint32_t version = 1) {
+    SyntheticState appended;
+    appended.put<uint32_t>("magic", 0x504b4353);
+    appended.put<uint32_t>("version", version);
+    appended.put<uint32_t>("count", 2);
+    for (const uint64_t bytes : {3, 0}) {
+        appended.put<int64_t>("tokens", 40);
+        appended.put<int32_t>("first", 8);
+        appended.put<int32_t>("last", 39);
+        for (int part = 0; part < 3; ++part) {
+            appended.put<uint64_t>("size", bytes);
+            for (uint64_t i = 0; i < bytes; ++i)
+                appended.put<uint8_t>("", 'S');
+        }
+    }
+    slot.insert(slot.end(), appended.bytes.begin(), appended.bytes.end());
+    return slot;
+}
+
+TEST(SlotFile, CheckpointsBehindTheStateAreNoPartOfIt) {
+    const RawSlot raw = raw_slot();
+    const std::vector<uint8_t> saved = with_checkpoints(raw.bytes);
+    const auto slot = decode_slot(saved);
+    ASSERT_TRUE(slot) << slot.error().message;
+    EXPECT_EQ(encode_slot(*slot), raw.bytes);
+    EXPECT_FALSE(decode_slot(std::span(saved).first(saved.size() - 1))); // the broken twins: cut off,
+    EXPECT_FALSE(decode_slot(with_checkpoints(saved)));                  // more behind them,
+    EXPECT_FALSE(decode_slot(with_checkpoints(raw.bytes, 2)));           // and of an unknown version
+}
+
 TEST(SlotFile, TheNextVersionComesBackByteForByte) {
     const RawSlot raw = raw_slot(5, 4);
     const auto slot = decode_slot(raw.bytes);
