@@ -68,7 +68,6 @@ ArchivedFold::ArchivedFold(std::shared_ptr<const ReplacedCells> cells)
              (cells_->blocks ? cells_->blocks->bytes() : 0)) {}
 
 std::shared_ptr<ArchivedFold> archived(ReplacedCells cells, size_t keep_first, const AttentionMap* map) {
-    if (cells.originals.cells.empty()) return nullptr;
     cells.head = cells.begin == 0 ? std::min(keep_first, cells.originals.cells.size()) : 0;
     if (map) cells.blocks = block_keys(*map, cells.originals, replaced_originals(cells));
     return std::make_shared<ArchivedFold>(std::move(cells));

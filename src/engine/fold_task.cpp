@@ -72,6 +72,7 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
 std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const AttentionMap* map) {
     if (task.untouched > 0) return nullptr;
     ReplacedCells cells = replaced_cells(task.snapshot.sections.front(), task.folded_end, task.last);
+    if (cells.originals.cells.empty()) return nullptr;
     cells.folded = task.folded; // the snapshot may have what they were made of
     return archived(std::move(cells), static_cast<size_t>(task.request.budget.keep_first), map);
 }

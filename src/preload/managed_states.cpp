@@ -194,8 +194,10 @@ Result<SequenceState> ManagedContext::folded_to_fit(const SequenceState& state, 
     KVFOLD_TRY(CompactState compact, std::move(folded));
     const auto kept = replaced_between(section, compact.state.sections.front(),
                                        static_cast<size_t>(policy_.keep_first), recalled_by());
-    archive_.admit(kept);
-    known.history.add(kept);
+    if (kept && kept->begin() < kept->end()) { // else folded cells alone were folded
+        archive_.admit(kept);
+        known.history.add(kept);
+    }
     log_info("a state of {} cells is folded to {}: {} are free", whole.cells, compact.report.cells_after,
              cells);
     return std::move(compact.state);

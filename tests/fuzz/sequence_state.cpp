@@ -2,6 +2,7 @@
 
 #include "base/format.h"
 #include "fuzz/allocations.h"
+#include "state/checkpoints.h"
 #include "state/folded_region.h"
 
 #include <algorithm>

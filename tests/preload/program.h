@@ -35,7 +35,7 @@ class Batch {
 class Program {
   public:
     Program(llama_context* ctx, llama_model* model, const llama_context_params& params, const Policy& policy,
-            size_t archive_bytes = 0, Recalling recalling = {}, std::filesystem::path archive_folder = {})
+            size_t archive_bytes, Recalling recalling, std::filesystem::path archive_folder = {})
         : ctx_(ctx), managed_(ctx, model, params,
                               {.virtual_factor = 4,
                                .asked_batch = 2048,

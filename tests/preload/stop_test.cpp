@@ -48,7 +48,10 @@ class Stop : public ::testing::Test {
         Policy policy;
         policy.automatic = true;
         policy.method = method;
-        program_.emplace(ctx_.get(), model_.get(), params, policy);
+        auto map = probe_attention(model_.get(), params);
+        ASSERT_TRUE(map) << map.error().message;
+        program_.emplace(ctx_.get(), model_.get(), params, policy, /*archive_bytes=*/0,
+                         Recalling{.map = *std::move(map)});
     }
 
     // Code of the last decode.
