@@ -161,7 +161,8 @@ Status check_archive(const CompactOptions& options) {
                         options.archive);
     }
     if (options.budget.ratio <= 1)
-        return fail(ErrorCode::invalid_argument, "--archive: nothing is folded at a ratio of 1; leave it out");
+        return fail(ErrorCode::invalid_argument,
+                    "--archive: nothing is folded at a ratio of 1; leave it out");
     return check_can_write(std::filesystem::path(options.archive));
 }
 

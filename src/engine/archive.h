@@ -60,8 +60,8 @@ class ArchivedFold {
     size_t bytes_;
 };
 
-// The entry of a fold that kept the first cells of a sequence as they were. map: where what it replaced may be
-// recalled.
+// The entry of a fold that kept the first cells of a sequence as they were. map: where what it replaced may
+// be recalled.
 std::shared_ptr<ArchivedFold> archived(ReplacedCells cells, size_t keep_first, const AttentionMap* map);
 
 // The folds of a sequence that can be taken back, none of which leaned on cells in front of it. Sequences

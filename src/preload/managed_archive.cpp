@@ -112,7 +112,8 @@ Result<size_t> ManagedContext::unfold(llama_seq_id seq_id) {
     if (!cells)
         return fail(
             ErrorCode::not_found,
-            "the archive does not hold what slot {} had before it was folded; --archive gives it more room",
+            "the archive does not hold what slot {} had before it was folded: it was full (--archive), or the fold "
+            "stands behind a beginning that other slots share",
             seq_id);
     const size_t behind = books_.cells(seq_id) - books_.fold_of(seq_id).cells; // recalled ones are none of it
     const size_t needed = cells_before(*cells, cells->end) + behind;

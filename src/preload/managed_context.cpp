@@ -22,7 +22,8 @@ ManagedContext::ManagedContext(llama_context* ctx, llama_model* model, const lla
       n_batch_(real().llama_n_batch(ctx)),
       told_n_batch_(std::max(n_batch_, std::min(sizes.asked_batch, n_ctx_ * sizes.virtual_factor))),
       window_(params.swa_full ? 0 : std::max(0, llama_model_n_swa(model))),
-      kept_window_(params.swa_full && !llama_model_is_hybrid(model) ? std::max(0, llama_model_n_swa(model)) : 0),
+      kept_window_(params.swa_full && !llama_model_is_hybrid(model) ? std::max(0, llama_model_n_swa(model))
+                                                                    : 0),
       books_(params.kv_unified ? 1 : std::max(1u, params.n_seq_max)), archive_(sizes.archive_bytes),
       policy_(policy), causal_(params.attention_type != LLAMA_ATTENTION_TYPE_NON_CAUSAL),
       embeds_(params.embeddings),
@@ -280,7 +281,8 @@ llama_pos ManagedContext::pos_min(llama_seq_id seq_id, Original<llama_pos> origi
     const Inside inside;
     llama_pos smallest = original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        if (kept_window_ > 0 && smallest > 0) smallest += kept_window_ - 1; // what is cut there has its window
+        if (kept_window_ > 0 && smallest > 0)
+            smallest += kept_window_ - 1; // what is cut there has its window
         const Books::Fold fold = books_.fold_of(seq_id);
         if (smallest < 0 || fold.empty()) return;
         const llama_pos before = first_cut(seq_id) - 1 - window_;

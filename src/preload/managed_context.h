@@ -40,16 +40,16 @@ struct ContextSizes {
     uint32_t virtual_factor = 1;
     uint32_t asked_batch = 0; // n_batch as the program asked for it
     size_t cell_bytes = 0;
-    size_t archive_bytes = 0;         // for cells that folds replace, at most; 0: they are not kept
-    size_t number = 1;                // among the program's contexts, for the log
+    size_t archive_bytes = 0; // for cells that folds replace, at most; 0: they are not kept
+    size_t number = 1;        // among the program's contexts, for the log
     std::filesystem::path archive_folder =
         {}; // for the archives of slot files; empty: they end with the process
 };
 
 // What prompts take out of the archive.
 struct Recalling {
-    size_t cells = 0;                    // of each KV head; 0: nothing
-    AttentionMap map = {};               // of the model, also where nothing is recalled
+    size_t cells = 0;                   // of each KV head; 0: nothing
+    AttentionMap map = {};              // of the model, also where nothing is recalled
     std::shared_ptr<TapPlace> tap = {}; // of the context
 };
 
@@ -295,7 +295,7 @@ class ManagedContext {
     bool closed_ KVFOLD_GUARDED_BY(mutex_) = false;
     bool fold_is_void_ KVFOLD_GUARDED_BY(mutex_) = false; // its cells are not what they were
     std::map<llama_seq_id, llama_pos>
-        refused_ KVFOLD_GUARDED_BY(mutex_);                        // end of the sequence when a fold failed
+        refused_ KVFOLD_GUARDED_BY(mutex_); // end of the sequence when a fold failed
     std::map<llama_seq_id, AskingPace> paces_ KVFOLD_GUARDED_BY(mutex_); // of answers, which ask
     std::map<llama_seq_id, int>
         failures_ KVFOLD_GUARDED_BY(mutex_); // of the policy's methods, one after the other

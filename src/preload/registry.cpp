@@ -131,7 +131,9 @@ bool Registry::shrink_as_told(const llama_model* model, llama_context_params& pa
 // A program that watches the graph itself goes before: nothing is recalled then.
 void Registry::watch_queries(llama_context_params& params, Plan& plan) const {
     const int wanted = settings_.recall.value_or(0);
-    if (wanted == 0 || plan.sizes.archive_bytes == 0) return;
+    if (wanted == 0) return;
+    if (plan.sizes.archive_bytes == 0)
+        return log_warning("nothing is recalled: --archive 0 keeps nothing to recall");
     if (params.cb_eval)
         return log_warning("nothing is recalled: the program watches llama.cpp's graph itself");
     plan.recalling.cells = static_cast<size_t>(wanted);
@@ -175,7 +177,11 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
     plan.sizes.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
     shrink_as_told(model, params, is_probe);
     const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
-    const Status fits = check_room(policy, params.n_ctx / streams);
+    const uint32_t cells = params.n_ctx / streams;
+    if (cells > 0 && plan.recalling.cells >= cells)
+        log_warning("nothing is recalled: {} cells have no room in {}; lower --recall", plan.recalling.cells,
+                    cells);
+    const Status fits = check_room(policy, cells);
     if (fits || params.n_ctx == 0) return plan;
     if (!is_first) return pass(fits.error().message); // the program can do without its folds
     log_error("{}", fits.error().message);

@@ -9,7 +9,8 @@ namespace kvfold {
 
 // The bytes of a slot file in front of its checkpoints; all of them where it has none.
 //
-//   "SCKP", u32 version = 1, u32 count, each: i64 tokens, i32 first and last position, three times u64 n and n bytes
+//   "SCKP", u32 version = 1, u32 count, each: i64 tokens, i32 first and last position, three times u64 n and
+//   n bytes
 std::span<const uint8_t> without_checkpoints(std::span<const uint8_t> slot);
 
 } // namespace kvfold

@@ -31,4 +31,24 @@ class Archived : public Managed {
     Json total(const char* name) { return managed_->state()["totals"][name]; }
 };
 
+inline std::vector<uint32_t> order_of(const KvSection& section, llama_pos end) {
+    std::vector<uint32_t> cells;
+    for (uint32_t i = 0; i < section.cells.size(); ++i)
+        if (section.cells[i].pos < end) cells.push_back(i);
+    std::ranges::stable_sort(cells, {}, [&](uint32_t cell) { return section.cells[cell].pos; });
+    return cells;
+}
+
+// Of the cells before `end`, by position.
+inline void expect_same(const KvSection& one, const KvSection& other, llama_pos end) {
+    const auto ours = order_of(one, end), theirs = order_of(other, end);
+    ASSERT_EQ(ours.size(), theirs.size());
+    for (size_t i = 0; i < ours.size(); ++i)
+        ASSERT_EQ(one.cells[ours[i]].pos, other.cells[theirs[i]].pos);
+    for (size_t layer = 0; layer < one.keys.size(); ++layer) {
+        EXPECT_EQ(take_cells(one.keys[layer], ours).bytes, take_cells(other.keys[layer], theirs).bytes);
+        EXPECT_EQ(take_cells(one.values[layer], ours).bytes, take_cells(other.values[layer], theirs).bytes);
+    }
+}
+
 } // namespace kvfold::preload

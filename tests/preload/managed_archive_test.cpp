@@ -5,26 +5,6 @@
 namespace kvfold::preload {
 namespace {
 
-std::vector<uint32_t> order_of(const KvSection& section, llama_pos end) {
-    std::vector<uint32_t> cells;
-    for (uint32_t i = 0; i < section.cells.size(); ++i)
-        if (section.cells[i].pos < end) cells.push_back(i);
-    std::ranges::stable_sort(cells, {}, [&](uint32_t cell) { return section.cells[cell].pos; });
-    return cells;
-}
-
-// Of the cells before `end`, by position.
-void expect_same(const KvSection& one, const KvSection& other, llama_pos end) {
-    const auto ours = order_of(one, end), theirs = order_of(other, end);
-    ASSERT_EQ(ours.size(), theirs.size());
-    for (size_t i = 0; i < ours.size(); ++i)
-        ASSERT_EQ(one.cells[ours[i]].pos, other.cells[theirs[i]].pos);
-    for (size_t layer = 0; layer < one.keys.size(); ++layer) {
-        EXPECT_EQ(take_cells(one.keys[layer], ours).bytes, take_cells(other.keys[layer], theirs).bytes);
-        EXPECT_EQ(take_cells(one.values[layer], ours).bytes, take_cells(other.values[layer], theirs).bytes);
-    }
-}
-
 TEST_F(Archived, ACutInsideAFoldGivesTheOriginalCellsBack) {
     feed_all(300);
     const KvSection before = cells();
@@ -108,97 +88,6 @@ TEST_F(Archived, ARestoredStateBringsItsOwn) {
     expect_same(before, cells(), 150);
     EXPECT_EQ(real_cells(), 150u);
     EXPECT_EQ(total("rereads"), 0);
-}
-
-// A slot file of a sequence that was folded, in a folder with its archive.
-class ArchivedInAFolder : public Archived {
-  protected:
-    void SetUp() override {
-        archive_folder_ = std::filesystem::path(::testing::TempDir()) /
-                          kvfold::format("kvfold-preload-archives-{}", ::getpid());
-        std::filesystem::remove_all(archive_folder_);
-        ASSERT_TRUE(std::filesystem::create_directories(archive_folder_));
-        Archived::SetUp();
-        if (HasFatalFailure()) return;
-        feed_all(300);
-        before_ = cells();
-        fold();
-        ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 300}), 0u);
-    }
-    void TearDown() override {
-        Archived::TearDown();
-        std::filesystem::remove_all(archive_folder_);
-    }
-
-    // The program starts anew.
-    void restart() { manage({}, /*unified=*/true, kPlenty); }
-
-    void restore(const std::filesystem::path& slot) {
-        std::vector<llama_token> words(300);
-        size_t count = 0;
-        ASSERT_GT(program_->load(slot.c_str(), 0, words, count), 0u);
-    }
-
-    void expect_nothing_to_take_back(const std::filesystem::path& slot) {
-        restart();
-        restore(slot);
-        EXPECT_GT(program_->pos_min(0), 200);
-        EXPECT_EQ(total("archive_bytes"), 0);
-    }
-
-    KvSection before_;
-    const std::filesystem::path slot_ = std::filesystem::path(::testing::TempDir()) / "kvfold-archived.slot";
-    std::filesystem::path file() const { return archive_folder_ / "kvfold-archived.slot.archive"; }
-};
-
-TEST_F(ArchivedInAFolder, ARestoredSlotBringsItsOwnAlsoWhenTheProgramIsAnother) {
-    restart();
-    ASSERT_EQ(total("archive_bytes"), 0);
-    restore(slot_);
-    EXPECT_GT(total("archive_bytes"), 0);
-    EXPECT_EQ(program_->pos_min(0), 0);
-    ASSERT_TRUE(program_->remove(0, 150, -1));
-    expect_same(before_, cells(), 150);
-    EXPECT_EQ(real_cells(), 150u);
-    EXPECT_EQ(total("rereads"), 0);
-    archive_folder_.clear(); // broken twin: it was not looked for
-    expect_nothing_to_take_back(slot_);
-}
-
-TEST_F(ArchivedInAFolder, ARestoredSlotIsRecalledFrom) {
-    const auto recalls_of_a_prompt = [&] {
-        manage({}, /*unified=*/true, kPlenty, /*recalled=*/8);
-        restore(slot_);
-        EXPECT_EQ(feed(300, 330), 0);
-        return total("recalls").get<int>();
-    };
-    EXPECT_GT(recalls_of_a_prompt(), 0);
-    archive_folder_.clear(); // broken twin
-    EXPECT_EQ(recalls_of_a_prompt(), 0);
-}
-
-TEST_F(ArchivedInAFolder, WhatDoesNotBelongOrIsDamagedIsLeftAlone) {
-    const std::filesystem::path first = archive_folder_ / "first",
-                                archive = archive_folder_ / "first.archive";
-    std::filesystem::copy_file(slot_, first);
-    std::filesystem::copy_file(file(), archive);
-    feed_all(400, 300);
-    fold();
-    ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 400}), 0u);
-    std::filesystem::copy_file(file(), archive, std::filesystem::copy_options::overwrite_existing);
-    expect_nothing_to_take_back(first); // the archive of a later fold
-    std::filesystem::resize_file(archive, std::filesystem::file_size(archive) - 1);
-    expect_nothing_to_take_back(first);
-    std::filesystem::remove(archive);
-    expect_nothing_to_take_back(first);
-}
-
-TEST_F(ArchivedInAFolder, ASlotThatIsNotFoldedHasNone) {
-    ASSERT_TRUE(std::filesystem::exists(file()));
-    ASSERT_TRUE(program_->remove(0, -1, -1));
-    ASSERT_EQ(feed(0, 64), 0);
-    ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 64}), 0u);
-    EXPECT_FALSE(std::filesystem::exists(file()));
 }
 
 TEST_F(Archived, SequencesThatShareAFoldTakeItBackEachForItself) {
