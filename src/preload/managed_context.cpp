@@ -184,7 +184,7 @@ bool ManagedContext::read_again(llama_seq_id seq_id, llama_pos end, Original<boo
                     name(seq_id), end, tokens.size(), n_ctx_seq_);
         return false;
     }
-    log_info("{}: cut at {} inside its folded part; reading {} tokens again", name(seq_id), end,
+    log_info("{}: cut at {}, and not all before it is kept; reading {} tokens again", name(seq_id), end,
              tokens.size());
     journal_.read_again();
     touch(seq_id, 0);
