@@ -276,10 +276,9 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     bool is_damaged = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
-        drop_recalled_of(seq_id);
         Result<SlotFile> slot = read_slot_file(path);
         is_damaged = !slot && slot.error().code == ErrorCode::corrupt;
-        if (is_damaged) log_error("{}; the slot keeps what it holds", slot.error().message);
+        if (is_damaged) return log_error("{}; the slot keeps what it holds", slot.error().message);
         before = held_by(seq_id);
         touch(seq_id, 0);
         if (!slot || is_of_another_model(slot->state)) return; // llama.cpp will say what is wrong with it
