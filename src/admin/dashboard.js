@@ -235,11 +235,11 @@ function showSequences(context) {
 
 function showSequence(row, sequence, context) {
   const room = context.unified ? context.cells : context.cells / Math.max(1, context.n_seq_max);
-  const parts = {pinned: sequence.pinned, folded: sequence.folded_cells, live: sequence.live_cells};
+  const parts = {pinned: sequence.pinned, folded: sequence.folded_cells, recalled: sequence.recalled_cells, live: sequence.live_cells};
   for (const kind in parts) row.querySelector('.bar .' + kind).style.width = Math.min(100, 100 * parts[kind] / room) + '%';
   const ratio = sequence.tokens / Math.max(1, sequence.cells);
   row.querySelector('.held').textContent = `${grouped(sequence.tokens)} tokens in ${grouped(sequence.cells)} cells, ${fixed(ratio, 1)}${TIMES}`;
-  const detail = `${grouped(parts.pinned)} pinned, ${grouped(parts.folded)} folded from ${grouped(sequence.folded_tokens)} tokens, ${grouped(parts.live)} live, of ${grouped(room)} cells`;
+  const detail = `${grouped(parts.pinned)} pinned, ${grouped(parts.folded)} folded from ${grouped(sequence.folded_tokens)} tokens, ${grouped(parts.recalled)} recalled, ${grouped(parts.live)} live, of ${grouped(room)} cells`;
   row.querySelector('.bar').setAttribute('aria-label', detail);
   row.querySelector('.bar').title = detail;
 

@@ -36,7 +36,7 @@ inline constexpr Limit archive = {"archive", "0 or more MiB, for example 1024", 
                                   [](double given) { return given >= 0 && given <= 1 << 30; }};
 inline constexpr Limit recall = {"recall", "0 or more cells of each head, for example 16", true,
                                  [](double given) { return given >= 0 && given <= kMostCells; }};
-inline constexpr int kUsualRecall = 16; // of those who ask for an archive and say no number
+inline constexpr int kUsualRecall = 16; // where there is an archive and nobody says a number
 
 // Of a fold and its policy.
 inline constexpr std::array all = {ratio, high_water, keep_first, keep_last};

@@ -182,7 +182,7 @@ void add_run_options(CLI::App& command, RunOptions& options) {
     command
         .add_option(
             "--recall", settings.recall,
-            "cells of each head that a question, and then the answer, takes out of the archive; default: 0")
+            "cells of each head that a question, and then the answer, takes out of the archive; default: 16")
         ->check(limit_check(limits::recall))
         ->option_text("N");
     auto* admin = command.add_option("--admin", options.admin,

@@ -44,23 +44,33 @@ struct RecallProblem {
 Result<KvSection> recall(const RecallProblem& problem, int32_t pos);
 
 // When an answer asks: after its tokens 1, 2, 4 and so on, and at last after every few. Answers to questions
-// are short, and what they begin with decides (docs/experiments/2026-11-30-recall-paced.md).
+// are short, and what they begin with decides (docs/experiments/2026-11-30-recall-paced.md). Seldomer where
+// asking would take more than a share of what decoding takes: on a device decoding is fast, and the scan of a
+// long archive is not.
 class AskingPace {
   public:
     static constexpr size_t kEvery = 8;
-    explicit AskingPace(size_t every = kEvery) : every_(every) {}
+    static constexpr double kMostTime = 0.1; // of what decoding takes
+    explicit AskingPace(size_t every = kEvery, double most_time = kMostTime)
+        : every_(every), most_time_(most_time) {}
 
     // Whether the answer asks behind more tokens of it.
     bool is_due(size_t tokens) {
         unasked_ += tokens;
-        return unasked_ >= std::clamp<size_t>(said_, 1, every_);
+        return unasked_ >= std::clamp<size_t>(said_, 1, every_) && asking_s_ <= most_time_ * decoding_s_;
     }
-    void asked() { said_ += std::exchange(unasked_, 0); }
+    void asked(double seconds = 0) {
+        said_ += std::exchange(unasked_, 0);
+        asking_s_ += seconds;
+    }
+    void decoded(double seconds) { decoding_s_ += seconds; } // of the prompt, too
 
   private:
     size_t every_;
+    double most_time_;
     size_t said_ = 0;    // tokens up to the newest one that asked
     size_t unasked_ = 0; // those behind it
+    double asking_s_ = 0, decoding_s_ = 0;
 };
 
 // The sequence without its recalled cells, which are all that stands at `pos`; and with these in their place.

@@ -360,6 +360,7 @@ Json ManagedContext::state() {
                              {"cells", cells},
                              {"pinned", pinned},
                              {"folded_cells", folded - std::min(folded, recalled)},
+                             {"recalled_cells", std::min(folded, recalled)},
                              {"folded_tokens", std::max(0, fold.end - static_cast<llama_pos>(pinned))},
                              {"live_cells", cells - folded - pinned},
                              {"tokens_known", books_.knows_all_tokens(seq_id)},

@@ -51,6 +51,7 @@ struct Recalling {
     size_t cells = 0;                   // of each KV head; 0: nothing
     AttentionMap map = {};              // of the model, also where nothing is recalled
     std::shared_ptr<TapPlace> tap = {}; // of the context
+    double most_time = AskingPace::kMostTime;
 };
 
 inline constexpr const Method* kQuickest = &methods::keep_last; // it computes nothing
@@ -187,6 +188,9 @@ class ManagedContext {
     void recall_for(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
     Speaking asking(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
     void recall_behind(const Speaking& speaking, const Study& heard) KVFOLD_REQUIRES(mutex_);
+    AskingPace fresh_pace() const;
+    AskingPace& pace_of(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
+    void note_time(std::span<const BatchEntry> entries, double seconds) KVFOLD_REQUIRES(mutex_);
     bool is_quick_to_recall() const KVFOLD_REQUIRES(mutex_);
     bool can_recall(llama_seq_id seq_id, size_t asking, size_t coming) const KVFOLD_REQUIRES(mutex_);
     llama_pos place_of_recalled(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);

@@ -1,6 +1,7 @@
 #include "preload/registry.h"
 
 #include "base/free_memory.h"
+#include "base/limits.h"
 #include "engine/archive_file.h"
 #include "model/llama_check.h"
 #include "model/probe.h"
@@ -130,10 +131,13 @@ bool Registry::shrink_as_told(const llama_model* model, llama_context_params& pa
 
 // A program that watches the graph itself goes before: nothing is recalled then.
 void Registry::watch_queries(llama_context_params& params, Plan& plan) const {
-    const int wanted = settings_.recall.value_or(0);
+    const int wanted = settings_.recall.value_or(limits::kUsualRecall);
     if (wanted == 0) return;
-    if (plan.sizes.archive_bytes == 0)
-        return log_warning("nothing is recalled: --archive 0 keeps nothing to recall");
+    const bool is_asked_for = settings_.recall.has_value();
+    if (plan.sizes.archive_bytes == 0) {
+        if (is_asked_for) log_warning("nothing is recalled: --archive 0 keeps nothing to recall");
+        return;
+    }
     if (params.cb_eval)
         return log_warning("nothing is recalled: the program watches llama.cpp's graph itself");
     plan.recalling.cells = static_cast<size_t>(wanted);

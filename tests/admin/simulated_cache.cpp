@@ -157,6 +157,7 @@ void SimulatedCache::fold(int id, const std::string& method, double ratio, const
     };
     if (why_not.empty()) {
         sequence.folded_tokens += folded;
+        sequence.recalled = 16;
         sequence.folded_cells = static_cast<int>(std::lround((sequence.folded_cells + folded) / ratio));
         sequence.live -= folded;
         totals_["folds"] = totals_["folds"].get<int>() + 1;
@@ -196,6 +197,7 @@ Json SimulatedCache::state() const {
                                       {"cells", sequence.cells()},
                                       {"pinned", sequence.pinned},
                                       {"folded_cells", sequence.folded_cells},
+                                      {"recalled_cells", sequence.recalled},
                                       {"folded_tokens", sequence.folded_tokens},
                                       {"live_cells", sequence.live},
                                       {"tokens_known", id != 2},

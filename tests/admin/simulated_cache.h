@@ -30,10 +30,10 @@ class SimulatedCache : public Control {
 
   private:
     struct Sequence {
-        int tokens = 0, folded_tokens = 0, folded_cells = 0, live = 0;
+        int tokens = 0, folded_tokens = 0, folded_cells = 0, recalled = 0, live = 0;
         int pinned = 4;
         bool folding = false;
-        int cells() const { return pinned + folded_cells + live; }
+        int cells() const { return pinned + folded_cells + recalled + live; }
     };
 
     void catch_up();

@@ -57,11 +57,12 @@ class Dashboard(unittest.TestCase):
         page = self.page("lively")
         self.assertEqual(self.count(page, ".sequence .bar"), 3)
         widths = page.value("[...document.querySelectorAll('.bar')].map(b => [...b.children].map(i => parseFloat(i.style.width)))")
-        for pinned, folded, live in widths:
+        for pinned, folded, recalled, live in widths:
             self.assertGreater(pinned, 0)
             self.assertGreater(live, 0)
-            self.assertLessEqual(pinned + folded + live, 100)
-        self.assertGreater(max(folded for _, folded, _ in widths), 0)
+            self.assertLessEqual(pinned + folded + recalled + live, 100)
+        self.assertGreater(max(folded for _, folded, _, _ in widths), 0)
+        self.assertGreater(max(recalled for _, _, recalled, _ in widths), 0)
         self.assertRegex(self.text(page, ".sequence .held"), r"^[\d\u202f]+ tokens in [\d\u202f]+ cells, [\d.]+\u00d7$")
         for chart, lines in (("cells-chart", 2), ("speed-chart", 1)):
             points = page.value(f"[...document.querySelectorAll('#{chart} polyline')].map(l => l.points.length)")
@@ -181,7 +182,9 @@ class Dashboard(unittest.TestCase):
         page = self.page("several")
         self.choose(page, 4002)
         self.shows(page, "gemma3 270M Q8_0", 4002)
-        folds = lambda process: page.value(f"fetch('state?process={process}').then(r => r.json()).then(s => s.folds.length)")
+        # Both fold by themselves too, with another method.
+        asked_for = "folds.filter(f => f.method === 'select').length"
+        folds = lambda process: page.value(f"fetch('state?process={process}').then(r => r.json()).then(s => s.{asked_for})")
         before = folds(4001), folds(4002)
         page.value("document.querySelector('.sequence select').value = 'select';"
                    "document.querySelector('.sequence button').click()")

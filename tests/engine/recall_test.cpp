@@ -136,6 +136,19 @@ TEST(AskingPace, WhoCouldNotAskIsDueAgain) {
     EXPECT_TRUE(pace.is_due(3)); // several tokens at once
 }
 
+TEST(AskingPace, AskingTakesNoMoreThanAShareOfTheTime) {
+    AskingPace pace(8, 0.1);
+    pace.decoded(1); // the prompt
+    std::vector<size_t> asked;
+    for (size_t token = 1; token <= 40; ++token) {
+        pace.decoded(0.1);
+        if (!pace.is_due(1)) continue;
+        pace.asked(0.2);
+        asked.push_back(token);
+    }
+    EXPECT_EQ(asked, (std::vector<size_t>{1, 10, 30}));
+}
+
 constexpr size_t kText = 160, kNext = 12;
 
 class RecallOn : public testing::TinySequence {};

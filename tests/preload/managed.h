@@ -44,7 +44,7 @@ class Managed : public ::testing::Test {
         auto map = probe_attention(model_.get(), params);
         ASSERT_TRUE(map) << map.error().message;
         program_.emplace(ctx_.get(), model_.get(), params, policy, archive_bytes,
-                         Recalling{recalled, *std::move(map), tap}, archive_folder_);
+                         Recalling{recalled, *std::move(map), tap, kWhateverItTakes}, archive_folder_);
         managed_ = &program_->managed();
     }
 

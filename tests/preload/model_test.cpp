@@ -64,7 +64,7 @@ class Operations : public ::testing::TestWithParam<Shape> {
         auto map = probe_attention(model_.get(), params);
         ASSERT_TRUE(map) << map.error().message;
         program_.emplace(ctx_.get(), model_.get(), params, policy, kArchive,
-                         Recalling{kRecalledCells, *std::move(map), tap_});
+                         Recalling{kRecalledCells, *std::move(map), tap_, kWhateverItTakes});
     }
 
     template <class... Args> void tell(fmt::format_string<Args...> format, Args&&... args) {

@@ -11,6 +11,8 @@
 
 namespace kvfold::preload {
 
+inline constexpr double kWhateverItTakes = 1e9; // Recalling::most_time, so that no clock decides
+
 // A llama_batch that is filled token by token.
 class Batch {
   public:
