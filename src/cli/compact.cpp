@@ -47,7 +47,7 @@ Result<Session> read_input(const LoadedModel& model, const CompactOptions& optio
                     "which folds while it reads",
                     options.text, needed, cells);
     KVFOLD_TRY(Session session, Session::open(model, cells, keeping));
-    KVFOLD_CHECK(session.append(tokens, Outputs::none, &bar));
+    KVFOLD_CHECK(session.read_text(tokens, bar));
     llama_synchronize(session.context());
     return session;
 }

@@ -134,11 +134,8 @@ Result<Session> Session::open(const LoadedModel& model, uint32_t cells, const Ke
 // params_ stays as the contexts of a study are made: what listens is of this one alone.
 Status Session::create_context() {
     llama_context_params params = params_;
-    if (keeping_.folds && keeping_.recall > 0) {
-        tap_ = std::make_unique<TapPlace>();
-        params.cb_eval = &TapPlace::callback;
-        params.cb_eval_user_data = tap_.get();
-    }
+    params.cb_eval = &TapPlace::callback;
+    params.cb_eval_user_data = tap_.get();
     KVFOLD_TRY(ctx_, new_context(model_->model.get(), params, model_->adapters));
     return {};
 }
@@ -172,24 +169,42 @@ size_t Session::room() const {
     return all > cells_ ? all - cells_ : 0;
 }
 
-Status Session::append(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar) {
-    if (tokens.size() > room())
-        return fail(ErrorCode::invalid_argument,
-                    "{} more tokens do not fit into a context of {} cells, {} of them in use", tokens.size(),
-                    llama_n_ctx(ctx_.get()), cells_);
-    KVFOLD_CHECK(decode(tokens, outputs, bar));
+Status Session::check_fits(size_t tokens) const {
+    if (tokens <= room()) return {};
+    return fail(ErrorCode::invalid_argument,
+                "{} more tokens do not fit into a context of {} cells, {} of them in use", tokens,
+                llama_n_ctx(ctx_.get()), cells_);
+}
+
+Status Session::append(std::span<const llama_token> tokens, Outputs outputs) {
+    KVFOLD_CHECK(check_fits(tokens.size()));
+    KVFOLD_CHECK(decode(tokens, outputs));
     cells_ += tokens.size();
     return {};
 }
 
+Status Session::read_text(std::span<const llama_token> tokens, ProgressBar& bar) {
+    KVFOLD_CHECK(check_fits(tokens.size()));
+    Hearing hearing(*tap_, model_->map.layers, tokens.size());
+    KVFOLD_CHECK(decode(tokens, Outputs::none, &bar, &hearing));
+    cells_ += tokens.size();
+    heard_ = hearing.take();
+    return {};
+}
+
 // Behind the tokens that are there, and remembers them.
-Status Session::decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar) {
+Status Session::decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar,
+                       Hearing* hearing) {
+    heard_ = {}; // it is of the newest tokens no longer
     for (size_t done = 0; done < tokens.size(); done += kBatch) {
         if (bar) bar->show("prefill", static_cast<double>(done) / static_cast<double>(tokens.size()));
         const auto chunk = tokens.subspan(done, std::min<size_t>(kBatch, tokens.size() - done));
         const bool newest = done + chunk.size() == tokens.size();
         const auto pos = static_cast<llama_pos>(tokens_.size() + done);
-        Status status = decode_tokens(ctx_.get(), chunk, pos, newest ? outputs : Outputs::none);
+        const auto decode_it = [&] {
+            return decode_tokens(ctx_.get(), chunk, pos, newest ? outputs : Outputs::none);
+        };
+        Status status = hearing ? hearing->read(chunk.size(), decode_it) : decode_it();
         if (status && interrupted() && !newest) status = fail(ErrorCode::cancelled, "cancelled");
         if (!status) {
             llama_memory_seq_rm(llama_get_memory(ctx_.get()), 0, static_cast<llama_pos>(tokens_.size()), -1);
@@ -206,6 +221,7 @@ CompactRequest Session::request_for(const Method& method, const Budget& budget, 
     request.method = &method;
     request.budget = budget;
     request.tokens = tokens_;
+    if (!heard_.layers.empty()) request.heard = &heard_;
     request.context = params_;
     request.adapters = model_->adapters;
     request.seed = seed;

@@ -9,7 +9,7 @@
 #include "model/model.h"
 #include "model/probe.h"
 #include "state/slot_file.h"
-#include "study/query_tap.h"
+#include "study/listen.h"
 
 namespace kvfold::cli {
 
@@ -60,7 +60,10 @@ class Session {
     size_t room() const;
 
     // Appends tokens and decodes them. On failure the sequence is what it was where the model allows it.
-    Status append(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar = nullptr);
+    Status append(std::span<const llama_token> tokens, Outputs outputs);
+
+    // The same of a text that is to be folded: what its newest tokens ask is heard, and compact() studies it.
+    Status read_text(std::span<const llama_token> tokens, ProgressBar& bar);
 
     // Reads a text that may be longer than the context, and folds it on the way (engine/chunked.h).
     // REQUIRES: an empty session. After a failure the session is of no more use.
@@ -108,18 +111,21 @@ class Session {
     };
 
     Status create_context();
+    Status check_fits(size_t tokens) const;
     Result<SequenceState> read() const; // without recalled cells
     Status put(const SequenceState& state);
     Status drop_recalled();
     std::optional<Recalling> recalling_from(const KvSection& section) const;
     Result<KvSection> choose(const Recalling& from, const Study& asked) const;
-    Status decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar);
+    Status decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar = nullptr,
+                  Hearing* hearing = nullptr);
     CompactRequest request_for(const Method& method, const Budget& budget, uint64_t seed,
                                ProgressBar& bar) const;
 
     const LoadedModel* model_ = nullptr;
     Keeping keeping_;
-    std::unique_ptr<TapPlace> tap_; // of ctx_; null: nothing is recalled
+    std::unique_ptr<TapPlace> tap_ = std::make_unique<TapPlace>(); // of ctx_
+    Study heard_;                                                  // of the newest tokens; empty: nothing
     std::optional<Recalling> recalling_;
     llama_context_params params_ = {};
     ContextPtr ctx_;

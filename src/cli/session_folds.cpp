@@ -3,7 +3,6 @@
 #include "engine/archive_file.h"
 #include "state/folded_region.h"
 #include "state/live_sequence.h"
-#include "study/listen.h"
 
 #include <algorithm>
 
@@ -42,8 +41,7 @@ std::optional<Session::Recalling> Session::recalling_from(const KvSection& secti
     Recalling found;
     found.folds = keeping_.folds->history(section).each(end);
     found.sources = recallable(found.folds);
-    // In the gap in front of the fold, and so far in front that no sliding window reaches there.
-    found.place = end - 2 - std::max(0, llama_model_n_swa(model()));
+    found.place = place_of_recalled(end, llama_model_n_swa(model()));
     const bool has_place = found.place >= 0 && !std::ranges::binary_search(positions, found.place);
     if (found.sources.empty() || !has_place) return std::nullopt;
     return found;
@@ -57,7 +55,7 @@ Result<KvSection> Session::choose(const Recalling& from, const Study& asked) con
 
 Status Session::recall(std::span<const llama_token> prompt) {
     KVFOLD_CHECK(drop_recalled()); // what was recalled for another question is not asked
-    if (!tap_ || prompt.empty() || cells_ == tokens_.size()) return {};
+    if (!keeping_.folds || keeping_.recall == 0 || prompt.empty() || cells_ == tokens_.size()) return {};
     KVFOLD_TRY(const SequenceState before, read());
     std::optional<Recalling> from = recalling_from(before.sections.front());
     if (!from || std::min(keeping_.recall, count_cells(from->sources)) + prompt.size() > room()) return {};

@@ -73,6 +73,7 @@ RegionProblem problem_of(llama_model* model, const AttentionMap& map, const Sequ
             request.method->solve,
             request.tokens,
             request.expected,
+            request.heard,
             request.context,
             request.adapters,
             request.seed,

@@ -73,6 +73,13 @@ class AskingPace {
     double asking_s_ = 0, decoding_s_ = 0;
 };
 
+// Where recalled cells stand: in the gap in front of the fold, whose own position is the one before
+// `fold_end`, and so far in front that no sliding window (n_swa; 0: there is none) reaches there. So they can
+// be told from all other cells. Negative: there is no such position.
+inline int32_t place_of_recalled(int32_t fold_end, int32_t n_swa) {
+    return fold_end - 2 - std::max(0, n_swa);
+}
+
 // The sequence without its recalled cells, which are all that stands at `pos`; and with these in their place.
 SequenceState without_recalled(const SequenceState& now, int32_t pos);
 SequenceState with_recalled(const SequenceState& now, const KvSection& recalled, int32_t pos);

@@ -22,6 +22,9 @@ struct CompactRequest {
     // Token sequences that will come behind the sequence, where the caller knows some: methods that study the
     // text read them too.
     std::vector<std::vector<llama_token>> expected;
+    // The queries that the newest tokens asked when they were read (study/listen.h): as far as they reach, the
+    // newest tokens are not read again. Null: nobody listened.
+    const Study* heard = nullptr;
     llama_context_params context = llama_context_default_params(); // how the user's context was made
     Adapters adapters;                                             // that it has
     uint64_t seed = 1;

@@ -29,6 +29,7 @@ struct RegionProblem {
     const SolvePlan& solve;
     TokenSpan tokens;                                      // as CompactRequest::tokens
     const std::vector<std::vector<llama_token>>& expected; // as CompactRequest::expected
+    const Study* heard;                                    // as CompactRequest::heard
     const llama_context_params& context;                   // how the user's context was made
     const Adapters& adapters;                              // that it has
     uint64_t seed;                                         // of the study
@@ -38,10 +39,11 @@ struct RegionProblem {
 
     const KvSection& section() const { return snapshot.sections.front(); }
 
-    // The same region with other layers to fit, in a cache that holds it differently.
+    // The same region with other layers to fit, in a cache that holds it differently, so that nothing was
+    // heard.
     RegionProblem with(const AttentionMap& layers, const SequenceState& cache) const {
-        return {model,    layers,  cache,    regions, slots,   study,    solve,  tokens,
-                expected, context, adapters, seed,    threads, progress, kernels};
+        return {model,    layers,  cache,   regions,  slots, study,   solve,    tokens,
+                expected, nullptr, context, adapters, seed,  threads, progress, kernels};
     }
 };
 

@@ -6,6 +6,9 @@
 #include "state/folded_region.h"
 #include "study/self_study.h"
 
+#include <algorithm>
+#include <numeric>
+
 namespace kvfold {
 
 namespace {
@@ -42,6 +45,36 @@ llama_pos back_to(const RegionProblem& problem) {
     return first_plain_position(problem.snapshot.sections.front());
 }
 
+// The queries of the newest tokens, where they were heard; they leave the passages.
+Study take_heard(const RegionProblem& problem, std::vector<Passage>& passages) {
+    Study study;
+    std::erase_if(passages, [&](const Passage& passage) {
+        if (!passage.is_newest || !problem.heard) return false;
+        const Index count = std::ssize(passage.tokens), heard = problem.heard->tokens();
+        if (count > heard) return false;
+        std::vector<Index> newest(passage.tokens.size());
+        std::iota(newest.begin(), newest.end(), heard - count);
+        study = queries_of_tokens(*problem.heard, newest);
+        return true;
+    });
+    return study;
+}
+
+Study joined(Study first, const Study& second) {
+    if (first.layers.empty()) return second;
+    append_study(first, second);
+    return first;
+}
+
+// What the text asks: the newest tokens first, as they stand among the passages.
+Result<Study> study_text(const RegionProblem& problem, std::mt19937_64& rng) {
+    std::vector<Passage> passages = passages_of_text(problem, rng);
+    Study heard = take_heard(problem, passages);
+    if (passages.empty() && !heard.layers.empty()) return heard;
+    KVFOLD_TRY(const Study read, read_in_scratch(problem, problem.snapshot, passages));
+    return joined(std::move(heard), read);
+}
+
 } // namespace
 
 std::vector<Passage> passages_of_text(const RegionProblem& problem, std::mt19937_64& rng) {
@@ -52,6 +85,7 @@ std::vector<Passage> passages_of_text(const RegionProblem& problem, std::mt19937
     const auto behind = static_cast<llama_pos>(problem.tokens.size());
     for (const std::vector<llama_token>& tokens : problem.expected)
         passages.push_back({tokens, behind});
+    std::ranges::stable_partition(passages, [](const Passage& passage) { return passage.is_newest; });
     return passages;
 }
 
@@ -75,8 +109,7 @@ Result<Study> study_region(const RegionProblem& problem) {
     Study study;
     std::vector<Passage> drafts;
     if (problem.study.reads_text()) {
-        const auto passages = passages_of_text(problem, rng);
-        KVFOLD_TRY(study, read_in_scratch(problem, problem.snapshot, passages));
+        KVFOLD_TRY(study, study_text(problem, rng));
         if (problem.study.draft_share == 0) return study;
         KVFOLD_TRY(const SequenceState compact, first_compact_cache(problem, study));
         KVFOLD_TRY(drafts, write_drafts(problem, compact, rng));

@@ -9,6 +9,7 @@
 #include "model/context.h"
 #include "model/probe.h"
 #include "state/live_sequence.h"
+#include "study/listen.h"
 
 #include <algorithm>
 #include <numeric>
@@ -136,6 +137,7 @@ class Measured {
         KVFOLD_CHECK(write_sequence(ctx_.get(), 0, full_));
         compact_.method = &method;
         compact_.budget.ratio = cells;
+        if (!heard_.layers.empty()) compact_.heard = &heard_; // else the cache came from a file
         const PeakMemory memory;
         KVFOLD_TRY(row.report, compact_sequence(ctx_.get(), 0, compact_));
         row.peak_extra_bytes = memory.extra_bytes();
@@ -166,9 +168,17 @@ class Measured {
     Status fill(const SequenceState* full) {
         if (full) return write_sequence(ctx_.get(), 0, *full);
         const Timer timer;
-        KVFOLD_CHECK(decode_tokens(ctx_.get(), compact_.tokens, 0, Outputs::none));
+        const TokenSpan text = compact_.tokens;
+        Hearing hearing(*tap_, map_.layers, text.size());
+        for (size_t done = 0; done < text.size(); done += kScratchBatch) {
+            const TokenSpan batch = text.subspan(done, std::min<size_t>(kScratchBatch, text.size() - done));
+            KVFOLD_CHECK(hearing.read(batch.size(), [&] {
+                return decode_tokens(ctx_.get(), batch, static_cast<llama_pos>(done), Outputs::none);
+            }));
+        }
         llama_synchronize(ctx_.get());
         prefill_s_ = timer.seconds();
+        heard_ = hearing.take();
         return {};
     }
 
@@ -196,6 +206,7 @@ class Measured {
     ContextPtr ctx_;
     std::unique_ptr<TapPlace> tap_ = std::make_unique<TapPlace>(); // of ctx_
     AttentionMap map_;
+    Study heard_; // of the newest tokens
     SequenceState full_, compact_cache_;
     size_t recall_every_ = 0;
     size_t bytes_ = 0;     // of the sequence in full

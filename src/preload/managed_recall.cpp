@@ -142,10 +142,9 @@ bool ManagedContext::can_recall(llama_seq_id seq_id, size_t asking, size_t comin
     return asking <= free && more <= free + books_.recalled(seq_id).own;
 }
 
-// In the gap in front of the fold's own position, and so far in front that no sliding window reaches there:
-// then they can be told from all other cells. -1: there is no such position.
+// -1: there is none.
 llama_pos ManagedContext::place_of_recalled(llama_seq_id seq_id) const {
-    const llama_pos place = books_.fold_of(seq_id).end - 2 - std::max(0, llama_model_n_swa(model_));
+    const llama_pos place = kvfold::place_of_recalled(books_.fold_of(seq_id).end, llama_model_n_swa(model_));
     return place >= 0 && !books_.stands_at(seq_id, place) ? place : -1;
 }
 

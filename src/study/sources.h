@@ -17,6 +17,7 @@ namespace kvfold {
 struct Passage {
     std::vector<llama_token> tokens;
     llama_pos first_pos = 0;
+    bool is_newest = false; // the context's newest tokens
 };
 
 // context: the sequence's tokens, token i at position i; LLAMA_TOKEN_NULL where no text stands (images,

@@ -1,6 +1,7 @@
 // Study: make the model ask, in a scratch context, what it will ask later, and keep its queries.
 #pragma once
 
+#include "study/listen.h"
 #include "study/scratch.h"
 #include "study/sources.h"
 
@@ -22,7 +23,7 @@ struct StudyPlan {
     // Tokens of all parts for each cell kept, and in all, at least: all parts grow alike to reach them.
     float tokens_a_cell = 0;
     size_t least_tokens = 0;
-    size_t max_tokens_a_part = 768; // a bound on time and memory for very long contexts
+    size_t max_tokens_a_part = kMostHeard; // a bound on time and memory for very long contexts
     // Rows of the query matrix of one KV head: n; of more, an even choice is solved with, and the cost of
     // every stage of the solve grows with it. As many as 1365 tokens ask three query heads. 2048 cost 10 % on
     // prose and lost a name in a dialogue.

@@ -12,7 +12,7 @@ std::vector<Passage> tail_passages(TokenSpan context, size_t count) {
     count = std::min(count, run);
     if (count == 0) return {};
     const TokenSpan newest = context.last(count);
-    return {{{newest.begin(), newest.end()}, static_cast<llama_pos>(context.size() - count)}};
+    return {{{newest.begin(), newest.end()}, static_cast<llama_pos>(context.size() - count), true}};
 }
 
 } // namespace kvfold

@@ -37,9 +37,9 @@ struct OneLayer {
     }
 
     Result<Solution> solve() {
-        const RegionProblem problem{nullptr,    map,        snapshot, regions,  5,
-                                    study_plan, solve_plan, {},       expected, context,
-                                    adapters,   1,          2,        progress, *usable_kernels().front()};
+        const RegionProblem problem{
+            nullptr,  map,     snapshot, regions,  5, study_plan, solve_plan, {},
+            expected, nullptr, context,  adapters, 1, 2,          progress,   *usable_kernels().front()};
         return solve_layers(problem, study, solve_plan);
     }
 };
