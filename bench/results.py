@@ -5,6 +5,7 @@ idle cores.
     eval "$(scripts/setup --print-env)" && export KVFOLD_MODEL_SMOL KVFOLD_MODEL_GEMMA
     bench/results.py            # builds, measures all tables and writes both files
     bench/results.py growth     # prints one table and writes nothing
+    bench/results.py advice     # what types of cache lose, for `kvfold advise`
     bench/results.py methods    # an experiment of its own: all methods, for docs/experiments/ and `kvfold methods`
 
 Where changes are not committed the commit would not say what was measured, so such a tree is refused. With --dirty it
@@ -308,6 +309,42 @@ def methods(how, today):
     (ROOT / "src/method/measured_figures.h").write_text(FIGURES.format(entries="\n".join(entries)))
 
 
+LOSSES = """// Written by `bench/results.py advice`: not to be edited by hand.
+// clang-format off
+#pragma once
+
+#include "measure/advice.h"
+
+#include <array>
+
+namespace kvfold {{
+
+inline constexpr std::string_view kLossesHow = "{how}";
+
+inline constexpr std::array kCacheLosses = {{
+{entries}
+}};
+
+}} // namespace kvfold
+"""
+
+
+def advice(commit):
+    """What a cache of each type loses, whole and folded by the default method, at equal bytes."""
+    types, method = ["q8_0", "q4_0"], PRESETS["balanced"]
+    _, report = kvfold("eval", "-m", SMOL, "-f", TEXTS[0], "-f", TEXTS[3], "-c", "2048", "--ratios", "4,8,16,32",
+                       "--methods", method, "--also", ",".join(types))
+    losses = {"f16": {1.0: 0.0}}
+    for row in report["rows"]:
+        if row["method"] not in (method, "full"):
+            continue
+        losses.setdefault(row["cache"], {})[row["ratio"]] = row["kl_geomean"]
+    entries = [f"    CacheLoss{{GGML_TYPE_{name.upper()}, {ratio:.4g}, {kl:.4f}}},"
+               for name, measured in losses.items() for ratio, kl in sorted(measured.items())]
+    how = f"Measured on SmolLM2-135M-Instruct, 2048 tokens, {method}, 2 texts, at commit {commit}."
+    (ROOT / "src/measure/advice_figures.h").write_text(LOSSES.format(how=how, entries="\n".join(entries)))
+
+
 def git(*arguments):
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -323,7 +360,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machine", default=processor(), help="what the files say they were measured on")
     parser.add_argument("--dirty", action="store_true", help="measure changes that are not committed; the files say so")
-    parser.add_argument("table", nargs="?", choices=[*TABLES, "methods"], help="default: all tables, into the files")
+    parser.add_argument("table", nargs="?", choices=[*TABLES, "methods", "advice"], help="default: all tables, into the files")
     given = parser.parse_args()
     missing = [name for name in (SMOL[1:], GEMMA[1:]) if name not in os.environ]
     if missing:
@@ -339,6 +376,8 @@ def main():
            f"{given.machine}, {about['threads']} threads, llama.cpp {about['llama_cpp']}.")
     if given.table == "methods":
         methods(how, today)
+    elif given.table == "advice":
+        advice(commit)
     elif given.table:
         print(f"{how}\n\n{TABLES[given.table]()}")
     else:

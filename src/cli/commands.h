@@ -26,6 +26,7 @@ void add_bench(CLI::App& app, Command& chosen);
 void add_doctor(CLI::App& app, Command& chosen);
 void add_inspect(CLI::App& app, Command& chosen);
 void add_methods(CLI::App& app, Command& chosen);
+void add_advise(CLI::App& app, Command& chosen);
 
 // Describes what `app` has when the command runs. REQUIRES: `app` outlives `chosen`.
 void add_describe(CLI::App& app, Command& chosen);

@@ -87,7 +87,7 @@ Result<Compacted> fold_while_reading(const LoadedModel& model, const Method& met
     return Compacted{std::move(session), std::move(report), prefill_s, memory.extra_bytes()};
 }
 
-void print_summary(const CompactOptions& options, const LoadedModel& model, const Compacted& done) {
+void print_outcome(const CompactOptions& options, const LoadedModel& model, const Compacted& done) {
     const auto& [session, report, prefill_s, peak, archive_bytes] = done;
     FILE* out = options.json.human();
     const size_t tokens = session.tokens().size();
@@ -181,7 +181,7 @@ Status run_compact(const CompactOptions& options) {
     if (is_archived) KVFOLD_CHECK(done.session.save_archive(options.archive));
     done.archive_bytes = folds.bytes();
     KVFOLD_CHECK(done.session.save(options.out, options.slots));
-    print_summary(options, model, done);
+    print_outcome(options, model, done);
     return write_json(options.json, to_json(options, model, done));
 }
 

@@ -67,6 +67,7 @@ int run(std::vector<std::string> arguments) {
     cli::add_bench(app, chosen);
     cli::add_inspect(app, chosen);
     cli::add_methods(app, chosen);
+    cli::add_advise(app, chosen);
     cli::add_doctor(app, chosen);
     cli::add_describe(app, chosen);
     const std::string first_word = arguments.empty() ? "" : arguments.front();

@@ -148,4 +148,12 @@ Result<AttentionMap> probe_attention(llama_model* model, llama_context_params pa
     return map;
 }
 
+size_t bytes_of_cell(const AttentionMap& map, ggml_type keys, ggml_type values) {
+    size_t bytes = 0;
+    for (const AttentionLayer& layer : map.layers)
+        bytes += ggml_row_size(keys, layer.kv_heads * layer.key_width) +
+                 ggml_row_size(values, layer.kv_heads * layer.value_width);
+    return bytes;
+}
+
 } // namespace kvfold

@@ -24,4 +24,7 @@ struct AttentionMap {
 // ALiBi models. Takes a few milliseconds and 32 cells.
 Result<AttentionMap> probe_attention(llama_model* model, llama_context_params params);
 
+// Of a cell in all those layers, in a cache of these types.
+size_t bytes_of_cell(const AttentionMap& map, ggml_type keys, ggml_type values);
+
 } // namespace kvfold

@@ -44,14 +44,8 @@ Result<Policy> policy_of(const launch::PreloadSettings& settings) {
     return policy;
 }
 
-// Of the layers that see the whole context: those that fold.
-size_t bytes_of_cell(const AttentionMap& map, const llama_context_params& params) {
-    size_t bytes = 0;
-    for (const AttentionLayer& layer : map.layers)
-        bytes += ggml_row_size(params.type_k, layer.kv_heads * layer.key_width) +
-                 ggml_row_size(params.type_v, layer.kv_heads * layer.value_width);
-    return bytes;
-}
+// From there on f16 cells lose more than q8_0 cells of the same memory (measure/advice_figures.h).
+constexpr int kHighVirtual = 4;
 
 // To a `factor`th of the cells, or as many as the sliding window needs.
 void shrink(llama_context_params& params, uint32_t factor, uint32_t window, bool is_probe) {
@@ -173,7 +167,7 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
         return probe_attention(model, params);
     }();
     if (!map) return pass(map.error().message);
-    Plan plan = {Verdict::manage, {.asked_batch = params.n_batch, .cell_bytes = bytes_of_cell(*map, params)}};
+    Plan plan = {Verdict::manage, {.asked_batch = params.n_batch, .cell_bytes = bytes_of_cell(*map, params.type_k, params.type_v)}};
     plan.sizes.archive_bytes = archive_bytes(settings_);
     plan.sizes.archive_folder = settings_.archive_dir.value_or("");
     plan.recalling.map = *map;
@@ -223,6 +217,9 @@ void Registry::manage(llama_context* ctx, llama_model* model, const llama_contex
                  policy_.ratio, policy_.method->name, 100 * policy_.high_water);
     else
         log_info("{} cells, watched only", managed->cells());
+    if (settings_.virtual_factor >= kHighVirtual && params.type_k == GGML_TYPE_F16)
+        log_info("q8_0 cells (-ctk q8_0 -ctv q8_0 -fa on) with half of --virtual keep more in the same memory: "
+                 "kvfold advise");
 }
 
 void Registry::release(llama_context* ctx) {

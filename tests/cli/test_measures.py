@@ -1,5 +1,6 @@
 """eval and bench: the shape of what they report, never how fast or how good."""
 import json
+import math
 import pathlib
 import re
 
@@ -148,3 +149,30 @@ class Measures(CommandTest):
             self.assertLessEqual({"ratio", "cells", "decode_tok_s", "speedup", "turn_ms"}, set(row))
         self.assertLessEqual({"stock_tok_s", "kvfold_tok_s", "overhead"}, set(report["baseline"]))
         self.assertIn("peak_extra_mb", report)
+
+    def test_advise_names_a_cache_that_fits_and_how_to_serve_with_it(self):
+        def advise(memory, context):
+            done = self.with_model("advise", "--memory", memory, "--context", context, "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return json.loads(done.stdout)
+
+        roomy = advise("1G", "2k")
+        self.assertEqual((roomy["context"], roomy["memory"]), (2048, 1 << 30))
+        self.assertEqual((roomy["advice"][0]["cache"], roomy["advice"][0]["ratio"]), ("f16", 1))
+        self.assertNotIn("--virtual", roomy["command"])
+        full = roomy["advice"][0]["bytes"]
+        narrow = advise(full // 8, 2048)
+        for row in narrow["advice"]:
+            self.assertLessEqual(row["bytes"], full // 8)
+        by_cache = {row["cache"]: row for row in narrow["advice"]}
+        self.assertAlmostEqual(by_cache["f16"]["ratio"], 8, places=2)
+        self.assertAlmostEqual(by_cache["q8_0"]["ratio"], 8 * 34 / 64, places=2)
+        losses = [row["kl"] for row in narrow["advice"] if row["kl"] is not None]
+        self.assertEqual(losses, sorted(losses))
+        best = narrow["advice"][0]
+        self.assertIn(f"--virtual {math.ceil(best['ratio'])} ", narrow["command"])
+        self.assertIn(f"-ctk {best['cache']} ", narrow["command"])
+        shown = self.with_model("advise", "--memory", full // 8, "--context", 2048).stdout
+        self.assertIn(narrow["command"], shown)
+        too_little = self.with_model("advise", "--memory", full // 1000, "--context", 2048)
+        self.assert_fails(too_little, 1, "more than any cache was measured with")

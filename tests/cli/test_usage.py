@@ -17,7 +17,7 @@ class Usage(CommandTest):
         self.assert_fails(done, 1, "KVFOLD_KERNELS=mmx: this build on this processor has")
 
     def test_every_command_has_help(self):
-        for command in ("compact", "ask", "chat", "eval", "bench", "inspect", "methods", "doctor", "run", "serve"):
+        for command in ("compact", "ask", "chat", "eval", "bench", "inspect", "methods", "advise", "doctor", "run", "serve"):
             self.assertIn(f"Usage: kvfold {command}", self.succeed(command, "--help"))
 
     def test_methods_as_json_have_one_default(self):

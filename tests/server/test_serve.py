@@ -79,6 +79,11 @@ class ServePlain(LongerThanTheCells, ServeTest):
                     self.assertIn("watched only", " ".join(server.kvfold_log()))
         self.assertEqual(*answers)
 
+    def test_a_cache_that_loses_more_than_it_must_is_advised_against(self):
+        for flags, advised in (((), True), (("-ctk", "q8_0", "-ctv", "q8_0", "-fa", "on"), False)):
+            with self.server(*flags, context=8 * CELLS, kvfold=("--virtual", "8")) as server:
+                self.assertEqual("kvfold advise" in " ".join(server.kvfold_log()), advised)
+
     def test_slot_files_bring_a_folded_sequence_back(self):
         with self.folding_server() as server:
             prompt = server.passage("manual", 0, 900)
