@@ -3,6 +3,7 @@
 
 #include "engine/compact.h"
 #include "engine/recall.h"
+#include "measure/judge.h"
 #include "measure/score.h"
 #include "measure/task.h"
 
@@ -41,6 +42,7 @@ struct EvalRow {
     Score score = {};
     std::vector<DepthScore> by_depth = {}; // probe by probe, of tasks that ask by depth
     std::vector<RoundScore> rounds = {};   // of the chat task
+    const Judge* judge = nullptr;          // of Score::written; null: nothing is written
 };
 
 inline constexpr std::string_view kFullCache = "full"; // the cost of the cache's type alone
@@ -81,8 +83,8 @@ Status check_hindsight(std::span<const Task> tasks, const EvalRequest& request);
 Result<std::vector<double>> savings_of_types(llama_model* model, const EvalRequest& request);
 
 // Prefills a context of each cache's type, or puts request.full into it, then for every ratio and method:
-// compacts once, asks all probes of all tasks, compares with the first cache in full, and puts the full cache
-// back. Rows: the noise floor of every task first, then compaction by compaction; caches behind the first
+// compacts once, asks all probes of all tasks, has answers written where a task has a judge, compares with the
+// first cache in full, and puts the full cache back. Rows: the noise floor of every task first, then compaction by compaction; caches behind the first
 // have rows kFullCache too. What cannot work is refused before the prefill. Memory: one context at a time,
 // two sets of logits, answers x vocabulary floats each. REQUIRES: caches; tasks that all have the same
 // context, whose cells request.full has. Fails as compact_sequence.
