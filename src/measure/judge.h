@@ -6,9 +6,9 @@
 namespace kvfold {
 
 struct Judge {
-    std::string_view key;   // of the figure in JSON
-    std::string_view title; // for people
-    std::string_view about; // what the figure is, in a few words
+    std::string_view key;                                              // of the figure in JSON
+    std::string_view title;                                            // for people
+    std::string_view about;                                            // what the figure is, in a few words
     double (*score)(std::string_view written, std::string_view right); // 0: wrong, 1: right
 };
 

@@ -116,8 +116,8 @@ class Friends {
     Turns opening() {
         const std::string date = calendar_.next();
         const std::string_view speaker = speakers_[0];
-        return {{kvfold::format("Remember the conversations of {} and {}. Later answer in a few words.", speaker,
-                                speakers_[1]),
+        return {{kvfold::format("Remember the conversations of {} and {}. Later answer in a few words.",
+                                speaker, speakers_[1]),
                  "I will remember them."},
                 session(date, {speakers_[1], "How are you?"},
                         {speaker, "Today I bought a boat. My boat is called Marigold."}),

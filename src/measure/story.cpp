@@ -49,8 +49,8 @@ class Teller {
     bool chats_;
 };
 
-// What a context has room for. Measured on a sample: the runs of a suite have as many questions, whatever their
-// seeds.
+// What a context has room for. Measured on a sample: the runs of a suite have as many questions, whatever
+// their seeds.
 struct Room {
     size_t opening = 0, piece = 0; // tokens
 

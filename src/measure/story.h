@@ -1,5 +1,5 @@
-// Stories: made-up texts of pieces that tell something, which is asked behind them. A task of this kind is text
-// alone; how it becomes tokens is the same for all.
+// Stories: made-up texts of pieces that tell something, which is asked behind them. A task of this kind is
+// text alone; how it becomes tokens is the same for all.
 #pragma once
 
 #include "measure/judge.h"
@@ -16,9 +16,10 @@ struct Turn {
 using Turns = std::vector<Turn>;
 
 struct StoryQuestion {
-    Turn turn;             // the question and its right answer
-    size_t piece;          // where the answer stands; of several places the first
-    std::string lead = {}; // what the answer begins with, which is given: small models find no form by themselves
+    Turn turn;    // the question and its right answer
+    size_t piece; // where the answer stands; of several places the first
+    std::string lead =
+        {}; // what the answer begins with, which is given: small models find no form by themselves
 };
 
 struct Story {

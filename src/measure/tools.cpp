@@ -54,7 +54,8 @@ class Agent {
                 story.opening.push_back(turn);
             story.opening.push_back(request(shown));
         }
-        story.opening.front().user.insert(0, "Answer each request with the call of one tool, as JSON on one line. ");
+        story.opening.front().user.insert(
+            0, "Answer each request with the call of one tool, as JSON on one line. ");
         for (size_t i = 0; i < pieces; ++i) {
             const Record found = record(i % kKinds);
             story.questions.push_back({request(found), i});
@@ -72,8 +73,8 @@ class Agent {
             const auto letter = static_cast<char>('A' + rng_() % 26);
             const int order = numbers_.draw(), cents = numbers_.draw();
             return {"order", "Refund", "refund",
-                    kvfold::format(R"("customer": "{}", "order": "{}-{}", "amount": {}.{:02})", customer, letter,
-                                   order, cents / 100, cents % 100),
+                    kvfold::format(R"("customer": "{}", "order": "{}-{}", "amount": {}.{:02})", customer,
+                                   letter, order, cents / 100, cents % 100),
                     customer};
         }
         return {"invoice", "Send", "send_file",
@@ -86,7 +87,9 @@ class Agent {
     Numbers numbers_;
 };
 
-Turn note(std::mt19937_64& rng) { return {kvfold::format("For the log: {}", filler_sentence(rng)), "Logged."}; }
+Turn note(std::mt19937_64& rng) {
+    return {kvfold::format("For the log: {}", filler_sentence(rng)), "Logged."};
+}
 
 Result<Task> make(const TaskSource& source) { return task_of_story(stories::tools, source); }
 

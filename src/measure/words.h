@@ -1,4 +1,5 @@
-// The words that made-up texts draw from. Seeded: the same generator state draws the same words on every machine.
+// The words that made-up texts draw from. Seeded: the same generator state draws the same words on every
+// machine.
 #pragma once
 
 #include "base/shuffle.h"

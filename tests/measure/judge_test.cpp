@@ -38,9 +38,11 @@ TEST(CallMatch, TakesTheSameArgumentsInTheSameOrder) {
 }
 
 TEST(JsonMatch, ComparesValuesAndNotText) {
-    constexpr std::string_view right = R"({"tool": "refund", "arguments": {"order": "K-1", "amount": 12.50}})";
+    constexpr std::string_view right =
+        R"({"tool": "refund", "arguments": {"order": "K-1", "amount": 12.50}})";
     EXPECT_EQ(json(right, right), 1);
-    EXPECT_EQ(json(R"(Sure: {"arguments":{"amount":12.5,"order":"K-1"},"tool":"refund"} as asked)", right), 1);
+    EXPECT_EQ(json(R"(Sure: {"arguments":{"amount":12.5,"order":"K-1"},"tool":"refund"} as asked)", right),
+              1);
     EXPECT_EQ(json(R"({"tool": "refund", "arguments": {"order": "K-2", "amount": 12.50}})", right), 0);
     EXPECT_EQ(json(R"({"tool": "refund", "arguments": {"order": "K-1", "amount": "12.50"}})", right), 0);
     EXPECT_EQ(json(R"({"tool": "refund", "arguments": {"order": "K-1"}})", right), 0);
