@@ -180,12 +180,19 @@ OrderedJson describe(const EvalOptions& options, const LoadedModel& model, size_
             {"llama_cpp", llama_version_name()}};
 }
 
-void print_legend(FILE* out, double prefill_s) {
+void print_legend(FILE* out, const std::vector<SummaryRow>& summary, double prefill_s) {
     kvfold::print(
         out,
         "KL: of the next token against the full cache, in nats. top-1: the same most likely token. dNLL: how\n"
         "much worse the text or answer is predicted, in nats a token. exact: answers whose every token is the\n"
         "most likely one. Noise floor: the full cache with its cells in another order.");
+    std::vector<std::string_view> told;
+    for (const SummaryRow& row : summary) {
+        const Judge* judge = row.mean.judge;
+        if (!judge || std::ranges::find(told, judge->title) != told.end()) continue;
+        kvfold::print(out, "\n{}: {}.", judge->title, judge->about);
+        told.push_back(judge->title);
+    }
     if (prefill_s > 0)
         kvfold::print(out, " Prefill took {:.1f} s.", prefill_s); // a chat is read turn by turn
     kvfold::print(out, "\n");
@@ -215,7 +222,7 @@ Status run_eval(const EvalOptions& options) {
     FILE* out = options.json.human();
     kvfold::print(out, "{}, {} tokens of context\n\n", model.name, request.context);
     print_summary(out, summary);
-    print_legend(out, prefill_s);
+    print_legend(out, summary, prefill_s);
     if (options.hindsight)
         kvfold::print(out, "With hindsight: methods have studied {}. A bound, not a result.\n",
                       options.hindsight->studied);

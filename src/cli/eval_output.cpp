@@ -14,9 +14,11 @@ constexpr size_t kStretches = 64; // of the folded region, in which kept cells a
 
 bool asks(const EvalRow& row) { return (*std::ranges::find(all_tasks(), row.task, &TaskKind::name))->asks; }
 
-// Columns that not every block has: the spread of several runs, and the share of right answers.
+// Columns that not every block has: the spread of several runs, the share of right answers, and what a judge
+// says of those that the cache writes itself.
 struct Block {
     bool has_runs, has_answers;
+    const Judge* judge; // or null
 };
 
 // The caches that are no method's stand in parentheses.
@@ -31,13 +33,17 @@ Table::Column method_column(std::span<const SummaryRow> rows, std::string_view t
     return {std::string(title), width, true};
 }
 
+// Of 120 columns: the JSON document has what is left out.
+bool is_full_width(const Block& block) { return block.has_runs && block.judge; }
+
 Table make_table(FILE* out, const Block& block, std::span<const SummaryRow> rows) {
     std::vector<Table::Column> columns = {
         method_column(rows, "method"), {"cache", 5, true}, {"ratio", 5}, {"cells", 6}, {"KL", 7}};
     if (block.has_runs) columns.push_back({"min - max", 15});
-    columns.push_back({"top-1", 6});
+    if (!is_full_width(block)) columns.push_back({"top-1", 6});
     columns.push_back({"dNLL", 7});
     if (block.has_answers) columns.push_back({"exact", 6});
+    if (block.judge) columns.push_back({std::string(block.judge->title), 6});
     columns.insert(columns.end(), {{"study", 7}, {"solve", 7}});
     if (!block.has_runs) columns.push_back({"swap", 7});
     columns.push_back({"state", 9});
@@ -53,9 +59,10 @@ void print_row(const Table& table, const Block& block, const SummaryRow& row) {
                                       std::to_string(mean.report.cells_after),
                                       kvfold::format("{:.4f}", mean.score.kl)};
     if (block.has_runs) cells.push_back(kvfold::format("{:.4f} - {:.4f}", row.kl_min, row.kl_max));
-    cells.push_back(percent(mean.score.top1));
+    if (!is_full_width(block)) cells.push_back(percent(mean.score.top1));
     cells.push_back(kvfold::format("{:+.4f}", mean.score.dnll()));
     if (block.has_answers) cells.push_back(percent(mean.score.exact));
+    if (block.judge) cells.push_back(percent(mean.score.written));
     std::vector<double> times = {mean.report.study_s, mean.report.solve_s};
     if (!block.has_runs) times.push_back(mean.report.swap_s);
     for (const double seconds : times)
@@ -102,24 +109,49 @@ void print_all_rounds(FILE* out, std::span<const SummaryRow> rows) {
     }
 }
 
+// What the others are compared with, as a row of its own. any: of the first cache.
+SummaryRow full_row(const EvalRow& any) {
+    SummaryRow row;
+    row.mean.cache = any.cache;
+    row.mean.method = kFullCache;
+    row.mean.report.cells_after = any.report.cells_before;
+    row.mean.report.bytes_after = any.report.bytes_before;
+    row.mean.score = any.score;
+    row.mean.score.kl = 0;
+    row.mean.score.top1 = 1;
+    row.mean.score.nll = any.score.nll_full;
+    row.mean.score.exact = any.score.exact_full;
+    row.mean.score.written = any.score.written_full;
+    return row;
+}
+
 void print_block(FILE* out, std::span<const SummaryRow> rows) {
     const EvalRow& first = rows.front().mean;
-    const Block block{rows.front().runs > 1, asks(first)};
+    const Block block{rows.front().runs > 1, asks(first), first.judge};
     const Score& score = first.score;
     kvfold::print(out, "{}", bold(out, first.task));
     if (block.has_runs) kvfold::print(out, ", means of {} runs", rows.front().runs);
     if (block.has_answers)
         kvfold::print(out, "; the full cache answers {} of {} exactly", percent(score.exact_full),
                       score.answers);
+    if (block.judge) kvfold::print(out, ", with a nll of {:.4f}", score.nll_full);
     kvfold::print(out, "\n");
     const Table table = make_table(out, block, rows);
     table.print_header();
+    if (block.judge) print_row(table, block, full_row(first));
     for (const SummaryRow& row : rows)
         if (row.mean.method != kNoiseFloor) print_row(table, block, row);
     for (const SummaryRow& row : rows)
         if (row.mean.method == kNoiseFloor) print_row(table, block, row);
     if (!first.rounds.empty()) print_all_rounds(out, rows);
     kvfold::print(out, "\n");
+}
+
+// The figure of what the cache writes itself, by the judge's name.
+void add_written(OrderedJson& json, const Score& score, const Judge* judge) {
+    if (!judge) return;
+    json[std::string(judge->key)] = score.written;
+    json[std::string(judge->key) + "_full"] = score.written_full;
 }
 
 OrderedJson score_json(const Score& score, bool with_answers) {
@@ -135,14 +167,16 @@ OrderedJson score_json(const Score& score, bool with_answers) {
     return json;
 }
 
-OrderedJson depths_json(const std::vector<DepthScore>& depths) {
+OrderedJson depths_json(const std::vector<DepthScore>& depths, const Judge* judge) {
     OrderedJson list = OrderedJson::array();
-    for (const DepthScore& each : depths)
+    for (const DepthScore& each : depths) {
         list.push_back({{"depth", each.depth},
                         {"nll", each.score.nll},
                         {"nll_full", each.score.nll_full},
                         {"exact", each.score.exact},
                         {"exact_full", each.score.exact_full}});
+        add_written(list.back(), each.score, judge);
+    }
     return list;
 }
 
@@ -172,7 +206,8 @@ OrderedJson row_json(const EvalRow& row) {
                         {"bytes_before", report.bytes_before},
                         {"bytes_after", report.bytes_after}};
     json.update(score_json(row.score, asks(row)));
-    if (!row.by_depth.empty()) json["by_depth"] = depths_json(row.by_depth);
+    add_written(json, row.score, row.judge);
+    if (!row.by_depth.empty()) json["by_depth"] = depths_json(row.by_depth, row.judge);
     if (!row.rounds.empty()) json["rounds"] = rounds_json(row.rounds);
     json["study_s"] = report.study_s;
     json["solve_s"] = report.solve_s;

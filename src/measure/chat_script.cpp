@@ -1,7 +1,7 @@
 #include "measure/chat_script.h"
 
 #include "measure/facts.h"
-#include "model/chat_turn.h"
+#include "measure/said.h"
 #include "model/model.h"
 
 namespace kvfold {
@@ -23,7 +23,7 @@ std::string lead_of(const Fact& fact) {
 ChatScript::ChatScript(const llama_model* model, uint64_t seed) : model_(model), rng_(seed) {
     for (const Fact& fact : make_facts(kPinned, rng_)) {
         statements_.push_back(fact.statement);
-        std::vector<llama_token> prompt = user_says(kRecall, /*is_first=*/false);
+        std::vector<llama_token> prompt = user_says(model_, kRecall, /*is_first=*/false);
         append(prompt, words(lead_of(fact)));
         recall_.push_back({std::move(prompt), words(" " + fact.answer)});
     }
@@ -31,14 +31,6 @@ ChatScript::ChatScript(const llama_model* model, uint64_t seed) : model_(model),
 
 std::vector<llama_token> ChatScript::words(const std::string& text) const {
     return tokenize(model_, text, /*add_bos=*/false, /*special=*/false);
-}
-
-std::vector<llama_token> ChatScript::user_says(const std::string& text, bool is_first) const {
-    const ChatTurn turn = make_turn(model_, text, is_first);
-    std::vector<llama_token> tokens;
-    if (!is_first) tokens = tokenize(model_, turn.closing, /*add_bos=*/false, /*special=*/true);
-    append(tokens, tokenize(model_, turn.opening, /*add_bos=*/is_first, /*special=*/true));
-    return tokens;
 }
 
 Probe ChatScript::next() {
@@ -52,7 +44,7 @@ Probe ChatScript::next() {
             assistant.append(i == 0 ? "" : " ").append(filler_sentence(rng_));
     }
     const bool is_first = turns_++ == 0;
-    return {user_says(user, is_first), words(assistant)};
+    return {user_says(model_, user, is_first), words(assistant)};
 }
 
 } // namespace kvfold

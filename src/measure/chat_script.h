@@ -20,8 +20,6 @@ class ChatScript {
     const std::vector<Probe>& recall() const { return recall_; }
 
   private:
-    // The prompt of a turn in which the user says `text`.
-    std::vector<llama_token> user_says(const std::string& text, bool is_first) const;
     std::vector<llama_token> words(const std::string& text) const;
 
     const llama_model* model_;

@@ -6,7 +6,9 @@
 #include "measure/forced_answer.h"
 #include "measure/peak_memory.h"
 #include "measure/recalled_answer.h"
+#include "measure/written_answer.h"
 #include "model/context.h"
+#include "model/model.h"
 #include "model/probe.h"
 #include "state/live_sequence.h"
 #include "study/listen.h"
@@ -18,8 +20,11 @@ namespace kvfold {
 
 namespace {
 
-// Of all probes of all tasks, in their order: logits [answer, vocabulary].
-using Answers = std::vector<Matrix>;
+struct Answer {
+    Matrix logits;       // of the right answer, teacher-forced: [answer, vocabulary]
+    std::string written; // by the cache itself; empty without a judge
+};
+using Answers = std::vector<Answer>; // of all probes of all tasks, in their order
 
 // The same cells in reverse order: what an exact method could be charged with.
 SequenceState in_another_order(SequenceState state) {
@@ -100,7 +105,8 @@ class Measured {
         size_t longest = 0, answer = 0;
         for (const Task& task : tasks) {
             for (const Probe& probe : task.probes) {
-                longest = std::max(longest, probe.prompt.size() + probe.answer.size());
+                const size_t behind = std::max(probe.answer.size(), task.judge ? most_written(probe) : 0);
+                longest = std::max(longest, probe.prompt.size() + behind);
                 answer = std::max(answer, probe.answer.size());
             }
         }
@@ -159,7 +165,9 @@ class Measured {
         row.report.cells_after += std::min(recalled, region.size());
         row.ratio *= static_cast<double>(row.report.cells_after - std::min(recalled, region.size())) /
                      static_cast<double>(row.report.cells_after);
-        return answers(compact_cache_, [&](const Probe& probe) { return recalled_answer(cache, probe); });
+        return answers(
+            compact_cache_, [&](const Probe& probe) { return recalled_answer(cache, probe); },
+            [&](const Probe& probe) { return recalled_written_answer(cache, probe); });
     }
 
   private:
@@ -184,18 +192,25 @@ class Measured {
 
     // The state is put back for each probe: not every cache can forget tokens.
     Result<Answers> answers(const SequenceState& state) {
-        return answers(state, [&](const Probe& probe) {
-            return forced_answer(ctx_.get(), probe, compact_.tokens.size());
-        });
+        const size_t end = compact_.tokens.size();
+        return answers(
+            state, [&](const Probe& probe) { return forced_answer(ctx_.get(), probe, end); },
+            [&](const Probe& probe) { return written_answer(ctx_.get(), probe, end); });
     }
 
-    template <class Answer> Result<Answers> answers(const SequenceState& state, Answer answer) {
+    template <class Force, class Write>
+    Result<Answers> answers(const SequenceState& state, Force force, Write write) {
         Answers all;
         for (const Task& task : tasks_) {
             for (const Probe& probe : task.probes) {
+                Answer answer;
                 KVFOLD_CHECK(write_sequence(ctx_.get(), 0, state));
-                KVFOLD_TRY(Matrix logits, answer(probe));
-                all.push_back(std::move(logits));
+                KVFOLD_TRY(answer.logits, force(probe));
+                if (task.judge) {
+                    KVFOLD_CHECK(write_sequence(ctx_.get(), 0, state));
+                    KVFOLD_TRY(answer.written, write(probe));
+                }
+                all.push_back(std::move(answer));
             }
         }
         return all;
@@ -216,7 +231,7 @@ class Measured {
 // The rows of one evaluation, as they come.
 class Rows {
   public:
-    explicit Rows(std::span<const Task> tasks) : tasks_(tasks) {}
+    Rows(const llama_model* model, std::span<const Task> tasks) : model_(model), tasks_(tasks) {}
 
     void compare_with(Answers full) { full_ = std::move(full); }
 
@@ -225,9 +240,10 @@ class Rows {
         for (const Task& task : tasks_) {
             EvalRow row = measured;
             row.task = task.name;
+            row.judge = task.judge;
             std::vector<Score> scores;
             for (const Probe& probe : task.probes) {
-                scores.push_back(score_answer(full_[at], answers[at], probe.answer));
+                scores.push_back(score(task, probe, full_[at], answers[at]));
                 if (task.by_depth) row.by_depth.push_back({probe.depth, scores.back()});
                 ++at;
             }
@@ -244,12 +260,22 @@ class Rows {
     }
 
   private:
+    Score score(const Task& task, const Probe& probe, const Answer& full, const Answer& answer) const {
+        Score score = score_answer(full.logits, answer.logits, probe.answer);
+        if (!task.judge) return score;
+        const std::string right = detokenize(model_, probe.answer);
+        score.written = task.judge->score(answer.written, right);
+        score.written_full = task.judge->score(full.written, right);
+        return score;
+    }
+
     std::ptrdiff_t place(const EvalRow& row) const {
         return std::find_if(tasks_.begin(), tasks_.end(),
                             [&](const Task& task) { return task.name == row.task; }) -
                tasks_.begin();
     }
 
+    const llama_model* model_;
     std::span<const Task> tasks_;
     Answers full_; // of the first cache
     std::vector<EvalRow> rows_;
@@ -321,7 +347,7 @@ Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> 
     KVFOLD_CHECK(check_ratios(tasks.front().context.size(), request, savings));
     KVFOLD_CHECK(check_hindsight(tasks, request));
 
-    Rows rows(tasks);
+    Rows rows(model, tasks);
     for (size_t i = 0; i < savings.size(); ++i) {
         const EvalCache& cache = request.caches[i];
         tell(request, kvfold::format("{} prefill", cache.name));

@@ -3,6 +3,7 @@
 
 #include "engine/compact.h"
 #include "engine/recall.h"
+#include "measure/judge.h"
 #include "measure/score.h"
 #include "measure/task.h"
 
@@ -41,6 +42,7 @@ struct EvalRow {
     Score score = {};
     std::vector<DepthScore> by_depth = {}; // probe by probe, of tasks that ask by depth
     std::vector<RoundScore> rounds = {};   // of the chat task
+    const Judge* judge = nullptr;          // of Score::written; null: nothing is written
 };
 
 inline constexpr std::string_view kFullCache = "full"; // the cost of the cache's type alone
@@ -62,7 +64,7 @@ struct EvalRequest {
     // Cells of each KV head that a probe recalls from what was folded, one row each; 0: none.
     std::vector<size_t> recalls = {0};
     size_t recall_every = AskingPace::kEvery; // of an answer, which asks; 0: the prompt alone asks
-    size_t rounds = 12;      // of the chat task
+    size_t rounds = 12;                       // of the chat task
     size_t archive_bytes =
         0; // of each of its caches, for the cells that folds replace; 0: folded cells are folded again
     const SequenceState* full =
@@ -81,11 +83,12 @@ Status check_hindsight(std::span<const Task> tasks, const EvalRequest& request);
 Result<std::vector<double>> savings_of_types(llama_model* model, const EvalRequest& request);
 
 // Prefills a context of each cache's type, or puts request.full into it, then for every ratio and method:
-// compacts once, asks all probes of all tasks, compares with the first cache in full, and puts the full cache
-// back. Rows: the noise floor of every task first, then compaction by compaction; caches behind the first
-// have rows kFullCache too. What cannot work is refused before the prefill. Memory: one context at a time,
-// two sets of logits, answers x vocabulary floats each. REQUIRES: caches; tasks that all have the same
-// context, whose cells request.full has. Fails as compact_sequence.
+// compacts once, asks all probes of all tasks, has answers written where a task has a judge, compares with
+// the first cache in full, and puts the full cache back. Rows: the noise floor of every task first, then
+// compaction by compaction; caches behind the first have rows kFullCache too. What cannot work is refused
+// before the prefill. Memory: one context at a time, two sets of logits, answers x vocabulary floats each.
+// REQUIRES: caches; tasks that all have the same context, whose cells request.full has. Fails as
+// compact_sequence.
 Result<std::vector<EvalRow>> evaluate(llama_model* model, std::span<const Task> tasks,
                                       const EvalRequest& request);
 

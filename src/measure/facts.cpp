@@ -1,45 +1,18 @@
 #include "measure/facts.h"
 
 #include "base/format.h"
-#include "base/shuffle.h"
-
-#include <array>
-#include <span>
-#include <string_view>
+#include "measure/words.h"
 
 namespace kvfold {
 
 namespace {
 
-using Words = std::span<const std::string_view>;
-
-constexpr std::array<std::string_view, 40> kPeople = {
-    "Agnes",  "Boris",  "Clara",  "Dimitri", "Edda",   "Felix",  "Greta",  "Hugo",   "Irene",  "Jasper",
-    "Katrin", "Lionel", "Mabel",  "Nestor",  "Olga",   "Pascal", "Quinn",  "Rosa",   "Silas",  "Tilda",
-    "Ursula", "Viktor", "Wanda",  "Xavier",  "Yvonne", "Zelda",  "Anton",  "Bertha", "Cyril",  "Dora",
-    "Emil",   "Fiona",  "Gustav", "Helga",   "Ivan",   "Judith", "Konrad", "Lydia",  "Magnus", "Nora"};
-constexpr std::array<std::string_view, 16> kTowns = {
-    "Lisbon", "Oslo",   "Geneva", "Cairo",  "Dublin", "Vienna", "Boston",  "Prague",
-    "Athens", "Madrid", "Tokyo",  "Berlin", "Havana", "Naples", "Glasgow", "Warsaw"};
 constexpr std::array<std::string_view, 16> kSites = {
     "Maple",  "Granite", "Falcon", "Copper", "Willow",  "Amber", "Raven",  "Juniper",
     "Silver", "Otter",   "Cedar",  "Ivory",  "Thistle", "Heron", "Walnut", "Crimson"};
 constexpr std::array<std::string_view, 16> kHouses = {
     "bakery",  "library", "museum",   "brewery", "pharmacy", "theater", "hospital", "stable",
     "foundry", "mill",    "bookshop", "dairy",   "garage",   "chapel",  "tavern",   "nursery"};
-
-// Words of a list in random order, each once.
-class Deck {
-  public:
-    Deck(Words words, std::mt19937_64& rng) : words_(words.begin(), words.end()) {
-        shuffle_first(words_, words_.size(), rng);
-    }
-    std::string_view draw() { return words_[next_++]; }
-
-  private:
-    std::vector<std::string_view> words_;
-    size_t next_ = 0;
-};
 
 Fact number_fact(Deck& sites, Deck& numbers) {
     const auto site = sites.draw(), number = numbers.draw();

@@ -1,6 +1,7 @@
 #include "measure/recalled_answer.h"
 
 #include "measure/forced_answer.h"
+#include "measure/written_answer.h"
 #include "model/context.h"
 #include "state/folded_region.h"
 #include "state/live_sequence.h"
@@ -20,40 +21,73 @@ Status swap(const RecallingCache& cache, const SequenceState& now, const Study& 
     return write_sequence(cache.ctx, 0, with_recalled(now, recalled, place));
 }
 
+// A probe read token by token, which asks as it goes on.
+class RecallingReader {
+  public:
+    RecallingReader(const RecallingCache& cache, const Probe& probe)
+        : cache_(cache), prompt_(probe.prompt), pos_(cache.end), pace_(cache.every) {}
+
+    // The prompt asks, and is read but for its last token.
+    Status read_prompt() {
+        KVFOLD_TRY(const Study asked, ask(prompt_, Outputs::none));
+        KVFOLD_CHECK(swap(cache_, cache_.compact, asked));
+        const TokenSpan read = prompt_.first(prompt_.size() - 1);
+        KVFOLD_CHECK(decode_tokens(cache_.ctx, read, pos_, Outputs::none));
+        pos_ += static_cast<llama_pos>(read.size());
+        return {};
+    }
+
+    // The logits behind the token, [1, vocabulary].
+    Result<Matrix> read(llama_token token) {
+        const bool is_answer = pos_ != cache_.end + static_cast<llama_pos>(prompt_.size()) - 1;
+        const bool asks = cache_.every > 0 && is_answer && pace_.is_due(1);
+        std::optional<Study> said;
+        if (asks) {
+            KVFOLD_TRY(said, ask({&token, 1}, Outputs::all));
+        } else {
+            KVFOLD_CHECK(decode_tokens(cache_.ctx, {&token, 1}, pos_, Outputs::all));
+        }
+        ++pos_;
+        Matrix logits = newest_logits(cache_.ctx, 1);
+        if (!asks) return logits;
+        KVFOLD_TRY(const SequenceState now, read_sequence(cache_.ctx, 0));
+        KVFOLD_CHECK(swap(cache_, now, *said));
+        pace_.asked();
+        return logits;
+    }
+
+  private:
+    Result<Study> ask(TokenSpan tokens, Outputs outputs) {
+        return listen(cache_.tap, cache_.map.layers, std::ssize(tokens),
+                      [&] { return decode_tokens(cache_.ctx, tokens, pos_, outputs); });
+    }
+
+    const RecallingCache& cache_;
+    TokenSpan prompt_;
+    llama_pos pos_; // of the next token
+    AskingPace pace_;
+};
+
 } // namespace
 
 Result<Matrix> recalled_answer(const RecallingCache& cache, const Probe& probe) {
-    const TokenSpan prompt = probe.prompt;
-    const auto ask = [&](TokenSpan tokens, llama_pos pos, Outputs outputs) {
-        return listen(cache.tap, cache.map.layers, std::ssize(tokens),
-                      [&] { return decode_tokens(cache.ctx, tokens, pos, outputs); });
-    };
-    KVFOLD_TRY(const Study asked, ask(prompt, cache.end, Outputs::none));
-    KVFOLD_CHECK(swap(cache, cache.compact, asked));
-    if (cache.every == 0) return forced_answer(cache.ctx, probe, static_cast<size_t>(cache.end));
-
+    RecallingReader reader(cache, probe);
+    KVFOLD_CHECK(reader.read_prompt());
     const std::vector<llama_token> judged = predicting_tokens(probe);
-    KVFOLD_CHECK(decode_tokens(cache.ctx, prompt.first(prompt.size() - 1), cache.end, Outputs::none));
     Matrix logits(std::ssize(judged),
                   llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(cache.ctx))));
-    AskingPace pace(cache.every);
     for (size_t i = 0; i < judged.size(); ++i) {
-        const TokenSpan token = TokenSpan(judged).subspan(i, 1);
-        const auto pos = cache.end + static_cast<llama_pos>(prompt.size() - 1 + i);
-        const bool asks = i > 0 && pace.is_due(1); // the first one is the prompt's last
-        std::optional<Study> said;
-        if (asks) {
-            KVFOLD_TRY(said, ask(token, pos, Outputs::all));
-        } else {
-            KVFOLD_CHECK(decode_tokens(cache.ctx, token, pos, Outputs::all));
-        }
-        logits.row(static_cast<Index>(i)) = newest_logits(cache.ctx, 1);
-        if (!asks) continue;
-        KVFOLD_TRY(const SequenceState now, read_sequence(cache.ctx, 0));
-        KVFOLD_CHECK(swap(cache, now, *said));
-        pace.asked();
+        KVFOLD_TRY(const Matrix row, reader.read(judged[i]));
+        logits.row(static_cast<Index>(i)) = row;
     }
     return logits;
+}
+
+Result<std::string> recalled_written_answer(const RecallingCache& cache, const Probe& probe) {
+    RecallingReader reader(cache, probe);
+    KVFOLD_CHECK(reader.read_prompt());
+    return write_answer(llama_get_model(cache.ctx), probe,
+                        [&](llama_token token) { return reader.read(token); });
 }
 
 } // namespace kvfold

@@ -22,4 +22,7 @@ struct RecallingCache {
 // The logits of forced_answer, of the recalling cache. Fails as recall, decode_tokens and write_sequence.
 Result<Matrix> recalled_answer(const RecallingCache& cache, const Probe& probe);
 
+// The text of written_answer, of the recalling cache. Fails likewise.
+Result<std::string> recalled_written_answer(const RecallingCache& cache, const Probe& probe);
+
 } // namespace kvfold

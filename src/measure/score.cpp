@@ -54,6 +54,8 @@ Score pool(std::span<const Score> scores) {
         sum.nll_full += each.nll_full * of_tokens;
         sum.exact += each.exact * of_answers;
         sum.exact_full += each.exact_full * of_answers;
+        sum.written += each.written * of_answers;
+        sum.written_full += each.written_full * of_answers;
     }
     return sum;
 }

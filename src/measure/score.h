@@ -17,6 +17,9 @@ struct Score {
     double nll_full = 0; // the same with the full cache
     double exact = 0;    // share of answers whose every token is the most likely one, teacher-forced
     double exact_full = 0;
+    double written =
+        0; // what a judge says of the answers that the cache writes by itself, mean; 0 without one
+    double written_full = 0;
     double dnll() const { return nll - nll_full; }
 };
 

@@ -60,6 +60,7 @@ RoundScore mean_round(const Runs& runs, size_t i) {
 EvalRow mean_row(const Runs& runs) {
     const EvalRow& first = *runs.front();
     EvalRow row{.task = first.task, .cache = first.cache, .method = first.method, .ratio = first.ratio};
+    row.judge = first.judge;
     row.report = mean_report(runs);
     if (std::all_of(runs.begin(), runs.end(),
                     [](const EvalRow* run) { return run->peak_extra_bytes.has_value(); }))

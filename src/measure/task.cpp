@@ -5,7 +5,9 @@
 namespace kvfold {
 
 std::span<const TaskKind* const> all_tasks() {
-    static constexpr std::array kinds = {&tasks::continuation, &tasks::questions, &tasks::copy, &tasks::chat};
+    static constexpr std::array kinds = {&tasks::continuation, &tasks::questions, &tasks::copy,
+                                         &tasks::memory,       &tasks::code,      &tasks::tools,
+                                         &tasks::chat};
     return kinds;
 }
 

@@ -1,5 +1,5 @@
 // Tasks: what a cache is asked, to see how much of the context it still holds. A new task is one file in this
-// folder and one line in task.cpp.
+// folder and one line in task.cpp. One whose text is made up and asked about is a story (story.h).
 #pragma once
 
 #include "base/result.h"
@@ -27,12 +27,15 @@ inline void append(std::vector<llama_token>& tokens, const std::vector<llama_tok
 
 inline constexpr size_t kLaterTokens = 512; // a passage
 
+struct Judge; // judge.h
+
 struct Task {
     std::string name;
     std::vector<llama_token> context; // what the cache holds
     std::vector<Probe> probes;
     bool by_depth = false;               // whether the depth of a probe matters
     std::vector<llama_token> later = {}; // how the text goes on behind what is judged: at most kLaterTokens
+    const Judge* judge = nullptr;        // of what the cache writes by itself; null: it writes nothing
 };
 
 // What a task is made of. The same source makes the same task.
@@ -55,7 +58,7 @@ struct TaskKind {
 };
 
 namespace tasks {
-extern const TaskKind continuation, questions, copy, chat;
+extern const TaskKind continuation, questions, copy, memory, code, tools, chat;
 } // namespace tasks
 
 std::span<const TaskKind* const> all_tasks();

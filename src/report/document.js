@@ -117,6 +117,13 @@ const exactByDepth = (rows, naming) => along(rows, naming, {...DEPTH, key: 'exac
   what: 'Share of answers reproduced exactly, by depth', y: {name: 'exact answers', scale: shareScale}});
 const nllByDepth = (rows, naming) => along(rows, naming, {...DEPTH, key: 'nll', full: 'nll_full',
   what: 'Negative log-likelihood of the answers, by depth', y: {name: 'NLL of the answer, nats', scale: linearFrom(0, shortNumber)}});
+// What a cache writes by itself: figures that only tasks with a judge have.
+const WRITTEN = [
+  {key: 'f1', name: 'F1', title: 'F1 of written answers by depth', what: 'F1 of the words that the cache writes itself, by depth'},
+  {key: 'match', name: 'match', title: 'Written calls that match by depth', what: 'Share of written calls that match, by depth'},
+];
+const writtenByDepth = (rows, naming, {key, name, what}) => along(rows, naming, {...DEPTH, key, full: key + '_full',
+  what, y: {name, scale: shareScale}});
 const klByRound = (rows, naming) => along(rows, naming, {...ROUND, key: 'kl',
   what: 'KL divergence, by round', y: {name: 'KL, nats', scale: logScale}});
 const exactByRound = (rows, naming) => along(rows, naming, {...ROUND, key: 'exact', full: 'exact_full',
@@ -197,6 +204,7 @@ const COLUMNS = [
   ['KL range', (row) => row.runs > 1 ? `${nats(row.kl_min)} ${DASH} ${nats(row.kl_max)}` : DASH],
   ['KL geomean', (row) => nats(row.kl_geomean)], ['top-1', (row) => share(row.top1)], ['\u0394NLL', (row) => signed(row.dnll)],
   ['exact', (row) => share(row.exact)], ['exact, full cache', (row) => share(row.exact_full)],
+  ...WRITTEN.flatMap(({key, name}) => [[name, (row) => share(row[key])], [name + ', full cache', (row) => share(row[key + '_full'])]]),
   ['study', (row) => seconds(row.study_s)], ['solve', (row) => seconds(row.solve_s)], ['swap', (row) => seconds(row.swap_s)],
   ['memory', (row) => number(row.peak_extra_mb) === null ? DASH : fixed(row.peak_extra_mb, 0) + ' MB'],
   ['runs', (row) => row.runs ? String(row.runs) : DASH],

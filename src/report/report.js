@@ -113,8 +113,13 @@ function showFigures() {
     part('Quality against time', cost, perTask(time));
   }
   part('Questions', `Answers to questions about the context, by where the answer stands in it, at ${ratio}.`, (grid) => {
-    plotFigure(grid, 'Exact answers by depth', exactByDepth(detailed, naming));
-    plotFigure(grid, 'Likelihood of the answers by depth', nllByDepth(detailed, naming));
+    const asked = distinct(detailed.filter((row) => row.by_depth).map((row) => row.task));
+    for (const task of asked) {
+      const own = detailed.filter((row) => row.task === task), titled = (title) => asked.length > 1 ? `${task}: ${title}` : title;
+      plotFigure(grid, titled('Exact answers by depth'), exactByDepth(own, naming));
+      plotFigure(grid, titled('Likelihood of the answers by depth'), nllByDepth(own, naming));
+      for (const written of WRITTEN) plotFigure(grid, titled(written.title), writtenByDepth(own, naming, written));
+    }
   });
   part('Chat', `A conversation that is folded again and again, at ${ratio}.`, (grid) => {
     plotFigure(grid, 'KL by round', klByRound(detailed, naming));

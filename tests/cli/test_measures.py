@@ -82,12 +82,32 @@ class Measures(CommandTest):
         for words in ("means of 4 runs", "means of 2 runs", "the full cache answers"):
             self.assertIn(words, shown)
 
+    def test_eval_shows_what_the_caches_write_beside_the_full_one(self):
+        figures = {"memory": "f1", "code": "match", "tools": "match"}
+        shown, report = self.eval("--tasks", ",".join(figures), "-c", 3000, "--methods", "keep_last", "--ratios", "4")
+        self.assertEqual([row["task"] for row in report["rows"]], list(figures))
+        for row in report["rows"]:
+            key = figures[row["task"]]
+            self.assertLessEqual({key, key + "_full", "exact", "nll_full"}, set(row))
+            self.assertEqual({"f1", "match"} & set(row), {key})
+            for depth in row["by_depth"]:
+                self.assertLessEqual({key, key + "_full"}, set(depth))
+                self.assertTrue(0 <= depth[key] <= 1)
+        self.assertEqual(shown.count("(full) "), 3)
+        for words in ("  F1", "  match", "F1: of the words", "match: calls", "with a nll of"):
+            self.assertIn(words, shown)
+        shown, _ = self.eval("--tasks", "memory", "-c", 3000, "--methods", "keep_last", "--ratios", "4", "--seeds", "1,2")
+        self.assertIn("means of 2 runs", shown)
+
     def test_eval_says_what_to_do(self):
         manual = ("-f", TEXTS / "manual.txt")
         cases = {
             ("--tasks", "copy"): "copy reads a text; give one with -f",
             ("--tasks", "questions", "-c", 100): "raise -c 100",
             ("--tasks", "chat", "-c", 300): "raise -c 300",
+            ("--tasks", "memory", "-c", 300): "memory needs a context of",
+            ("--tasks", "code", "-c", 100): "code needs a context of",
+            ("--tasks", "tools", "-c", 300): "tools needs a context of",
             (*manual, "-c", 256, "--ratios", "100"): "ratio 100",
             (*manual, "-c", 256, "--offset", 1_000_000): "offset 1000000",
             ("--tasks", "continuation,chat", *manual, "-c", 8000): "lower -c",

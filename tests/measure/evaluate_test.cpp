@@ -39,6 +39,33 @@ TEST_F(Evaluate, AFullCacheIsAtTheNoiseFloorAndATruncatedOneIsNot) {
     }
 }
 
+TEST_F(Evaluate, WhatACacheWritesIsJudgedBesideWhatTheFullOneWrites) {
+    static size_t longest; // characters that were written
+    longest = 0;
+    static const Judge judge = {
+        "e", "e", "a number of the text", [](std::string_view text, std::string_view) {
+            longest = std::max(longest, text.size());
+            return static_cast<double>(std::hash<std::string_view>{}(text) % 1000) / 1000;
+        }};
+    Task task = testing::task_of(tasks::copy, model_.get(), text_, 400);
+    EvalRequest request = testing::request_with({&methods::keep_first}, 8);
+    request.ratios = {1, 8};
+    const auto unjudged = evaluate(model_.get(), {&task, 1}, request);
+    task.judge = &judge;
+    const auto rows = evaluate(model_.get(), {&task, 1}, request);
+    ASSERT_TRUE(rows && unjudged) << rows.error().message;
+    ASSERT_EQ(rows->size(), 3u);
+    const EvalRow &full = (*rows)[1], &truncated = (*rows)[2];
+    EXPECT_EQ(full.judge, &judge);
+    EXPECT_GT(longest, 0u);
+    EXPECT_EQ(full.score.written, full.score.written_full) << "ratio 1 is the same cache";
+    EXPECT_EQ(full.score.written_full, truncated.score.written_full);
+    EXPECT_NE(truncated.score.written,
+              truncated.score.written_full); // broken twin: most of the cells are gone
+    EXPECT_EQ(truncated.score.nll, unjudged->back().score.nll) << "writing leaves no trace";
+    EXPECT_EQ(unjudged->back().judge, nullptr);
+}
+
 TEST_F(Evaluate, ProbesDoNotSeeEachOther) {
     Task task = testing::task_of(tasks::copy, model_.get(), text_, 400);
     const EvalRequest request = testing::request_with({&methods::keep_last}, 4);

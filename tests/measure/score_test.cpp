@@ -92,7 +92,7 @@ TEST(Score, OfHugeLogitsIsFinite) {
 
 TEST(Score, OfSeveralAnswersWeighsTokensAndAnswers) {
     const std::array<Score, 2> scores = {
-        Score{.tokens = 9, .answers = 1, .kl = 1, .nll = 2, .exact = 1, .exact_full = 1},
+        Score{.tokens = 9, .answers = 1, .kl = 1, .nll = 2, .exact = 1, .exact_full = 1, .written = 0.5},
         Score{.tokens = 1, .answers = 1, .kl = 11, .nll = 4, .exact = 0, .exact_full = 1}};
     const Score both = pool(scores);
     EXPECT_EQ(both.tokens, 10u);
@@ -101,6 +101,7 @@ TEST(Score, OfSeveralAnswersWeighsTokensAndAnswers) {
     EXPECT_NEAR(both.nll, 2.2, 1e-12);
     EXPECT_NEAR(both.exact, 0.5, 1e-12);
     EXPECT_NEAR(both.exact_full, 1, 1e-12);
+    EXPECT_NEAR(both.written, 0.25, 1e-12);
     EXPECT_EQ(pool({}).tokens, 0u);
 }
 

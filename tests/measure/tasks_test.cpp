@@ -76,19 +76,53 @@ TEST_F(Tasks, QuestionsPlantEveryFactExactlyOnceAtItsDepth) {
 }
 
 TEST_F(Tasks, MadeUpTextsAreThoseOfTheirSeed) {
-    const auto context = [&](uint64_t seed) {
-        return testing::task_of(tasks::questions, model_.get(), {}, 512, seed).context;
-    };
-    EXPECT_EQ(context(1), context(1));
-    EXPECT_NE(context(1), context(2));
+    for (const TaskKind* kind : {&tasks::questions, &tasks::memory, &tasks::code, &tasks::tools}) {
+        const auto context = [&](uint64_t seed) {
+            return testing::task_of(*kind, model_.get(), {}, 4096, seed).context;
+        };
+        EXPECT_EQ(context(1), context(1)) << kind->name;
+        EXPECT_NE(context(1), context(2)) << kind->name;
+    }
+}
+
+TEST_F(Tasks, StoriesFillTheContextAndAskAsManyQuestionsWithEverySeed) {
+    for (const TaskKind* kind : {&tasks::memory, &tasks::code, &tasks::tools}) {
+        const size_t questions = testing::task_of(*kind, model_.get(), {}, 4096, 1).probes.size();
+        EXPECT_GE(questions, 3u);
+        for (uint64_t seed = 2; seed <= 8; ++seed) {
+            const Task task = testing::task_of(*kind, model_.get(), {}, 4096, seed);
+            EXPECT_EQ(task.probes.size(), questions) << kind->name;
+            EXPECT_LE(task.context.size(), 4096u) << kind->name;
+            EXPECT_GE(task.context.size(), 3900u) << kind->name; // but for less than a filler
+            EXPECT_NE(task.judge, nullptr) << kind->name;
+            for (const Probe& probe : task.probes) {
+                EXPECT_GE(probe.depth, 0) << kind->name;
+                EXPECT_LT(probe.depth, 1) << kind->name;
+            }
+        }
+    }
+}
+
+// The pieces stand in the context as the story tells them, at the depth that the probe says.
+TEST_F(Tasks, StoriesKeepTheirWordsAndTheirDepths) {
+    const Task task = testing::task_of(tasks::code, model_.get(), {}, 2048, 3);
+    const std::string text = detokenize(model_.get(), task.context);
+    for (const Probe& probe : task.probes) {
+        const std::string call = detokenize(model_.get(), joined(probe));
+        const std::string definition = "def " + call.substr(call.find("= ") + 2) + ":";
+        EXPECT_EQ(count_of(text, definition), 1u) << definition;
+        const auto place = static_cast<double>(text.find(definition)) / static_cast<double>(text.size());
+        EXPECT_NEAR(place, probe.depth, 0.05) << definition;
+    }
 }
 
 TEST_F(Tasks, RefuseContextsThatAreTooSmallForThem) {
-    for (const TaskKind* kind : {&tasks::questions, &tasks::copy}) {
-        const Result<Task> task = kind->make({model_.get(), text_, 200, 1});
+    for (const TaskKind* kind :
+         {&tasks::questions, &tasks::copy, &tasks::memory, &tasks::code, &tasks::tools}) {
+        const Result<Task> task = kind->make({model_.get(), text_, 100, 1});
         ASSERT_FALSE(task) << kind->name;
         EXPECT_EQ(task.error().code, ErrorCode::invalid_argument);
-        EXPECT_NE(task.error().message.find("raise -c 200"), std::string::npos) << task.error().message;
+        EXPECT_NE(task.error().message.find("raise -c 100"), std::string::npos) << task.error().message;
     }
 }
 

@@ -12,7 +12,7 @@ RATIOS = (4, 8, 16, 32)
 # method: KL at 8x, study and solve seconds at 8x
 METHODS = {"keep_last": (0.211, 0, 0), "keep_random": (0.31, 0, 0), "select": (0.135, 0.9, 0.5), "solver": (0.106, 4.4, 1.5),
            "refine": (0.088, 4.4, 2.7), "omp": (0.081, 4.4, 9.5)}
-TASKS = {"continuation": 1.0, "questions": 1.6, "chat": 0.5}
+TASKS = {"continuation": 1.0, "questions": 1.6, "memory": 1.2, "chat": 0.5}
 BASELINES = ("keep_last", "keep_random")
 
 
@@ -38,6 +38,11 @@ def one_run(task, text, seed, method, ratio, chance):
     if task == "questions":
         run["by_depth"] = [{"depth": d, "nll": 1 + kl * (2 - d), "nll_full": 1.1 - 0.3 * d, "exact": max(0, (0.5 + 0.3 * d) / (1 + 3 * kl)),
                             "exact_full": 0.55 + 0.3 * d} for d in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    if task == "memory":
+        run |= {"f1": 0.7 / (1 + 2 * kl), "f1_full": 0.7}
+        run["by_depth"] = [{"depth": d, "nll": 1 + kl * (2 - d), "nll_full": 1.1 - 0.3 * d, "exact": max(0, (0.4 + 0.3 * d) / (1 + 3 * kl)),
+                            "exact_full": 0.5 + 0.3 * d, "f1": max(0, (0.5 + 0.3 * d) / (1 + 3 * kl)), "f1_full": 0.6 + 0.3 * d}
+                           for d in (0.05, 0.35, 0.65, 0.95)]
     if task == "chat":
         run["rounds"] = [{"round": r, "kl": kl * (0.4 + 0.2 * r), "cells": 512 + 40 * (r % 3), "cells_full": 500 + 420 * r,
                           "exact": 1 / (1 + kl * r), "exact_full": 1, "nll": 0.1 + kl * r / 3, "nll_full": 0.1} for r in range(1, 9)]
@@ -84,7 +89,7 @@ def document():
     return {"model": "SmolLM2-135M-Instruct", "command": "kvfold eval -m SmolLM2-135M-Instruct.Q4_1.gguf -c 2048 --ratios 4,8,16,32",
             "context": 2048, "threads": 2, "cache_type_k": "f16", "cache_type_v": "f16", "kvfold": "0.1.0", "llama_cpp": "0.0.0",
             "texts": list(TEXTS), "offsets": [0], "seeds": list(SEEDS), "prefill_s": 9.1, "noise_floor_kl": 0.0031,
-            "noise_floors": {"continuation": 0.0031, "questions": 0.0042}, "rows": rows, "runs": runs}
+            "noise_floors": {"continuation": 0.0031, "questions": 0.0042, "memory": 0.0038}, "rows": rows, "runs": runs}
 
 
 if __name__ == "__main__":

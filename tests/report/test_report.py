@@ -61,8 +61,10 @@ class Report(unittest.TestCase):
         page = self.page()
         charts = page.value(CHARTS)
         self.assertEqual([chart["title"] for chart in charts],
-                         ["continuation", "questions", "chat"] * 2 +
-                         ["Exact answers by depth", "Likelihood of the answers by depth", "KL by round", "Exact recall by round",
+                         ["continuation", "questions", "memory", "chat"] * 2 +
+                         ["questions: Exact answers by depth", "questions: Likelihood of the answers by depth",
+                          "memory: Exact answers by depth", "memory: Likelihood of the answers by depth",
+                          "memory: F1 of written answers by depth", "KL by round", "Exact recall by round",
                           "Likelihood of the recall by round", "Cells by round", "Output error", "Mass error",
                           "select", "solver", "refine", "omp"])
         self.assert_marks(charts)
