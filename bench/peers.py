@@ -163,7 +163,7 @@ def main():
     commit, dirty = results.git("rev-parse", "--short", "HEAD"), bool(results.git("status", "--porcelain"))
     if given.write and dirty and not given.dirty:
         sys.exit("changes are not committed: commit them, or write the table with --dirty")
-    env = {**set_up("--print-env"), **set_up("--kvpress")}
+    env = {**set_up("--kvpress"), **set_up("--print-env")}
     os.environ["KVFOLD_MODEL_SMOL"] = env["KVFOLD_MODEL_SMOL"]
     subprocess.run(["make", "build"], cwd=ROOT, check=True, stdout=sys.stderr)
     command, report = measure_kvfold(given)
