@@ -54,7 +54,7 @@ def package_paths(env):
 
 
 def measure_kvfold(given):
-    return results.evaluate(results.SMOL, given.context, [given.ratio], KVFOLD, given.text,
+    return results.evaluate(results.SMOL, given.context, [given.ratio], KVFOLD, given.text, results.SEEDS,
                             options=("-t", str(given.threads)))
 
 
@@ -77,8 +77,12 @@ def kvfold_rows(report):
     """{method, kl by text, top1, cells, share and seconds of compressing}."""
     rows = []
     for row in report["rows"]:
-        kl = {run["text"]: run["kl"] for run in report["runs"] if run["method"] == row["method"]}
-        rows.append({"method": f"`{row['method']}`", "in": "kvfold", "kl": kl, "top1": row["top1"],
+        kl = {}
+        for run in report["runs"]:
+            if run["method"] == row["method"]:
+                kl.setdefault(run["text"], []).append(run["kl"])
+        by_text = {text: statistics.fmean(of_seeds) for text, of_seeds in kl.items()}
+        rows.append({"method": f"`{row['method']}`", "in": "kvfold", "kl": by_text, "top1": row["top1"],
                      "cells": row["cells_after"], "share": results.cost(row, report),
                      "seconds": row["study_s"] + row["solve_s"]})
     return rows
@@ -101,6 +105,8 @@ def press_rows(measured):
                      "cells": statistics.fmean(found["cells"] for found in by_text.values()),
                      "share": statistics.median(pressed / plain - 1 for plain, pressed in rounds),
                      "seconds": statistics.median(pressed - plain for plain, pressed in rounds)})
+    if not rows:
+        sys.exit(f"no press could be measured: {missing}")
     return rows, missing
 
 
@@ -110,6 +116,20 @@ def check_cells(rows):
     for row in rows:
         if abs(row["cells"] - wanted) >= 1:
             sys.exit(f"{row['method']} keeps {row['cells']:g} cells, and {rows[0]['method']} {wanted:g}")
+
+
+def about(context, kept, report, measured, how):
+    noise = ", ".join(f"{found['noise']['kl']:.4f} ({text})" for text, found in measured["texts"].items())
+    plain = statistics.median(seconds for found in measured["texts"].values() for row in found["presses"].values()
+                              for seconds in row.get("plain_s", []))
+    return (f"Written by `bench/peers.py`. {how} Every method keeps {kept:.0f} of {context} cells, as a mean over "
+            "heads and layers. `AdaKVPress`, `CriticalAdaKVPress` and `KVzipPress` spread them unevenly, as cells of "
+            "llama.cpp, which hold all heads, cannot; kvpress masks the others and frees nothing there. KL is against "
+            "the full cache of the same program, in nats; between the full caches of both programs it is "
+            f"{noise}. That of kvfold's methods is a mean over {len(report['seeds'])} seeds. Compression is kvfold's "
+            "study and solve, and what reading the text with a press takes longer than without one, both in turn; "
+            f"KVzip reads the text a second time. The prefill took {report['prefill_s']:.1f} s in llama.cpp, with the "
+            f"file's quantised weights, and {plain:.1f} s in transformers, in f32.")
 
 
 def table(context, ratio, command, report, measured, how):
@@ -122,22 +142,13 @@ def table(context, ratio, command, report, measured, how):
     cells = [[row["method"], row["in"], *[f"{row['kl'][text]:.4f}" for text in texts],
               *([f"**{geomean(row['kl'].values()):.4f}**"] if many else []), f"{row['top1']:.1%}",
               f"{row['share']:.2f}", f"{row['seconds']:.1f}"] for row in rows]
-    noise = ", ".join(f"{text} {found['noise']['kl']:.4f}" for text, found in measured["texts"].items())
-    plain = statistics.median(seconds for found in measured["texts"].values() for row in found["presses"].values()
-                              for seconds in row.get("plain_s", []))
-    words = (f"{how} Every method keeps {rows[0]['cells']:.0f} of {context} cells, as a mean over heads and layers; "
-             "`AdaKVPress`, `CriticalAdaKVPress` and `KVzipPress` spread them unevenly, as cells of "
-             "llama.cpp, which hold all heads, cannot; kvpress masks them and frees nothing. KL is against the full cache of the same program, and between "
-             f"the full caches of both it is {noise}. Times are kvfold's study and solve, and what reading the text "
-             "with a press takes longer than without one, in turn with it; KVzip reads it a second time. The prefill "
-             f"takes {report['prefill_s']:.1f} s in llama.cpp, in the file's own quantised weights, and {plain:.1f} s "
-             "in transformers, in f32.")
+    words = about(context, rows[0]["cells"], report, measured, how)
     for name, why in missing.items():
         words += f" Not measured: `{name}` ({why})."
     header = ["method", "of", *[f"KL {text}" for text in texts], *(["geometric mean"] if many else []), "top-1",
               "compression / prefill", "compression, s"]
-    return section(f"Against the others, SmolLM2-135M-Instruct, {context} tokens, {ratio:g}x", words, header,
-                           cells, command, "bench/peers.py --write")
+    return section(f"Against the others, SmolLM2-135M-Instruct, {context} tokens, {ratio:g}x", words, header, cells,
+                   command, "bench/peers.py --write")
 
 
 def arguments():

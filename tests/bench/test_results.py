@@ -104,8 +104,9 @@ class GgufName(unittest.TestCase):
 def report(cells=128):
     rows = [{"task": "continuation", "method": name, "kl_geomean": kl, "top1": 0.9, "cells_after": cells,
              "study_s": 2.0, "solve_s": 1.0} for name, kl in (("keep_last", 0.2), ("refine", 0.05))]
-    runs = [{"method": row["method"], "text": "GPL-3", "kl": row["kl_geomean"]} for row in rows]
-    return {"rows": rows, "runs": runs, "prefill_s": 4.0}
+    runs = [{"method": row["method"], "text": "GPL-3", "kl": row["kl_geomean"] * part} for row in rows
+            for part in (0.5, 1.5)]
+    return {"rows": rows, "runs": runs, "seeds": [1, 2], "prefill_s": 4.0}
 
 
 def measured(**presses):
@@ -128,6 +129,10 @@ class Peers(unittest.TestCase):
     def test_what_was_not_measured_is_said(self):
         words = self.table(SnapKVPress=SNAP, GonePress={"error": "LookupError: none"}).replace("\n", " ")
         self.assertIn("Not measured: `GonePress` (GPL-3: LookupError: none).", words)
+
+    def test_without_any_press_there_is_no_table(self):
+        with self.assertRaisesRegex(SystemExit, "no press could be measured: .*GonePress"):
+            self.table(GonePress={"error": "LookupError: none"})
 
     def test_caches_of_other_sizes_are_not_compared(self):
         with self.assertRaisesRegex(SystemExit, r"`SnapKVPress` keeps 130 cells, and `refine` 128"):
