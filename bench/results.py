@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Measures docs/results.md and the README's table of cost and worth: one commit, one machine, about two hours on two
-idle cores.
+"""Measures docs/results.md and the README's table of cost and worth: one commit, one machine, some hours on two idle
+cores.
 
     eval "$(scripts/setup --print-env)" && export KVFOLD_MODEL_SMOL KVFOLD_MODEL_GEMMA
+    export KVFOLD_MODEL_OTHER=model.gguf    # optional: stands beside the two in the table of models
     bench/results.py            # builds, measures all tables and writes both files
     bench/results.py growth     # prints one table and writes nothing
     bench/results.py advice     # what types of cache lose, for `kvfold advise`
+    bench/results.py models --texts chat.txt,german.txt --ratios 8 --seeds 1    # prints a smaller one
     bench/results.py methods    # an experiment of its own: all methods, for docs/experiments/ and `kvfold methods`
 
 Where changes are not committed the commit would not say what was measured, so such a tree is refused. With --dirty it
 is measured all the same, and the file says so. An interrupted run goes on where it was: what each command measured
-stays in build/results/COMMIT/.
+stays in build/results/COMMIT/. The section of docs/results.md that bench/peers.py writes is left as it is.
 """
 
 import argparse
@@ -18,7 +20,6 @@ import datetime
 import functools
 import hashlib
 import json
-import math
 import os
 import pathlib
 import platform
@@ -27,14 +28,20 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import textwrap
+
+import gguf_name
+from pages import geomean, marked, section, with_marked, wrapped
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TEXTS = ["bench/texts/prose.txt", "bench/texts/dialogue.txt", "bench/texts/code.txt", "bench/texts/manual.txt",
-         "/usr/share/common-licenses/GPL-3", "src/state/sequence_state.cpp"]
+CODE, MANUAL, PROSE = (f"bench/texts/{name}.txt" for name in ("code", "manual", "prose"))
+LONG_TEXTS = [PROSE, "bench/texts/dialogue.txt", CODE, MANUAL, "/usr/share/common-licenses/GPL-3"]  # 4353 of Gemma's
+TEXTS = [*LONG_TEXTS, "src/state/sequence_state.cpp", "bench/texts/chat.txt", "bench/texts/german.txt",
+         "bench/texts/french.txt", "bench/texts/countries.json", "bench/texts/zones.tab"]
 # Few passages of one stand in another: where a text repeats itself, a full cache copies and a compact one cannot.
 LICENCES = ["GPL-3", "GFDL-1.3", "LGPL-2.1", "MPL-1.1", "MPL-2.0", "CC0-1.0", "Artistic", "Apache-2.0"]
-SMOL, GEMMA = "$KVFOLD_MODEL_SMOL", "$KVFOLD_MODEL_GEMMA"
+SMOL, GEMMA, OTHER = "$KVFOLD_MODEL_SMOL", "$KVFOLD_MODEL_GEMMA", "$KVFOLD_MODEL_OTHER"
+RATIOS, SEEDS = (4, 8, 32), (1, 2)
+PEERS = "against the others"  # the section of docs/results.md that bench/peers.py writes
 PRESETS = {"fast": "select", "balanced": "refine", "best": "omp_refine"}
 METHODS = ["keep_last", *PRESETS.values()]
 kept_folder = None  # of what the commands of this commit have measured; None: the tree is dirty
@@ -74,24 +81,9 @@ def evaluate(model, context, ratios, methods, texts=(), seeds=(1,), options=()):
     return command, report
 
 
-def wrapped(words):
-    return textwrap.fill(words, 118, break_long_words=False, break_on_hyphens=False)
-
-
-def section(title, words, header, rows, *commands):
-    """A heading, a paragraph, a table and the commands that it came from."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return f"## {title}\n\n{wrapped(words)}\n\n" + "\n".join(lines) + "\n\n```sh\n" + "\n".join(commands) + "\n```\n"
-
-
 def cost(row, report):
     """Study and solve, the prefill being 1."""
     return (row["study_s"] + row["solve_s"]) / report["prefill_s"]
-
-
-def geomean(values):
-    return math.exp(statistics.fmean(map(math.log, values)))
 
 
 def of_method(report, task="continuation"):
@@ -103,8 +95,8 @@ def kept_cells(report):
     return " or ".join(sorted(cells))
 
 
-def quality_report(ratio):
-    return evaluate(SMOL, 2048, [ratio], METHODS, TEXTS, seeds=(1, 2))
+def quality_report(ratio, model=SMOL, texts=TEXTS, seeds=SEEDS):
+    return evaluate(model, 2048, [ratio], METHODS, texts, seeds)
 
 
 def quality(title, measured):
@@ -127,6 +119,30 @@ def quality(title, measured):
     header = ["method", *report["texts"], "geometric mean", "by seed", "/ `keep_last`", "top-1",
               "study + solve / prefill"]
     return section(title, words, header, rows, command)
+
+
+def models(texts=TEXTS, ratios=RATIOS, seeds=SEEDS):
+    """Models side by side, on the same texts."""
+    chosen = [model for model in (SMOL, GEMMA, OTHER) if model[1:] in os.environ]
+    measured = {(model, ratio): quality_report(ratio, model, texts, seeds) for model in chosen for ratio in ratios}
+    rows = [[f"{ratio:g}x", f"`{method}`", *[share_of_keep_last(measured[model, ratio][1], method) for model in chosen]]
+            for ratio in ratios for method in METHODS]
+    files = {model: os.path.expandvars(model) for model in chosen}
+    names = [gguf_name.model_name(file) for file in files.values()]
+    hashes = [f"{name} is {pathlib.Path(file).name}, SHA-256 {gguf_name.short_hash(file)}..."
+              for name, file in zip(names, files.values())]
+    words = (f"KL over that of `keep_last`, and in parentheses KL in nats: geometric means over {len(texts)} texts and "
+             f"{len(seeds)} seeds. In Gemma only the global layers are folded. {'; '.join(hashes)}.")
+    if OTHER not in chosen:
+        words += " `KVFOLD_MODEL_OTHER` was not set."
+    return section("Models side by side, 2048 tokens", words, ["ratio", "method", *names], rows,
+                   *[command for command, _ in measured.values()])
+
+
+def share_of_keep_last(report, method):
+    rows = of_method(report)
+    kl = rows[method]["kl_geomean"]
+    return f"{kl / rows['keep_last']['kl_geomean']:.2f} ({kl:.4f})"
 
 
 def speed():
@@ -168,7 +184,7 @@ def growth():
 
 
 def recall_report():
-    return evaluate(SMOL, 1024, [8], METHODS, TEXTS[:4:3], seeds=(1, 2), options=("--tasks", "questions,copy"))
+    return evaluate(SMOL, 1024, [8], METHODS, [PROSE, MANUAL], seeds=(1, 2), options=("--tasks", "questions,copy"))
 
 
 def recall():
@@ -209,9 +225,10 @@ def chat():
 
 TABLES = {
     **{f"quality_{ratio}x": lambda ratio=ratio: quality(f"SmolLM2-135M-Instruct, 2048 tokens, {ratio}x",
-                                                        quality_report(ratio)) for ratio in (4, 8, 32)},
+                                                        quality_report(ratio)) for ratio in RATIOS},
     "quality_gemma": lambda: quality("Gemma 3 270M, 4096 tokens, 8x (its global layers)",
-                                     evaluate(GEMMA, 4096, [8], METHODS, TEXTS[:5])),
+                                     evaluate(GEMMA, 4096, [8], METHODS, LONG_TEXTS)),
+    "models": models,
     "speed": speed,
     "growth": growth,
     "recall": recall,
@@ -251,11 +268,11 @@ def write_files(how, commit):
     if git("rev-parse", "--short", "HEAD") != commit:
         sys.exit("the commit changed during the run: nothing is written")
     readme = ROOT / "README.md"
-    begin, end = "<!-- cost and worth -->\n", "<!-- end of cost and worth -->\n"
-    before, rest = readme.read_text().split(begin)
-    readme.write_text(before + begin + rows + end + rest.split(end)[1])
+    readme.write_text(with_marked(readme.read_text(), "cost and worth", rows))
     introduction = INTRODUCTION.format(how=wrapped(f"Written by `bench/results.py`. {how}"))
-    (ROOT / "docs/results.md").write_text("\n".join([introduction, *tables]))
+    page = ROOT / "docs/results.md"
+    peers = marked(page.read_text(), PEERS)
+    page.write_text("\n".join([introduction, *tables, *([peers] if peers else [])]))
 
 
 FIGURES = """// Written by `bench/results.py methods`: not to be edited by hand.
@@ -285,8 +302,8 @@ def methods(how, today):
     listed = json.loads(subprocess.run([ROOT / "build/bin/kvfold", "methods", "--json"], check=True, text=True,
                                        stdout=subprocess.PIPE).stdout)
     names = [method["name"] for method in listed if method["name"] != "nonuniform"]
-    command, report = evaluate(SMOL, 1024, [8], names, TEXTS[2:4])
-    uneven_command, uneven = kvfold("eval", "-m", SMOL, "-f", TEXTS[2], "-f", TEXTS[3], "-c", "1024", "--ratios", "16",
+    command, report = evaluate(SMOL, 1024, [8], names, [CODE, MANUAL])
+    uneven_command, uneven = kvfold("eval", "-m", SMOL, "-f", CODE, "-f", MANUAL, "-c", "1024", "--ratios", "16",
                                     "--methods", "nonuniform")
     baseline = of_method(report)["keep_last"]
     measured = report["rows"] + [of_method(uneven)["nonuniform"]]
@@ -355,13 +372,30 @@ def processor():
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} processors"
 
 
+def whole_numbers(words):
+    return tuple(int(word) for word in words.split(","))
+
+
+def chosen_texts(names):
+    by_name = {pathlib.Path(text).name: text for text in TEXTS}
+    for name in set(names.split(",")) - set(by_name):
+        raise argparse.ArgumentTypeError(f"there is no text {name}; there are {', '.join(by_name)}")
+    return [by_name[name] for name in names.split(",")]
+
+
 def main():
     global kept_folder
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machine", default=processor(), help="what the files say they were measured on")
     parser.add_argument("--dirty", action="store_true", help="measure changes that are not committed; the files say so")
     parser.add_argument("table", nargs="?", choices=[*TABLES, "methods", "advice"], help="default: all tables, into the files")
+    parser.add_argument("--texts", type=chosen_texts, help="of the table of models: names, a comma between them")
+    parser.add_argument("--ratios", type=whole_numbers, help="of the table of models (default: 4,8,32)")
+    parser.add_argument("--seeds", type=whole_numbers, help="of the table of models (default: 1,2)")
     given = parser.parse_args()
+    fewer = {name: getattr(given, name) for name in ("texts", "ratios", "seeds") if getattr(given, name)}
+    if fewer and given.table != "models":
+        parser.error("--texts, --ratios and --seeds go with the table of models alone: the files show all")
     missing = [name for name in (SMOL[1:], GEMMA[1:]) if name not in os.environ]
     if missing:
         sys.exit(f"{', '.join(missing)}: not set")
@@ -379,7 +413,7 @@ def main():
     elif given.table == "advice":
         advice(commit)
     elif given.table:
-        print(f"{how}\n\n{TABLES[given.table]()}")
+        print(f"{how}\n\n{TABLES[given.table](**fewer)}")
     else:
         write_files(how, commit)
 
