@@ -31,7 +31,8 @@ def over_snapkv(name):
 
 # How each is made from the share that it removes; all else is its own default.
 MADE_OTHERWISE = {"AdaKVPress": over_snapkv("AdaKVPress"), "CriticalAdaKVPress": over_snapkv("CriticalAdaKVPress"),
-                  "AttentionMatchingPress": AttentionMatchingPress}
+                  "AttentionMatchingPress": lambda removed: AttentionMatchingPress(removed,
+                                                                                   threads=torch.get_num_threads())}
 
 
 def make_press(name, removed):

@@ -129,10 +129,10 @@ def models(texts=TEXTS, ratios=RATIOS, seeds=SEEDS):
             for ratio in ratios for method in METHODS]
     files = {model: os.path.expandvars(model) for model in chosen}
     names = [gguf_name.model_name(file) for file in files.values()]
-    hashes = [f"{name} is {pathlib.Path(file).name}, SHA-256 {gguf_name.short_hash(file)}..."
+    hashes = [f"{name} is {pathlib.Path(file).name}, SHA-256 {gguf_name.short_hash(file)}"
               for name, file in zip(names, files.values())]
-    words = (f"KL over that of `keep_last`, and in parentheses KL in nats: geometric means over {len(texts)} texts and "
-             f"{len(seeds)} seeds. In Gemma only the global layers are folded. {'; '.join(hashes)}.")
+    words = (f"KL over that of `keep_last`, and in parentheses KL in nats: geometric means over the texts. Texts: "
+             f"{len(texts)}. Seeds: {len(seeds)}. In Gemma only the global layers are folded. {'; '.join(hashes)}.")
     if OTHER not in chosen:
         words += " `KVFOLD_MODEL_OTHER` was not set."
     return section("Models side by side, 2048 tokens", words, ["ratio", "method", *names], rows,
