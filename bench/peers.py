@@ -126,10 +126,11 @@ def about(context, kept, report, measured, how):
             "heads and layers. `AdaKVPress`, `CriticalAdaKVPress` and `KVzipPress` spread them unevenly, as cells of "
             "llama.cpp, which hold all heads, cannot; kvpress masks the others and frees nothing there. KL is against "
             "the full cache of the same program, in nats; between the full caches of both programs it is "
-            f"{noise}. Seeds of kvfold's studies: {len(report['seeds'])}. Compression is kvfold's "
-            "study and solve, and what reading the text with a press takes longer than without one, both in turn; "
-            f"KVzip reads the text a second time. The prefill took {report['prefill_s']:.1f} s in llama.cpp, with the "
-            f"file's quantised weights, and {plain:.1f} s in transformers, in f32.")
+            f"{noise}. Seeds of kvfold's studies: {len(report['seeds'])}. Compression is kvfold's study and solve, by "
+            "the clock, and what reading the text with a press takes longer than without one, both in turn and in "
+            "seconds of the processor; KVzip reads the text a second time. The prefill took "
+            f"{report['prefill_s']:.1f} s in llama.cpp, with the file's quantised weights, and {plain:.1f} s in "
+            "transformers, in f32.")
 
 
 def table(context, ratio, command, report, measured, how):

@@ -129,6 +129,7 @@ class Peers(unittest.TestCase):
     def test_what_was_not_measured_is_said(self):
         words = self.table(SnapKVPress=SNAP, GonePress={"error": "LookupError: none"}).replace("\n", " ")
         self.assertIn("Not measured: `GonePress` (GPL-3: LookupError: none).", words)
+        self.assertIn("The prefill took 4.0 s in llama.cpp, with the file's quantised weights, and 55.0 s in", words)
 
     def test_without_any_press_there_is_no_table(self):
         with self.assertRaisesRegex(SystemExit, "no press could be measured: .*GonePress"):
