@@ -349,13 +349,13 @@ inline constexpr std::array kCacheLosses = {{
 def advice(commit):
     """What a cache of each type loses, whole and folded by the default method, at equal bytes."""
     types, method = ["q8_0", "q4_0"], PRESETS["balanced"]
-    _, report = kvfold("eval", "-m", SMOL, "-f", TEXTS[0], "-f", TEXTS[3], "-c", "2048", "--ratios", "4,8,16,32",
+    _, report = kvfold("eval", "-m", SMOL, "-f", TEXTS[0], "-f", TEXTS[3], "-c", "2048", "--ratios", "4,8,16",
                        "--methods", method, "--also", ",".join(types))
     losses = {"f16": {1.0: 0.0}}
     for row in report["rows"]:
         if row["method"] not in (method, "full"):
             continue
-        losses.setdefault(row["cache"], {})[row["ratio"]] = row["kl_geomean"]
+        losses.setdefault(row["cache"], {})[row["cells_before"] / row["cells_after"]] = row["kl_geomean"]
     entries = [f"    CacheLoss{{GGML_TYPE_{name.upper()}, {ratio:.4g}, {kl:.4f}}},"
                for name, measured in losses.items() for ratio, kl in sorted(measured.items())]
     how = f"Measured on SmolLM2-135M-Instruct, 2048 tokens, {method}, 2 texts, at commit {commit}."

@@ -5,7 +5,7 @@
 #include "cli/terminal.h"
 #include "measure/advice.h"
 
-#include <cmath>
+#include <limits>
 #include <memory>
 
 namespace kvfold::cli {
@@ -20,8 +20,8 @@ struct AdviseOptions {
 
 std::string serve_command(const AdviseOptions& options, const CacheAdvice& best) {
     std::string command = "kvfold serve";
-    if (best.ratio > 1) command += kvfold::format(" --virtual {}", std::ceil(best.ratio));
-    command += kvfold::format(" -- -m {} -c {}", options.model.path, options.context);
+    if (best.ratio > 1) command += kvfold::format(" --virtual {}", best.ratio);
+    command += kvfold::format(" -- -m {} -c {}", shell_word(options.model.path), options.context);
     const std::string_view type = ggml_type_name(best.type);
     if (best.type != GGML_TYPE_F16) command += kvfold::format(" -ctk {} -ctv {} -fa on", type, type);
     return command;
@@ -51,18 +51,21 @@ void print_advice(const std::vector<CacheAdvice>& advice, const AdviseOptions& o
     const Table table(stdout, {{"cache", 6, true}, {"ratio", 6}, {"memory", 9}, {"KL", 7}});
     table.print_header();
     for (const CacheAdvice& each : advice)
-        table.print_row({ggml_type_name(each.type), kvfold::format("{:.1f}x", each.ratio),
-                         megabytes(each.bytes), each.kl ? kvfold::format("{:.3f}", *each.kl) : "-"});
-    kvfold::print(stdout,
-                  "\nThe first keeps most:\n  {}\n\nKL: what the cache loses, in nats a token. {}\n"
-                  "-: so large a ratio was not measured.\n",
-                  bold(stdout, serve_command(options, advice.front())), losses_measured_how());
+        table.print_row({ggml_type_name(each.type), kvfold::format("{}x", each.ratio), megabytes(each.bytes),
+                         each.kl ? kvfold::format("{:.3f}", *each.kl) : "-"});
+    kvfold::print(
+        stdout,
+        "\nThe first keeps most:\n  {}\n\nKL: about what the cache loses, in nats a token; between measured ratios an "
+        "estimate.\n{}\n-: so large a ratio was not measured.\n",
+        bold(stdout, serve_command(options, advice.front())), losses_measured_how());
 }
 
 Status run_advise(const AdviseOptions& options) {
     KVFOLD_CHECK(check_can_write(options.json));
     KVFOLD_TRY(const LoadedModel model, open_model(options.model));
-    const auto cell_bytes = [&](ggml_type type) { return bytes_of_cell(model.map, type, type); };
+    const auto cell_bytes = [&](ggml_type type) {
+        return can_have_cells(model.map, type) ? bytes_of_cell(model.map, type, type) : 0;
+    };
     const auto advice = advise(measured_losses(), cell_bytes, options.context, options.memory);
     if (!advice.front().kl)
         return fail(
@@ -92,7 +95,7 @@ void add_advise(CLI::App& app, Command& chosen) {
                      "tokens that are to fit, of all slots together, for example 64k")
         ->required()
         ->transform(CLI::AsSizeValue(false))
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(1, std::numeric_limits<int32_t>::max()))
         ->option_text("TOKENS");
     add_json_option(*command, options->json);
     command->callback([options, &chosen] { chosen = [options] { return run_advise(*options); }; });

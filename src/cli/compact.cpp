@@ -32,8 +32,8 @@ struct Compacted {
     size_t archive_bytes = 0;               // of what was folded; 0: it is not kept
 };
 
-Result<Session> read_input(const LoadedModel& model, const CompactOptions& options, const Keeping& keeping,
-                           ProgressBar& bar) {
+Result<Session> read_input(const LoadedModel& model, const CompactOptions& options, const Method& method,
+                           const Keeping& keeping, ProgressBar& bar) {
     if (!options.slot.empty()) {
         KVFOLD_TRY(SlotFile slot, read_slot_for(model, options.slot));
         return Session::restore(model, std::move(slot), options.model.context, /*free_cells=*/0, keeping);
@@ -47,7 +47,7 @@ Result<Session> read_input(const LoadedModel& model, const CompactOptions& optio
                     "which folds while it reads",
                     options.text, needed, cells);
     KVFOLD_TRY(Session session, Session::open(model, cells, keeping));
-    KVFOLD_CHECK(session.read_text(tokens, bar));
+    KVFOLD_CHECK(session.read_text(tokens, method, bar));
     llama_synchronize(session.context());
     return session;
 }
@@ -58,7 +58,7 @@ Result<Compacted> read_and_fold(const LoadedModel& model, const Method& method, 
     ProgressBar bar;
     const PeakMemory memory;
     const Timer prefill;
-    KVFOLD_TRY(Session session, read_input(model, options, keeping, bar));
+    KVFOLD_TRY(Session session, read_input(model, options, method, keeping, bar));
     const double prefill_s = prefill.seconds();
     KVFOLD_TRY(CompactReport report, session.compact(method, options.budget, options.seed, bar));
     return Compacted{std::move(session), std::move(report), prefill_s, memory.extra_bytes()};

@@ -183,10 +183,10 @@ Status Session::append(std::span<const llama_token> tokens, Outputs outputs) {
     return {};
 }
 
-Status Session::read_text(std::span<const llama_token> tokens, ProgressBar& bar) {
+Status Session::read_text(std::span<const llama_token> tokens, const Method& method, ProgressBar& bar) {
     KVFOLD_CHECK(check_fits(tokens.size()));
     Hearing hearing(*tap_, model_->map.layers, tokens.size());
-    KVFOLD_CHECK(decode(tokens, Outputs::none, &bar, &hearing));
+    KVFOLD_CHECK(decode(tokens, Outputs::none, &bar, method.study.reads(Source::tail) ? &hearing : nullptr));
     cells_ += tokens.size();
     heard_ = hearing.take();
     return {};

@@ -62,8 +62,9 @@ class Session {
     // Appends tokens and decodes them. On failure the sequence is what it was where the model allows it.
     Status append(std::span<const llama_token> tokens, Outputs outputs);
 
-    // The same of a text that is to be folded: what its newest tokens ask is heard, and compact() studies it.
-    Status read_text(std::span<const llama_token> tokens, ProgressBar& bar);
+    // The same of a text that is to be folded by `method`. Where that studies the newest tokens, what they
+    // ask is heard meanwhile, for compact().
+    Status read_text(std::span<const llama_token> tokens, const Method& method, ProgressBar& bar);
 
     // Reads a text that may be longer than the context, and folds it on the way (engine/chunked.h).
     // REQUIRES: an empty session. After a failure the session is of no more use.

@@ -10,6 +10,7 @@
 #include "study/queries.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace kvfold {
@@ -44,33 +45,44 @@ struct RecallProblem {
 Result<KvSection> recall(const RecallProblem& problem, int32_t pos);
 
 // When an answer asks: after its tokens 1, 2, 4 and so on, and at last after every few. Answers to questions
-// are short, and what they begin with decides (docs/experiments/2026-11-30-recall-paced.md). Seldomer where
-// asking would take more than a share of what decoding takes: on a device decoding is fast, and the scan of a
-// long archive is not.
+// are short, and what they begin with decides (docs/experiments/2026-11-30-recall-paced.md).
 class AskingPace {
   public:
     static constexpr size_t kEvery = 8;
-    static constexpr double kMostTime = 0.1; // of what decoding takes
-    explicit AskingPace(size_t every = kEvery, double most_time = kMostTime)
-        : every_(every), most_time_(most_time) {}
+    explicit AskingPace(size_t every = kEvery) : every_(every) {}
 
     // Whether the answer asks behind more tokens of it.
     bool is_due(size_t tokens) {
         unasked_ += tokens;
-        return unasked_ >= std::clamp<size_t>(said_, 1, every_) && asking_s_ <= most_time_ * decoding_s_;
+        return unasked_ >= std::clamp<size_t>(said_, 1, every_);
     }
-    void asked(double seconds = 0) {
-        said_ += std::exchange(unasked_, 0);
-        asking_s_ += seconds;
-    }
-    void decoded(double seconds) { decoding_s_ += seconds; } // of the prompt, too
+    void asked() { said_ += std::exchange(unasked_, 0); }
 
   private:
     size_t every_;
-    double most_time_;
     size_t said_ = 0;    // tokens up to the newest one that asked
     size_t unasked_ = 0; // those behind it
-    double asking_s_ = 0, decoding_s_ = 0;
+};
+
+// What answers may take for asking: a share of the time that decoding them takes, all of a context's
+// together, for each of them waits for all. On a device decoding is fast, and the scan of a long archive is
+// not.
+class AskingTime {
+  public:
+    static constexpr double kShare = 0.1;
+    static constexpr double kAhead = 0.25; // seconds that may be spent before they are earned: answers begin
+                                           // with what they ask
+
+    // share: nothing sets no bound.
+    explicit AskingTime(std::optional<double> share = kShare) : share_(share) {}
+
+    bool is_left() const { return !share_ || left_s_ >= 0; }
+    void decoded(double seconds) { left_s_ = std::min(kAhead, left_s_ + share_.value_or(0) * seconds); }
+    void asked(double seconds) { left_s_ -= seconds; }
+
+  private:
+    std::optional<double> share_;
+    double left_s_ = kAhead;
 };
 
 // Where recalled cells stand: in the gap in front of the fold, whose own position is the one before

@@ -60,19 +60,15 @@ Study take_heard(const RegionProblem& problem, std::vector<Passage>& passages) {
     return study;
 }
 
-Study joined(Study first, const Study& second) {
-    if (first.layers.empty()) return second;
-    append_study(first, second);
-    return first;
-}
-
 // What the text asks: the newest tokens first, as they stand among the passages.
 Result<Study> study_text(const RegionProblem& problem, std::mt19937_64& rng) {
     std::vector<Passage> passages = passages_of_text(problem, rng);
     Study heard = take_heard(problem, passages);
-    if (passages.empty() && !heard.layers.empty()) return heard;
-    KVFOLD_TRY(const Study read, read_in_scratch(problem, problem.snapshot, passages));
-    return joined(std::move(heard), read);
+    if (heard.layers.empty()) return read_in_scratch(problem, problem.snapshot, passages);
+    if (passages.empty()) return heard;
+    KVFOLD_TRY(Study read, read_in_scratch(problem, problem.snapshot, passages));
+    append_study(heard, std::move(read));
+    return heard;
 }
 
 } // namespace
@@ -118,7 +114,7 @@ Result<Study> study_region(const RegionProblem& problem) {
     }
     KVFOLD_TRY(Study drafted, read_in_scratch(problem, problem.snapshot, drafts));
     if (!problem.study.reads_text()) return drafted;
-    append_study(study, drafted);
+    append_study(study, std::move(drafted));
     return study;
 }
 

@@ -33,9 +33,11 @@ std::vector<CacheAdvice> advise(std::span<const CacheLoss> losses,
     std::vector<CacheAdvice> found;
     for (const CacheLoss& loss : losses) {
         if (std::ranges::find(found, loss.type, &CacheAdvice::type) != found.end()) continue;
-        const size_t all = context * cell_bytes(loss.type);
-        const double ratio = std::max(1.0, static_cast<double>(all) / static_cast<double>(memory));
-        found.push_back({loss.type, ratio, std::min(all, memory), loss_of(losses, loss.type, ratio)});
+        const double all = static_cast<double>(context) * static_cast<double>(cell_bytes(loss.type));
+        if (all == 0) continue;
+        const double ratio = std::ceil(all / static_cast<double>(memory));
+        found.push_back(
+            {loss.type, ratio, static_cast<size_t>(all / ratio), loss_of(losses, loss.type, ratio)});
     }
     std::ranges::stable_sort(found, {}, [](const CacheAdvice& each) {
         return each.kl.value_or(std::numeric_limits<double>::infinity());

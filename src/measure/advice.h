@@ -30,13 +30,14 @@ std::optional<double> loss_of(std::span<const CacheLoss> losses, ggml_type type,
 
 struct CacheAdvice {
     ggml_type type;
-    double ratio;             // 1: all cells fit
+    double ratio;             // a whole number; 1: all cells fit
     size_t bytes;             // of the cells
     std::optional<double> kl; // nothing: so large a ratio was not measured
 };
 
-// The types that were measured, the one that loses least first. cell_bytes: of a cell in all layers that
-// fold. REQUIRES: a context and a memory above 0.
+// The types that were measured, the one that loses least first, at whole ratios, as serve's --virtual has
+// them. cell_bytes: of a cell in all layers that fold; 0 where the model can have no cache of that type.
+// REQUIRES: a context and a memory above 0.
 std::vector<CacheAdvice> advise(std::span<const CacheLoss> losses,
                                 const std::function<size_t(ggml_type)>& cell_bytes, size_t context,
                                 size_t memory);

@@ -35,14 +35,6 @@ SequenceState in_another_order(SequenceState state) {
     return state;
 }
 
-size_t bytes_of_a_cell(const AttentionMap& map, const EvalCache& cache) {
-    size_t bytes = 0;
-    for (const AttentionLayer& layer : map.layers)
-        bytes += ggml_row_size(cache.type_k, layer.kv_heads * layer.key_width) +
-                 ggml_row_size(cache.type_v, layer.kv_heads * layer.value_width);
-    return bytes;
-}
-
 // A ratio that leaves no room is refused before anything long happens.
 Status check_ratios(size_t cells, const EvalRequest& request, const std::vector<double>& savings) {
     const KvSection section = cells_of_text(cells);
@@ -120,7 +112,7 @@ class Measured {
         params.n_batch = std::max(params.n_batch, static_cast<uint32_t>(answer));
         measured.compact_.tokens = tasks.front().context;
         KVFOLD_TRY(measured.ctx_, new_context(model, params, request.compact.adapters));
-        KVFOLD_CHECK(measured.fill(full));
+        KVFOLD_CHECK(measured.fill(full, /*hears=*/!request.full));
         measured.bytes_ = llama_state_seq_get_size(measured.ctx_.get(), 0);
         KVFOLD_TRY(measured.full_, read_sequence(measured.ctx_.get(), 0));
         return measured;
@@ -143,7 +135,7 @@ class Measured {
         KVFOLD_CHECK(write_sequence(ctx_.get(), 0, full_));
         compact_.method = &method;
         compact_.budget.ratio = cells;
-        if (!heard_.layers.empty()) compact_.heard = &heard_; // else the cache came from a file
+        if (!heard_.layers.empty()) compact_.heard = &heard_;
         const PeakMemory memory;
         KVFOLD_TRY(row.report, compact_sequence(ctx_.get(), 0, compact_));
         row.peak_extra_bytes = memory.extra_bytes();
@@ -173,7 +165,8 @@ class Measured {
   private:
     Measured(std::span<const Task> tasks, const CompactRequest& compact) : tasks_(tasks), compact_(compact) {}
 
-    Status fill(const SequenceState* full) {
+    // hears: in all caches alike or in none, and a cache from a file asks nothing.
+    Status fill(const SequenceState* full, bool hears) {
         if (full) return write_sequence(ctx_.get(), 0, *full);
         const Timer timer;
         const TokenSpan text = compact_.tokens;
@@ -186,7 +179,7 @@ class Measured {
         }
         llama_synchronize(ctx_.get());
         prefill_s_ = timer.seconds();
-        heard_ = hearing.take();
+        if (hears) heard_ = hearing.take();
         return {};
     }
 
@@ -326,10 +319,11 @@ Status check_hindsight(std::span<const Task> tasks, const EvalRequest& request) 
 
 Result<std::vector<double>> savings_of_types(llama_model* model, const EvalRequest& request) {
     KVFOLD_TRY(const AttentionMap map, probe_attention(model, request.compact.context));
-    const auto first = static_cast<double>(bytes_of_a_cell(map, request.caches.front()));
+    const EvalCache& usual = request.caches.front();
+    const auto first = static_cast<double>(bytes_of_cell(map, usual.type_k, usual.type_v));
     std::vector<double> savings;
     for (const EvalCache& cache : request.caches) {
-        const double saved = first / static_cast<double>(bytes_of_a_cell(map, cache));
+        const double saved = first / static_cast<double>(bytes_of_cell(map, cache.type_k, cache.type_v));
         savings.push_back(saved);
         for (const double ratio : request.ratios) {
             if (ratio < saved)

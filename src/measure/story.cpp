@@ -99,6 +99,7 @@ Result<Task> task_of_story(const StoryKind& kind, const TaskSource& source) {
         task.probes.push_back(teller.probe(question));
         task.probes.back().depth = depths[question.piece];
     }
+    std::ranges::stable_sort(task.probes, {}, &Probe::depth); // a chart runs from the beginning to the end
     return task;
 }
 

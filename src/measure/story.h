@@ -32,7 +32,8 @@ struct StoryKind {
     std::string_view name; // of the task
     bool chats;            // in the model's chat template, or plain
     size_t fewest, most;   // pieces
-    // As many pieces as asked for. The number of questions depends on that of the pieces alone.
+    // As many pieces as asked for, or one less where they come in pairs. The number of questions depends on
+    // that of the pieces alone.
     Story (*make)(size_t pieces, std::mt19937_64& rng);
     Turn (*filler)(std::mt19937_64& rng); // stands between the pieces and tells nothing
     const Judge* judge;

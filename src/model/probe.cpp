@@ -148,6 +148,13 @@ Result<AttentionMap> probe_attention(llama_model* model, llama_context_params pa
     return map;
 }
 
+bool can_have_cells(const AttentionMap& map, ggml_type type) {
+    const Index block = ggml_blck_size(type);
+    return std::ranges::all_of(map.layers, [&](const AttentionLayer& layer) {
+        return layer.key_width % block == 0 && layer.value_width % block == 0;
+    });
+}
+
 size_t bytes_of_cell(const AttentionMap& map, ggml_type keys, ggml_type values) {
     size_t bytes = 0;
     for (const AttentionLayer& layer : map.layers)

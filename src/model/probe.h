@@ -24,7 +24,10 @@ struct AttentionMap {
 // ALiBi models. Takes a few milliseconds and 32 cells.
 Result<AttentionMap> probe_attention(llama_model* model, llama_context_params params);
 
-// Of a cell in all those layers, in a cache of these types.
+// Whether llama.cpp makes a cache of that type for keys and values: its blocks must divide the heads' widths.
+bool can_have_cells(const AttentionMap& map, ggml_type type);
+
+// Of a cell in all those layers, in a cache of these types. REQUIRES: can_have_cells of both.
 size_t bytes_of_cell(const AttentionMap& map, ggml_type keys, ggml_type values);
 
 } // namespace kvfold

@@ -48,10 +48,10 @@ struct ContextSizes {
 
 // What prompts take out of the archive.
 struct Recalling {
-    size_t cells = 0;                   // of each KV head; 0: nothing
-    AttentionMap map = {};              // of the model, also where nothing is recalled
-    std::shared_ptr<TapPlace> tap = {}; // of the context
-    double most_time = AskingPace::kMostTime;
+    size_t cells = 0;                                      // of each KV head; 0: nothing
+    AttentionMap map = {};                                 // of the model, also where nothing is recalled
+    std::shared_ptr<TapPlace> tap = {};                    // of the context
+    std::optional<double> time_share = AskingTime::kShare; // of answers, for asking
 };
 
 inline constexpr const Method* kQuickest = &methods::keep_last; // it computes nothing
@@ -188,9 +188,7 @@ class ManagedContext {
     void recall_for(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
     Speaking asking(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
     void recall_behind(const Speaking& speaking, const Study& heard) KVFOLD_REQUIRES(mutex_);
-    AskingPace fresh_pace() const;
-    AskingPace& pace_of(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
-    void note_time(std::span<const BatchEntry> entries, double seconds) KVFOLD_REQUIRES(mutex_);
+    void note_answers(std::span<const BatchEntry> entries, double seconds) KVFOLD_REQUIRES(mutex_);
     bool is_quick_to_recall() const KVFOLD_REQUIRES(mutex_);
     bool can_recall(llama_seq_id seq_id, size_t asking, size_t coming) const KVFOLD_REQUIRES(mutex_);
     llama_pos place_of_recalled(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
@@ -300,6 +298,7 @@ class ManagedContext {
     bool fold_is_void_ KVFOLD_GUARDED_BY(mutex_) = false; // its cells are not what they were
     std::map<llama_seq_id, llama_pos>
         refused_ KVFOLD_GUARDED_BY(mutex_); // end of the sequence when a fold failed
+    AskingTime asking_time_ KVFOLD_GUARDED_BY(mutex_){recalling_.time_share};
     std::map<llama_seq_id, AskingPace> paces_ KVFOLD_GUARDED_BY(mutex_); // of answers, which ask
     std::map<llama_seq_id, int>
         failures_ KVFOLD_GUARDED_BY(mutex_); // of the policy's methods, one after the other

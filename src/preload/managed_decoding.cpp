@@ -99,7 +99,7 @@ int32_t ManagedContext::decode_listening(ProgramBatch& batch) {
     const int32_t code = batch.decode();
     listening.reset();
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        note_time(batch.entries(), timer.seconds());
+        note_answers(batch.entries(), timer.seconds());
         if (code != 0 || !tap) return;
         tap->rethrow();
         recall_behind(speaking, tap->take());
@@ -127,10 +127,7 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch) {
         const Timer timer;
         int32_t code = count == 0 ? kNoRoom : batch.decode_part(done, count);
         if (code == kNoRoom && count > 0 && make_room(stream)) continue;
-        note([&]() KVFOLD_REQUIRES(mutex_) {
-            note_time(entries.subspan(done, count), timer.seconds());
-            record(entries.subspan(done, count), code, timer.seconds());
-        });
+        note([&]() KVFOLD_REQUIRES(mutex_) { record(entries.subspan(done, count), code, timer.seconds()); });
         const bool was_decoded = code == 0;
         if (was_decoded && !keep_outputs(entries.size(), done, count)) code = kComputeError;
         if (code != 0) {

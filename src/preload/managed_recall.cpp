@@ -9,7 +9,6 @@
 #include "study/listen.h"
 
 #include <algorithm>
-#include <set>
 
 namespace kvfold::preload {
 
@@ -78,7 +77,7 @@ void ManagedContext::recall_for(std::span<const BatchEntry> entries) {
         else
             recalled = tl::unexpected(asked.error());
         note_recall(seq_id, recalled, timer.seconds());
-        paces_.insert_or_assign(seq_id, fresh_pace());
+        paces_[seq_id] = AskingPace();
     }
 }
 
@@ -93,41 +92,33 @@ ManagedContext::Speaking ManagedContext::asking(std::span<const BatchEntry> entr
         std::ssize(entries) > kMostSpoken)
         return {};
     auto spoken = spoken_in(entries);
+    const bool has_time = asking_time_.is_left();
     std::erase_if(spoken, [&](const auto& each) KVFOLD_REQUIRES(mutex_) {
         const auto& [seq_id, places] = each;
         const llama_pos pos = entries[static_cast<size_t>(places.front())].pos;
         const bool goes_on = pos < 0 || pos >= books_.end(seq_id);
-        return !pace_of(seq_id).is_due(places.size()) || !goes_on || !can_recall(seq_id, 0, 1);
+        return !paces_[seq_id].is_due(places.size()) || !has_time || !goes_on || !can_recall(seq_id, 0, 1);
     });
     return spoken;
+}
+
+// A batch of answers alone: what prompts take is none of theirs.
+void ManagedContext::note_answers(std::span<const BatchEntry> entries, double seconds) {
+    const bool is_spoken = std::ranges::all_of(entries, [](const BatchEntry& entry) { return entry.output; });
+    if (is_spoken && std::ssize(entries) <= kMostSpoken) asking_time_.decoded(seconds);
 }
 
 void ManagedContext::recall_behind(const Speaking& speaking, const Study& heard) {
     for (const auto& [seq_id, places] : speaking) {
         if (!can_recall(seq_id, 0, kMostSpoken)) continue;
         const Timer timer;
-        AskingPace pace = pace_of(seq_id);
+        AskingPace pace = paces_[seq_id];
         const auto recalled = recall_with(seq_id, queries_of_tokens(heard, places));
         note_recall(seq_id, recalled, timer.seconds());
-        pace.asked(timer.seconds());
-        paces_.insert_or_assign(seq_id, pace); // swapping them has ended it
+        asking_time_.asked(timer.seconds());
+        pace.asked();
+        paces_[seq_id] = pace; // swapping them has ended it
     }
-}
-
-AskingPace ManagedContext::fresh_pace() const { return AskingPace(AskingPace::kEvery, recalling_.most_time); }
-
-AskingPace& ManagedContext::pace_of(llama_seq_id seq_id) {
-    return paces_.try_emplace(seq_id, fresh_pace()).first->second;
-}
-
-// Each sequence of a batch waits for all of it.
-void ManagedContext::note_time(std::span<const BatchEntry> entries, double seconds) {
-    if (recalling_.cells == 0) return;
-    std::set<llama_seq_id> decoded;
-    for (const BatchEntry& entry : entries)
-        decoded.insert(entry.seq_ids.begin(), entry.seq_ids.end());
-    for (const llama_seq_id seq_id : decoded)
-        pace_of(seq_id).decoded(seconds);
 }
 
 // asking: tokens that are decoded to ask. coming: of the batch, which must have room too.

@@ -123,17 +123,20 @@ bool Registry::shrink_as_told(const llama_model* model, llama_context_params& pa
     return true;
 }
 
-// A program that watches the graph itself goes before: nothing is recalled then.
-void Registry::watch_queries(llama_context_params& params, Plan& plan) const {
+// A program that watches the graph itself goes before: nothing is recalled then. folds: by itself; else a
+// context is watched only, and nothing stands in its graph that nobody asked for.
+void Registry::watch_queries(llama_context_params& params, bool folds, Plan& plan) const {
     const int wanted = settings_.recall.value_or(limits::kUsualRecall);
-    if (wanted == 0) return;
     const bool is_asked_for = settings_.recall.has_value();
+    if (wanted == 0 || (!is_asked_for && !folds)) return;
     if (plan.sizes.archive_bytes == 0) {
         if (is_asked_for) log_warning("nothing is recalled: --archive 0 keeps nothing to recall");
         return;
     }
-    if (params.cb_eval)
-        return log_warning("nothing is recalled: the program watches llama.cpp's graph itself");
+    if (params.cb_eval) {
+        if (is_asked_for) log_warning("nothing is recalled: the program watches llama.cpp's graph itself");
+        return;
+    }
     plan.recalling.cells = static_cast<size_t>(wanted);
     plan.recalling.tap = std::make_shared<TapPlace>();
     params.cb_eval = &TapPlace::callback;
@@ -167,16 +170,18 @@ Registry::Plan Registry::prepare(llama_model* model, llama_context_params& param
         return probe_attention(model, params);
     }();
     if (!map) return pass(map.error().message);
-    Plan plan = {Verdict::manage, {.asked_batch = params.n_batch, .cell_bytes = bytes_of_cell(*map, params.type_k, params.type_v)}};
+    Plan plan = {
+        Verdict::manage,
+        {.asked_batch = params.n_batch, .cell_bytes = bytes_of_cell(*map, params.type_k, params.type_v)}};
     plan.sizes.archive_bytes = archive_bytes(settings_);
     plan.sizes.archive_folder = settings_.archive_dir.value_or("");
     plan.recalling.map = *map;
-    watch_queries(params, plan);
+    watch_queries(params, policy.automatic, plan);
     plan.sizes.virtual_factor = static_cast<uint32_t>(settings_.virtual_factor);
     shrink_as_told(model, params, is_probe);
     const uint32_t streams = params.kv_unified ? 1 : std::max(1u, params.n_seq_max);
     const uint32_t cells = params.n_ctx / streams;
-    if (cells > 0 && plan.recalling.cells >= cells)
+    if (cells > 0 && settings_.recall && plan.recalling.cells >= cells)
         log_warning("nothing is recalled: {} cells have no room in {}; lower --recall", plan.recalling.cells,
                     cells);
     const Status fits = check_room(policy, cells);
@@ -217,9 +222,11 @@ void Registry::manage(llama_context* ctx, llama_model* model, const llama_contex
                  policy_.ratio, policy_.method->name, 100 * policy_.high_water);
     else
         log_info("{} cells, watched only", managed->cells());
-    if (settings_.virtual_factor >= kHighVirtual && params.type_k == GGML_TYPE_F16)
-        log_info("q8_0 cells (-ctk q8_0 -ctv q8_0 -fa on) with half of --virtual keep more in the same memory: "
-                 "kvfold advise");
+    if (settings_.virtual_factor >= kHighVirtual && params.type_k == GGML_TYPE_F16 &&
+        can_have_cells(plan.recalling.map, GGML_TYPE_Q8_0))
+        log_info(
+            "q8_0 cells (-ctk q8_0 -ctv q8_0 -fa on) with half of --virtual keep more in the same memory: "
+            "kvfold advise");
 }
 
 void Registry::release(llama_context* ctx) {

@@ -64,7 +64,7 @@ class Registry {
     BatchLog& batches() { return batches_; }
 
   private:
-    void watch_queries(llama_context_params& params, Plan& plan) const;
+    void watch_queries(llama_context_params& params, bool folds, Plan& plan) const;
     bool shrink_as_told(const llama_model* model, llama_context_params& params, bool is_probe) const;
 
     struct Entry {

@@ -26,7 +26,7 @@ Status Hearing::read(size_t count, const std::function<Status()>& decode) {
     if (heard_.layers.empty())
         heard_ = std::move(heard);
     else
-        append_study(heard_, heard);
+        append_study(heard_, std::move(heard));
     return {};
 }
 

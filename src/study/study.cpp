@@ -116,10 +116,10 @@ uint32_t cells_to_spare(const std::vector<Passage>& passages, const SequenceStat
     return static_cast<uint32_t>(spare);
 }
 
-void append_study(Study& study, const Study& more) {
+void append_study(Study& study, Study more) {
     for (size_t i = 0; i < study.layers.size(); ++i) {
         Matrix& rows = study.layers[i].rows;
-        const Matrix& added = more.layers[i].rows;
+        const Matrix added = std::move(more.layers[i].rows);
         rows.conservativeResize(rows.rows() + added.rows(), Eigen::NoChange);
         rows.bottomRows(added.rows()) = added;
     }

@@ -70,8 +70,9 @@ Index count_tokens(const std::vector<Passage>& passages);
 // Cells that a scratch context needs beyond those of `cache` to read any of these passages.
 uint32_t cells_to_spare(const std::vector<Passage>& passages, const SequenceState& cache);
 
-// Appends the queries of `more`. REQUIRES: studies of the same layers.
-void append_study(Study& study, const Study& more);
+// Appends the queries of `more`, which goes layer by layer: both at once would be twice the memory. REQUIRES:
+// studies of the same layers.
+void append_study(Study& study, Study more);
 
 // The rows of the tokens that are wanted, of all readers. wanted: [tokens].
 Study take_tokens(const Study& study, const std::vector<bool>& wanted);

@@ -136,17 +136,33 @@ TEST(AskingPace, WhoCouldNotAskIsDueAgain) {
     EXPECT_TRUE(pace.is_due(3)); // several tokens at once
 }
 
-TEST(AskingPace, AskingTakesNoMoreThanAShareOfTheTime) {
-    AskingPace pace(8, 0.1);
-    pace.decoded(1); // the prompt
-    std::vector<size_t> asked;
-    for (size_t token = 1; token <= 40; ++token) {
-        pace.decoded(0.1);
-        if (!pace.is_due(1)) continue;
-        pace.asked(0.2);
-        asked.push_back(token);
+TEST(AskingTime, IsAShareOfWhatAnswersTakeAndALittleAhead) {
+    AskingTime time(0.1);
+    double decoded = 0, asked = 0;
+    for (int token = 0; token < 400; ++token) {
+        time.decoded(0.05);
+        decoded += 0.05;
+        if (!time.is_left()) continue;
+        time.asked(0.2);
+        asked += 0.2;
     }
-    EXPECT_EQ(asked, (std::vector<size_t>{1, 10, 30}));
+    EXPECT_LE(asked, 0.1 * decoded + AskingTime::kAhead + 0.2);
+    EXPECT_GE(asked, 0.1 * decoded);
+}
+
+TEST(AskingTime, IsNotSavedUp) {
+    AskingTime time(0.1);
+    time.decoded(1e6);
+    time.asked(AskingTime::kAhead + 0.01);
+    EXPECT_FALSE(time.is_left());
+    time.decoded(0.2);
+    EXPECT_TRUE(time.is_left());
+}
+
+TEST(AskingTime, HasNoEndWithoutAShare) {
+    AskingTime time(std::nullopt);
+    time.asked(1e6);
+    EXPECT_TRUE(time.is_left());
 }
 
 constexpr size_t kText = 160, kNext = 12;

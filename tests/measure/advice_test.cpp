@@ -43,8 +43,25 @@ TEST(Advise, PutsFirstWhatLosesLeast) {
     EXPECT_EQ(advice[0].ratio, 4);
     EXPECT_EQ(advice[0].bytes, 12'500u);
     EXPECT_EQ(advice[1].ratio, 8);
-    const auto roomy = advise(kLosses, cell_bytes, 1000, 90'000); // f16 1.1x: 0.003, q8_0 1x: 0.02
-    EXPECT_EQ(roomy[0].type, GGML_TYPE_F16);
+    // f16 at 1.1x would have 0.003, but serve takes whole ratios alone: 2x has 0.02, and q8_0 at 1x has less.
+    const auto roomy = advise({{{GGML_TYPE_F16, 1, 0}, {GGML_TYPE_F16, 4, 0.04}, {GGML_TYPE_Q8_0, 1, 0.01}}},
+                              cell_bytes, 1000, 90'000);
+    EXPECT_EQ(roomy[0].type, GGML_TYPE_Q8_0);
+    EXPECT_EQ(roomy[1].ratio, 2);
+    EXPECT_EQ(roomy[1].bytes, 50'000u);
+}
+
+TEST(Advise, LeavesOutWhatTheModelCannotHave) {
+    const auto no_blocks = [](ggml_type type) { return type == GGML_TYPE_F16 ? 100 : 0; };
+    const auto advice = advise(kLosses, no_blocks, 1000, 12'500);
+    ASSERT_EQ(advice.size(), 1u);
+    EXPECT_EQ(advice[0].type, GGML_TYPE_F16);
+}
+
+TEST(Advise, CountsMoreBytesThanASizeHolds) {
+    const auto advice = advise(kLosses, cell_bytes, size_t{1} << 60, 1000);
+    EXPECT_GT(advice[0].ratio, 1e15);
+    EXPECT_FALSE(advice[0].kl);
 }
 
 TEST(Advise, PutsLastWhatWasNotMeasured) {

@@ -53,7 +53,8 @@ TEST_F(Evaluate, WhatACacheWritesIsJudgedBesideWhatTheFullOneWrites) {
     const auto unjudged = evaluate(model_.get(), {&task, 1}, request);
     task.judge = &judge;
     const auto rows = evaluate(model_.get(), {&task, 1}, request);
-    ASSERT_TRUE(rows && unjudged) << rows.error().message;
+    ASSERT_TRUE(unjudged) << unjudged.error().message;
+    ASSERT_TRUE(rows) << rows.error().message;
     ASSERT_EQ(rows->size(), 3u);
     const EvalRow &full = (*rows)[1], &truncated = (*rows)[2];
     EXPECT_EQ(full.judge, &judge);

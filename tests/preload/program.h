@@ -11,7 +11,7 @@
 
 namespace kvfold::preload {
 
-inline constexpr double kWhateverItTakes = 1e9; // Recalling::most_time, so that no clock decides
+inline constexpr std::nullopt_t kWhateverItTakes = std::nullopt; // Recalling::time_share: no clock decides
 
 // A llama_batch that is filled token by token.
 class Batch {

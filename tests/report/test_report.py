@@ -69,7 +69,7 @@ class Report(unittest.TestCase):
                           "select", "solver", "refine", "omp"])
         self.assert_marks(charts)
         for chart in charts:
-            self.assertGreaterEqual(chart["rows"], 5, chart)
+            self.assertGreaterEqual(chart["rows"], 4, chart)
         self.assertEqual([chart["marks"] for chart in charts[-4:]], [16 * 64] * 4)
         # 6 methods at 4 ratios, their lines, and two full caches of other types
         self.assertEqual(charts[0]["marks"], 6 * 4 + 6 + 2)
