@@ -1,4 +1,4 @@
-// Written by `bench/results.py advice`: not to be edited by hand.
+// The figures of docs/experiments/2026-11-26-quantisation.md; `bench/results.py advice` writes them anew.
 // clang-format off
 #pragma once
 

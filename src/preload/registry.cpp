@@ -44,8 +44,9 @@ Result<Policy> policy_of(const launch::PreloadSettings& settings) {
     return policy;
 }
 
-// From there on f16 cells lose more than q8_0 cells of the same memory (measure/advice_figures.h).
-constexpr int kHighVirtual = 4;
+// From there on f16 cells were measured to lose more than q8_0 cells of the same memory
+// (measure/advice_figures.h).
+constexpr int kHighVirtual = 8;
 
 // To a `factor`th of the cells, or as many as the sliding window needs.
 void shrink(llama_context_params& params, uint32_t factor, uint32_t window, bool is_probe) {
