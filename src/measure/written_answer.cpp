@@ -3,6 +3,7 @@
 #include "measure/forced_answer.h"
 #include "model/context.h"
 #include "model/model.h"
+#include "study/sources.h"
 
 namespace kvfold {
 
