@@ -55,8 +55,8 @@ void print_advice(const std::vector<CacheAdvice>& advice, const AdviseOptions& o
                          each.kl ? kvfold::format("{:.3f}", *each.kl) : "-"});
     kvfold::print(
         stdout,
-        "\nThe first keeps most:\n  {}\n\nKL: about what the cache loses, in nats a token; between measured ratios an "
-        "estimate.\n{}\n-: so large a ratio was not measured.\n",
+        "\nThe first keeps most:\n  {}\n\nKL: about what the cache loses, in nats a token; between measured "
+        "ratios an estimate.\n{}\n-: so large a ratio was not measured.\n",
         bold(stdout, serve_command(options, advice.front())), losses_measured_how());
 }
 

@@ -173,13 +173,14 @@ class Measured {
         Hearing hearing(*tap_, map_.layers, text.size());
         for (size_t done = 0; done < text.size(); done += kScratchBatch) {
             const TokenSpan batch = text.subspan(done, std::min<size_t>(kScratchBatch, text.size() - done));
-            KVFOLD_CHECK(hearing.read(batch.size(), [&] {
+            const auto decode = [&] {
                 return decode_tokens(ctx_.get(), batch, static_cast<llama_pos>(done), Outputs::none);
-            }));
+            };
+            KVFOLD_CHECK(hears ? hearing.read(batch.size(), decode) : decode());
         }
         llama_synchronize(ctx_.get());
         prefill_s_ = timer.seconds();
-        if (hears) heard_ = hearing.take();
+        heard_ = hearing.take();
         return {};
     }
 
