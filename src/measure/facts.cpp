@@ -14,10 +14,11 @@ constexpr std::array<std::string_view, 16> kHouses = {
     "bakery",  "library", "museum",   "brewery", "pharmacy", "theater", "hospital", "stable",
     "foundry", "mill",    "bookshop", "dairy",   "garage",   "chapel",  "tavern",   "nursery"};
 
-Fact number_fact(Deck& sites, Deck& numbers) {
-    const auto site = sites.draw(), number = numbers.draw();
+Fact number_fact(Deck& sites, Numbers& numbers) {
+    const auto site = sites.draw();
+    const int number = numbers.draw();
     return {kvfold::format("The access code of the {} room is {}.", site, number),
-            kvfold::format("The number that opens the {} room is", site), std::string(number)};
+            kvfold::format("The number that opens the {} room is", site), std::to_string(number)};
 }
 
 Fact name_fact(Deck& houses, Deck& people) {
@@ -38,20 +39,11 @@ Fact relation_fact(Deck& people) {
             kvfold::format("The one who lives next door to {} is", one), std::string(other)};
 }
 
-std::vector<std::string> three_digits() {
-    std::vector<std::string> numbers;
-    for (int i = 101; i < 1000; ++i)
-        numbers.push_back(std::to_string(i));
-    return numbers;
-}
-
 } // namespace
 
 std::vector<Fact> make_facts(size_t count, std::mt19937_64& rng) {
-    static const std::vector<std::string> digits = three_digits();
-    const std::vector<std::string_view> all_numbers(digits.begin(), digits.end());
     Deck people(kPeople, rng), towns(kTowns, rng), sites(kSites, rng), houses(kHouses, rng);
-    Deck numbers(all_numbers, rng);
+    Numbers numbers(101, 1000, rng);
     std::vector<Fact> facts;
     for (size_t i = 0; i < count; ++i) {
         switch (i % 4) {

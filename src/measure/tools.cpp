@@ -27,24 +27,9 @@ Turn request(const Record& record) {
             kvfold::format(R"({{"tool": "{}", "arguments": {{{}}}}})", record.tool, record.found)};
 }
 
-// Numbers of four digits, each once.
-class Numbers {
-  public:
-    explicit Numbers(std::mt19937_64& rng) {
-        for (int i = 1000; i < 10000; ++i)
-            numbers_.push_back(i);
-        shuffle_first(numbers_, numbers_.size(), rng);
-    }
-    int draw() { return numbers_[next_++]; }
-
-  private:
-    std::vector<int> numbers_;
-    size_t next_ = 0;
-};
-
 class Agent {
   public:
-    explicit Agent(std::mt19937_64& rng) : rng_(rng), customers_(kPeople, rng), numbers_(rng) {}
+    explicit Agent(std::mt19937_64& rng) : rng_(rng), customers_(kPeople, rng) {}
 
     Story transcript(size_t pieces) {
         Story story;
@@ -84,7 +69,7 @@ class Agent {
 
     std::mt19937_64& rng_;
     Deck customers_;
-    Numbers numbers_;
+    Numbers numbers_{1000, 10000, rng_};
 };
 
 Turn note(std::mt19937_64& rng) {

@@ -5,6 +5,7 @@
 #include "base/shuffle.h"
 
 #include <array>
+#include <numeric>
 #include <random>
 #include <span>
 #include <string_view>
@@ -33,6 +34,21 @@ class Deck {
 
   private:
     std::vector<std::string_view> words_;
+    size_t next_ = 0;
+};
+
+// The whole numbers from `first` to before `end` in random order, each once. REQUIRES: no more draws than
+// numbers.
+class Numbers {
+  public:
+    Numbers(int first, int end, std::mt19937_64& rng) : numbers_(static_cast<size_t>(end - first)) {
+        std::iota(numbers_.begin(), numbers_.end(), first);
+        shuffle_first(numbers_, numbers_.size(), rng);
+    }
+    int draw() { return numbers_[next_++]; }
+
+  private:
+    std::vector<int> numbers_;
     size_t next_ = 0;
 };
 
