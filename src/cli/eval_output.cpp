@@ -94,9 +94,14 @@ void print_all_rounds(FILE* out, std::span<const SummaryRow> rows) {
     const auto exact = [](const RoundScore& round) {
         return kvfold::format("{:.0f}%", 100 * round.recall.exact);
     };
+    const auto dnll = [](const Score& asked) { return kvfold::format("{:+.3f}", asked.dnll()); };
+    const auto recalled = [&](const RoundScore& round) { return dnll(round.recall); };
+    const auto recalled_once = [&](const RoundScore& round) { return dnll(round.once); };
     const auto cells = [](const RoundScore& round) { return kvfold::format("{:.0f}", round.cells); };
     print_rounds(out, rows, "KL in round", kl);
     print_rounds(out, rows, "exact", exact);
+    print_rounds(out, rows, "dNLL", recalled);
+    print_rounds(out, rows, "dNLL, one fold", recalled_once);
     print_rounds(out, rows, "cells", cells);
     const RoundScore& last = rows.front().mean.rounds.back();
     kvfold::print(out, "The full cache ends with {:.0f} cells. Folds:", last.cells_full);
@@ -191,7 +196,11 @@ OrderedJson rounds_json(const std::vector<RoundScore>& rounds) {
                         {"exact", each.recall.exact},
                         {"exact_full", each.recall.exact_full},
                         {"nll", each.recall.nll},
-                        {"nll_full", each.recall.nll_full}});
+                        {"nll_full", each.recall.nll_full},
+                        {"kl_recall", each.recall.kl},
+                        {"exact_once", each.once.exact},
+                        {"nll_once", each.once.nll},
+                        {"kl_once", each.once.kl}});
     return list;
 }
 

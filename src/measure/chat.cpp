@@ -16,17 +16,26 @@ constexpr size_t kLongestTurn = 192;  // tokens, with room to spare
 // A lane, what it stands for, and how it did.
 struct Contestant {
     ChatLane lane;
+    const Method* method; // that it folds with; null: it never folds
     EvalRow row;
     std::vector<Score> speech; // of the round that runs
     int folds_before = 0;      // that round
 };
 
-Contestant contestant(ChatLane lane, const EvalCache& cache, std::string_view method, double ratio) {
+Contestant contestant(ChatLane lane, const Method* method, const EvalCache& cache, double ratio) {
     EvalRow row{.task = std::string(tasks::chat.name),
                 .cache = cache.name,
-                .method = std::string(method),
+                .method = std::string(method ? method->name : kFullCache),
                 .ratio = ratio};
-    return {std::move(lane), std::move(row), {}, 0};
+    return {std::move(lane), method, std::move(row), {}, 0};
+}
+
+Score score_answers(const std::vector<Matrix>& full, const std::vector<Matrix>& answers,
+                    const std::vector<Probe>& probes) {
+    std::vector<Score> scores;
+    for (size_t i = 0; i < full.size(); ++i)
+        scores.push_back(score_answer(full[i], answers[i], probes[i].answer));
+    return pool(scores);
 }
 
 // Tokens of the whole conversation, at most.
@@ -64,13 +73,13 @@ class Contest {
             if (i == 0)
                 full_ = std::move(full);
             else
-                contestants_.push_back(contestant(std::move(full), cache, kFullCache, savings[i]));
+                contestants_.push_back(contestant(std::move(full), nullptr, cache, savings[i]));
             const auto cells = static_cast<size_t>(static_cast<double>(context_ / kVirtual) * savings[i]);
             for (const double ratio : request_.ratios) {
                 for (const Method* method : request_.methods) {
                     KVFOLD_TRY(ChatLane lane, open(cells));
                     lane.fold_with(*method, ratio / savings[i], request_.archive_bytes);
-                    contestants_.push_back(contestant(std::move(lane), cache, method->name, ratio));
+                    contestants_.push_back(contestant(std::move(lane), method, cache, ratio));
                 }
             }
         }
@@ -88,18 +97,21 @@ class Contest {
     }
 
     Status end_round(int number) {
-        KVFOLD_TRY(const std::vector<Matrix> full, full_->ask(script_.recall()));
+        const std::vector<Probe>& probes = script_.recall();
+        KVFOLD_TRY(const std::vector<Matrix> full, full_->ask(probes));
         for (Contestant& each : contestants_) {
-            KVFOLD_TRY(const std::vector<Matrix> answers, each.lane.ask(script_.recall()));
-            std::vector<Score> recall;
-            for (size_t i = 0; i < full.size(); ++i)
-                recall.push_back(score_answer(full[i], answers[i], script_.recall()[i].answer));
+            KVFOLD_TRY(const std::vector<Matrix> answers, each.lane.ask(probes));
             RoundScore round{.round = number};
             round.cells = static_cast<double>(each.lane.cells());
             round.cells_full = static_cast<double>(full_->cells());
             round.folds = each.lane.folds() - each.folds_before;
             round.speech = pool(each.speech);
-            round.recall = pool(recall);
+            round.recall = round.once = score_answers(full, answers, probes);
+            if (each.lane.cells() < full_->cells()) {
+                KVFOLD_TRY(const std::vector<Matrix> once,
+                           full_->ask_folded(probes, *each.method, each.lane.cells()));
+                round.once = score_answers(full, once, probes);
+            }
             each.row.rounds.push_back(round);
             each.folds_before = each.lane.folds();
             each.speech.clear();

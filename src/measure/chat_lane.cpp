@@ -54,6 +54,24 @@ Result<Matrix> ChatLane::say(const Probe& turn) {
 
 Result<std::vector<Matrix>> ChatLane::ask(const std::vector<Probe>& probes) {
     KVFOLD_TRY(const SequenceState state, read_sequence(ctx_.get(), 0));
+    return ask_on(state, probes);
+}
+
+Result<std::vector<Matrix>> ChatLane::ask_folded(const std::vector<Probe>& probes, const Method& method,
+                                                 size_t cells) {
+    KVFOLD_TRY(const SequenceState state, read_sequence(ctx_.get(), 0));
+    CompactRequest once = compact_;
+    once.method = &method;
+    once.budget.ratio = static_cast<double>(this->cells()) / static_cast<double>(cells);
+    once.tokens = books_.tokens(0);
+    KVFOLD_TRY(const CompactState compact, compact_state(model_, state, once));
+    KVFOLD_CHECK(write_sequence(ctx_.get(), 0, compact.state));
+    KVFOLD_TRY(std::vector<Matrix> answers, ask_on(compact.state, probes));
+    KVFOLD_CHECK(write_sequence(ctx_.get(), 0, state));
+    return answers;
+}
+
+Result<std::vector<Matrix>> ChatLane::ask_on(const SequenceState& state, const std::vector<Probe>& probes) {
     std::vector<Matrix> answers;
     for (const Probe& probe : probes) {
         KVFOLD_TRY(Matrix logits, forced_answer(ctx_.get(), probe, tokens()));

@@ -23,6 +23,11 @@ class ChatLane {
     // What the sequence answers to each probe; it forgets them again.
     Result<std::vector<Matrix>> ask(const std::vector<Probe>& probes);
 
+    // What it would answer had it been folded once, now, to `cells` cells. It stays as it is.
+    // REQUIRES: fewer than it has; the text is known.
+    Result<std::vector<Matrix>> ask_folded(const std::vector<Probe>& probes, const Method& method,
+                                           size_t cells);
+
     size_t tokens() const { return static_cast<size_t>(books_.end(0)); }
     size_t cells() const { return books_.cells(0); }
     size_t bytes() const { return llama_state_seq_get_size(ctx_.get(), 0); }
@@ -34,6 +39,8 @@ class ChatLane {
 
   private:
     ChatLane() = default;
+    // Each on the state, which stays.
+    Result<std::vector<Matrix>> ask_on(const SequenceState& state, const std::vector<Probe>& probes);
     Status make_room(size_t count);
     Status fold(const Budget& budget);
 

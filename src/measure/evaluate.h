@@ -28,7 +28,8 @@ struct RoundScore {
     double cells = 0, cells_full = 0; // when it ends; counts, which summaries average
     double folds = 0;                 // in it
     Score speech = {};                // of what the assistant said: kl, top1
-    Score recall = {};                // of what was pinned at the start: nll, exact
+    Score recall = {};                // of what was pinned at the start: kl, nll, exact
+    Score once = {};                  // the same, had all been folded once, now, to as many cells
 };
 
 struct EvalRow {

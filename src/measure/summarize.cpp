@@ -53,6 +53,7 @@ RoundScore mean_round(const Runs& runs, size_t i) {
     round.folds = mean(runs, [i](const EvalRow& row) { return row.rounds[i].folds; });
     round.speech = pooled(runs, [i](const EvalRow& row) { return row.rounds[i].speech; });
     round.recall = pooled(runs, [i](const EvalRow& row) { return row.rounds[i].recall; });
+    round.once = pooled(runs, [i](const EvalRow& row) { return row.rounds[i].once; });
     return round;
 }
 

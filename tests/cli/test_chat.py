@@ -9,7 +9,11 @@ class Chat(Measures):
         self.assertEqual((row["task"], row["method"]), ("chat", "keep_last"))
         self.assertEqual([each["round"] for each in row["rounds"]], [1, 2, 3])
         for each in row["rounds"]:
-            self.assertLessEqual({"kl", "cells", "cells_full", "folds", "exact", "exact_full", "nll", "nll_full"}, set(each))
+            self.assertLessEqual({"kl", "cells", "cells_full", "folds", "exact", "exact_full", "nll", "nll_full", "kl_recall", "exact_once", "nll_once", "kl_once"},
+                                 set(each))
             self.assertLessEqual(each["cells"], 192)
         self.assertGreaterEqual(sum(each["folds"] for each in row["rounds"]), 2)
         self.assertIn("KL in round", shown)
+        last = row["rounds"][-1]
+        self.assertLess(last["cells"], last["cells_full"])
+        self.assertNotEqual(last["nll_once"], last["nll"])

@@ -18,6 +18,24 @@ TEST(Chat, RefusesWhatTheModelWasNotTrainedFor) {
     EXPECT_NE(refusal(8192).find("lower -c 8192"), std::string::npos);
 }
 
+TEST(Chat, AFoldThatIsOnlyAskedLeavesNoTrace) {
+    const testing::ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
+    const EvalRequest request = testing::request_with({&methods::select}, 4);
+    auto lane = ChatLane::open(model.get(), {"f16"}, request.compact, 640, 192);
+    ASSERT_TRUE(lane) << lane.error().message;
+    ChatScript script(model.get(), 1);
+    while (lane->tokens() < 256)
+        ASSERT_TRUE(lane->say(script.next()));
+    const std::vector<Probe> probes = {script.recall().front()};
+    const auto before = lane->ask(probes);
+    const auto folded = lane->ask_folded(probes, methods::select, 64);
+    const auto after = lane->ask(probes);
+    ASSERT_TRUE(before && folded && after);
+    EXPECT_EQ(before->front(), after->front());
+    EXPECT_NE(before->front(), folded->front());
+    EXPECT_EQ(lane->cells(), lane->tokens());
+}
+
 TEST(Chat, ALaneFoldsAsItGrowsAndForgetsWhatItWasAsked) {
     const testing::ModelPtr model = testing::load_model("KVFOLD_PLAIN_MODEL");
     const EvalRequest request = testing::request_with({&methods::select}, 4);
