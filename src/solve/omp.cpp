@@ -35,9 +35,12 @@ Matrix targets_of(const FullAttention& full) {
 class Pursuit {
   public:
     Pursuit(const Matrix& shares, const Matrix& targets, Index kept)
-        : shares_(shares), correlation_(shares.cols(), targets.cols()),
-          norm_(shares.colwise().squaredNorm().transpose()), factor_(shares.cols(), kept),
+        : gram_(Eigen::MatrixXf::Zero(shares.cols(), shares.cols())),
+          correlation_(shares.cols(), targets.cols()), factor_(shares.cols(), kept),
           taken_(static_cast<size_t>(shares.cols()), false) {
+        gram_.selfadjointView<Eigen::Lower>().rankUpdate(shares.transpose());
+        gram_.triangularView<Eigen::StrictlyUpper>() = gram_.transpose();
+        norm_ = gram_.diagonal();
         correlation_.noalias() = shares.transpose() * targets;
         Vector heaviest = norm_;
         std::nth_element(heaviest.begin(), heaviest.begin() + (kept - 1), heaviest.end(), std::greater<>());
@@ -122,11 +125,9 @@ class Pursuit {
         return best;
     }
 
-    // [M, cells]: products of all columns with those of `cells`, less what the chosen ones explain.
+    // [M, cells]: the columns of A^T A of `cells`, less what the chosen ones explain.
     Eigen::MatrixXf project(const std::vector<Index>& cells) const {
-        const Matrix some = shares_(Eigen::all, cells);
-        Eigen::MatrixXf columns(shares_.cols(), std::ssize(cells));
-        columns.noalias() = shares_.transpose() * some;
+        Eigen::MatrixXf columns = gram_(Eigen::all, cells);
         const auto factor = factor_.leftCols(std::ssize(chosen_));
         const Eigen::MatrixXf rows = factor(cells, Eigen::all);
         columns.noalias() -= factor * rows.transpose();
@@ -148,7 +149,7 @@ class Pursuit {
         taken_[static_cast<size_t>(cell)] = true;
     }
 
-    const Matrix& shares_;   // A: [n, M]
+    Eigen::MatrixXf gram_;   // A^T A: [M, M]
     Matrix correlation_;     // A^T R: [M, 1 + dv]
     Vector norm_;            // ||a'_j||^2: [M]
     Eigen::MatrixXf factor_; // U: [M, t], as many columns as cells are chosen

@@ -31,8 +31,9 @@ inline constexpr Index kPursuitCandidates = 4; // cells that are looked at for e
 // one by one, the best first, by gains that know of those taken before; a cell that others have made
 // worthless meanwhile is dropped and the next step fills its place. The factor of A_C^T A_C + lambda I grows
 // by a column a cell, and is kept for all candidates at once: U: [M, t] with rows U_C its lower triangle. So
-// a cell costs M (n + t + dv), mostly as matrix products, and nothing is ever factored again. Equal gains go
-// to the lower index. Memory: M (n + t + t/16 + dv) floats.
+// a cell costs M (t + dv) beside the M^2 n / 2 of A^T A, which is one product: a product of A with each pool
+// reads A at every step, and took twice as long. Nothing is ever factored again. Equal gains go to the lower
+// index. Memory: M (n + M + t + t/16 + dv) floats.
 //
 // Measured on a prototype, not on this code (SmolLM2, T 2048, 8x, KL as a share of keep_last's, two texts, no
 // refinement): RMS score 0.43; the mass alone with one weight a cell, w >= 0 and tiny weights dropped, as in
