@@ -42,8 +42,8 @@ LICENCES = ["GPL-3", "GFDL-1.3", "LGPL-2.1", "MPL-1.1", "MPL-2.0", "CC0-1.0", "A
 SMOL, GEMMA, OTHER = "$KVFOLD_MODEL_SMOL", "$KVFOLD_MODEL_GEMMA", "$KVFOLD_MODEL_OTHER"
 RATIOS, SEEDS = (4, 8, 32), (1, 2)
 PEERS = "against the others"  # the section of docs/results.md that bench/peers.py writes
-PRESETS = {"fast": "select", "balanced": "refine", "best": "omp_refine"}
-METHODS = ["keep_last", *PRESETS.values()]
+FOLLOWING = ["fast", "balanced", "best"]  # the methods that follow the model
+METHODS = ["keep_last", *FOLLOWING]
 kept_folder = None  # of what the commands of this commit have measured; None: the tree is dirty
 
 
@@ -253,12 +253,12 @@ def cost_and_worth():
     _, continuation = quality_report(8)
     questions = of_method(recall_report()[1], "questions")
     rows = of_method(continuation)
-    lines = [f"| preset | study + solve / prefill | KL / `keep_last`'s | top-1 | facts answered (full cache "
+    lines = [f"| method | study + solve / prefill | KL / `keep_last`'s | top-1 | facts answered (full cache "
              f"{questions['keep_last']['exact_full']:.0%}, `keep_last` {questions['keep_last']['exact']:.0%}) |",
              "|" + " --- |" * 5]
-    for preset, method in PRESETS.items():
+    for method in FOLLOWING:
         share = rows[method]["kl_geomean"] / rows["keep_last"]["kl_geomean"]
-        lines.append(f"| `{preset}` (`{method}`) | {cost(rows[method], continuation):.2f} | {share:.2f} | "
+        lines.append(f"| `{method}` | {cost(rows[method], continuation):.2f} | {share:.2f} | "
                      f"{rows[method]['top1']:.1%} | {questions[method]['exact']:.0%} |")
     return "\n".join(lines) + "\n"
 
@@ -348,7 +348,7 @@ inline constexpr std::array kCacheLosses = {{
 
 def advice(commit):
     """What a cache of each type loses, whole and folded by the default method, at equal bytes."""
-    types, method = ["q8_0", "q4_0"], PRESETS["balanced"]
+    types, method = ["q8_0", "q4_0"], "balanced"
     _, report = kvfold("eval", "-m", SMOL, "-f", TEXTS[0], "-f", TEXTS[3], "-c", "2048", "--ratios", "4,8,16",
                        "--methods", method, "--also", ",".join(types))
     losses = {"f16": {1.0: 0.0}}

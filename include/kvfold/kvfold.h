@@ -90,8 +90,7 @@ typedef struct kvfold_compact_params {
     size_t struct_size; /* in bytes, see 6; kvfold_compact_params_init sets it */
 
     /* These change the result. */
-    const char * method;     /* a name from kvfold_method_name, or a preset: "fast", "balanced", "best";
-                                NULL = the default method */
+    const char * method;     /* a name from kvfold_method_name; NULL = the default method */
     double       ratio;      /* cells before / cells after over the whole sequence; finite, >= 1; default 8 */
     int32_t      keep_first; /* first cells kept verbatim (sinks, system prompt); >= 1; default 4 */
     int32_t      keep_last;  /* newest cells kept verbatim; >= 0; default -1: 32, or an eighth of what ratio and
@@ -121,7 +120,7 @@ typedef struct kvfold_compact_report {
     float absorb_residual; /* RMS of scale q.g - 1; 0 when no bias was absorbed */
     float output_error;    /* relative error of the attention output */
     float mass_error;      /* RMS error of the log attention mass */
-    const char * method;   /* the name of the method that a preset or NULL stood for; static */
+    const char * method;   /* the name of the method, that of the default for NULL; static */
 } kvfold_compact_report;
 
 /* What a sequence holds, of the layers that see the whole context. */
@@ -141,7 +140,7 @@ KVFOLD_API const char * kvfold_version(void);
 /* What went wrong in the thread's last failed call, on one line; "" before any failure. */
 KVFOLD_API const char * kvfold_last_error(void);
 
-/* The methods, the default first; the presets are not among them. name and advice of index >= kvfold_method_count() are NULL. */
+/* The methods, the default first. name and advice of index >= kvfold_method_count() are NULL. */
 KVFOLD_API size_t       kvfold_method_count(void);
 KVFOLD_API const char * kvfold_method_name(size_t index);
 KVFOLD_API const char * kvfold_method_advice(size_t index);

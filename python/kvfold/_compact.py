@@ -142,7 +142,7 @@ def compact(
     Without a Llama: ctx is a llama_context pointer, and tokens[i] is the token at position i of sequence seq_id
     (-1 where none stands).
 
-    ratio: cells before / cells after. method: a name of methods(), or "fast", "balanced", "best"; None = the default.
+    ratio: cells before / cells after. method: a name of methods(); None = the default.
     keep_first, keep_last: first and newest cells that stay as they are; keep_last -1 = 32, or fewer when little is
     left.
     seed: the same seed gives the same cache. threads: 0 = as many as the context uses for batches.

@@ -60,6 +60,17 @@ std::string with_spread(const Spread& s) {
 
 std::string peak_text(const std::optional<size_t>& bytes) { return bytes ? megabytes(*bytes) : "?"; }
 
+// Of a method that follows the model.
+void print_costs(FILE* out, const BenchReport& report) {
+    if (report.prefill_s == 0 || report.rows.empty() || report.rows.back().report.effort == 0) return;
+    kvfold::print(out, "study + solve, in prefills (expected):");
+    for (const BenchRow& row : report.rows)
+        kvfold::print(out, "{} {:.2f} ({:.2f}) at {:g}x", &row == &report.rows.front() ? "" : ",",
+                      (row.report.study_s + row.report.solve_s) / report.prefill_s,
+                      row.report.expected.total(), row.ratio);
+    kvfold::print(out, "\n");
+}
+
 void print_report(FILE* out, const BenchReport& report) {
     const Table table(out, {{"ratio", 5},
                             {"cells", 6},
@@ -83,6 +94,7 @@ void print_report(FILE* out, const BenchReport& report) {
     kvfold::print(out, "peak extra memory of compaction {}", peak_text(report.peak_extra_bytes));
     if (report.prefill_s > 0) kvfold::print(out, "; prefill {:.1f} s", report.prefill_s);
     kvfold::print(out, "\n");
+    print_costs(out, report);
 }
 
 OrderedJson row_json(const BenchRow& row) {
@@ -96,6 +108,10 @@ OrderedJson row_json(const BenchRow& row) {
             {"turn_ms_min", row.turn_ms.min},
             {"turn_ms_max", row.turn_ms.max},
             {"bytes", row.report.bytes_after},
+            {"effort", row.report.effort},
+            {"expected_study", row.report.expected.study},
+            {"expected_solve", row.report.expected.solve},
+            {"study_tokens", row.report.study_tokens},
             {"study_s", row.report.study_s},
             {"solve_s", row.report.solve_s},
             {"swap_s", row.report.swap_s},

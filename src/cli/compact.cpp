@@ -101,6 +101,9 @@ void print_outcome(const CompactOptions& options, const LoadedModel& model, cons
                        ? kvfold::format("{} (the model was trained for {})", tokens, model.trained_context())
                        : std::to_string(tokens));
     line("cells", kvfold::format("{} -> {}", report.cells_before, report.cells_after));
+    if (report.effort > 0)
+        line("effort", kvfold::format("{:.2f}, expected to cost {:.2f} prefills", report.effort,
+                                      report.expected.total()));
     for (const Figure& figure : report.figures)
         line(figure.name, kvfold::format("{:.4g}", figure.value));
     line("state", kvfold::format("{} -> {}", megabytes(report.bytes_before), megabytes(report.bytes_after)));
@@ -134,6 +137,9 @@ OrderedJson to_json(const CompactOptions& options, const LoadedModel& model, con
         {"bytes_before", report.bytes_before},
         {"bytes_after", report.bytes_after},
         {"prefill_s", options.slot.empty() ? OrderedJson(prefill_s) : OrderedJson(nullptr)},
+        {"effort", report.effort},
+        {"expected_study", report.expected.study},
+        {"expected_solve", report.expected.solve},
         {"snapshot_s", report.snapshot_s},
         {"study_s", report.study_s},
         {"study_tokens", report.study_tokens},

@@ -218,6 +218,7 @@ OrderedJson row_json(const EvalRow& row) {
     add_written(json, row.score, row.judge);
     if (!row.by_depth.empty()) json["by_depth"] = depths_json(row.by_depth, row.judge);
     if (!row.rounds.empty()) json["rounds"] = rounds_json(row.rounds);
+    json["effort"] = report.effort;
     json["study_s"] = report.study_s;
     json["solve_s"] = report.solve_s;
     json["swap_s"] = report.swap_s;

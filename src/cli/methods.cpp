@@ -10,21 +10,11 @@ namespace kvfold::cli {
 
 namespace {
 
-// The preset that a method is behind, or nothing.
-std::string_view preset_of(const Method& method) {
-    for (const Preset& preset : all_presets()) {
-        if (preset.method == &method) return preset.name;
-    }
-    return "";
-}
-
 OrderedJson to_json() {
     OrderedJson list = OrderedJson::array();
     for (const Method* method : all_methods()) {
-        OrderedJson entry = {{"name", method->name},
-                             {"advice", method->advice},
-                             {"preset", preset_of(*method)},
-                             {"default", method == &default_method()}};
+        OrderedJson entry = {
+            {"name", method->name}, {"advice", method->advice}, {"default", method == &default_method()}};
         if (const auto measured = find_measured(method->name)) {
             entry["cost"] = measured->cost;
             entry["relative_kl"] = measured->kl;
@@ -39,23 +29,20 @@ Status run_methods(const JsonTarget& json) {
     size_t widest = 0;
     for (const Method* method : all_methods())
         widest = std::max(widest, method->name.size());
-    const Table table(stdout, {{"method", static_cast<int>(widest), true},
-                               {"preset", 8, true},
-                               {"cost", 5},
-                               {"KL", 5},
-                               {"", 0, true}});
+    const Table table(stdout,
+                      {{"method", static_cast<int>(widest), true}, {"cost", 5}, {"KL", 5}, {"", 0, true}});
     table.print_header();
     for (const Method* method : all_methods()) {
         const auto measured = find_measured(method->name);
         const auto figure = [&](double Measured::*which) {
             return measured ? kvfold::format("{:.2f}", (*measured).*which) : std::string("-");
         };
-        table.print_row({std::string(method->name), std::string(preset_of(*method)), figure(&Measured::cost),
-                         figure(&Measured::kl), std::string(method->advice)});
+        table.print_row({std::string(method->name), figure(&Measured::cost), figure(&Measured::kl),
+                         std::string(method->advice)});
     }
     kvfold::print(
         stdout,
-        "\n{} is the default; a preset's name may be given for its method.\n"
+        "\n{} is the default.\n"
         "cost: study and solve, the prefill being 1. KL: what the cache loses, keep_last being 1.\n{}\n",
         default_method().name, measured_how());
     return {};

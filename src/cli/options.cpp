@@ -156,8 +156,7 @@ CLI::Validator method_check() {
         const Result<const Method*> method = find_method(name);
         return method ? std::string() : method.error().message;
     };
-    return {check, choices_text(joined(all_methods(), ",", &Method::name) + "," +
-                                joined(all_presets(), ",", &Preset::name))};
+    return {check, choices_text(joined(all_methods(), ",", &Method::name))};
 }
 
 std::vector<std::string> take_words_behind_dashes(std::vector<std::string>& arguments) {

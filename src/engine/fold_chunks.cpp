@@ -9,6 +9,12 @@ namespace kvfold {
 
 namespace {
 
+void add_effort(CompactReport& sum, const CompactReport& step, double share) {
+    sum.effort += static_cast<float>(share) * step.effort;
+    sum.expected.study += share * step.expected.study;
+    sum.expected.solve += share * step.expected.solve;
+}
+
 // Adds the heads of a chunk that begins at cell `begin` of the region and is `share` of it.
 void add_heads(std::vector<HeadReport>& sum, const std::vector<HeadReport>& heads, size_t begin,
                double share) {
@@ -64,9 +70,10 @@ Result<CompactReport> fold_chunks(std::span<const Chunk> chunks, const Regions& 
         };
         KVFOLD_TRY(const CompactReport done, fold(chunks[i], step));
         const auto cells = static_cast<double>(chunks[i].end - chunks[i].begin);
+        const double share = cells / static_cast<double>(regions.region.size());
         add_costs(report, done);
-        add_heads(report.heads, done.heads, chunks[i].begin,
-                  cells / static_cast<double>(regions.region.size()));
+        add_effort(report, done, share);
+        add_heads(report.heads, done.heads, chunks[i].begin, share);
         add_figures(report.figures, done.figures);
         slots += done.regions.folded;
     }

@@ -2,6 +2,8 @@
 
 #include "base/timer.h"
 #include "fit/join_cells.h"
+#include "fit/study_region.h"
+#include "model/model.h"
 #include "state/live_sequence.h"
 
 #include <algorithm>
@@ -34,17 +36,28 @@ Status check_tokens(TokenSpan tokens, const KvSection& section, const Method& me
     return {};
 }
 
+struct FittedPlans {
+    Fitted fitted;
+    ChosenPlans chosen;
+};
+
 // Study and solve, as the method's strategy puts them together.
-Result<Fitted> fit_region(llama_model* model, const SequenceState& snapshot, const Regions& regions,
-                          const CompactRequest& request) {
+Result<FittedPlans> fit_region(llama_model* model, const SequenceState& snapshot, const Regions& regions,
+                               const CompactRequest& request) {
     const Method& method = *request.method;
     KVFOLD_CHECK(check_tokens(request.tokens, snapshot.sections.front(), method));
     KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
     KVFOLD_TRY(const AttentionMap map, probe_attention(model, request.context));
-    Result<Fitted> fitted = method.fit(problem_of(model, map, snapshot, regions, request, *kernels));
+    const size_t heard = request.heard ? static_cast<size_t>(request.heard->tokens()) : 0;
+    const ChosenPlans chosen = choose_plans(
+        method, {weights_of_token(model), map.layers, fold_size(regions), regions.region.size(), heard},
+        request.effort_share);
+    Result<Fitted> fitted =
+        method.fit(problem_of(model, map, snapshot, regions, chosen.plans, request, *kernels));
     if (!fitted && fitted.error().code == ErrorCode::invalid_argument)
         return fail(ErrorCode::invalid_argument, "method {}: {}", method.name, fitted.error().message);
-    return fitted;
+    KVFOLD_CHECK(fitted);
+    return FittedPlans{*std::move(fitted), chosen};
 }
 
 Status swap(llama_context* ctx, llama_seq_id seq_id, const SequenceState& snapshot,
@@ -63,14 +76,15 @@ Status swap(llama_context* ctx, llama_seq_id seq_id, const SequenceState& snapsh
 } // namespace
 
 RegionProblem problem_of(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
-                         const Regions& regions, const CompactRequest& request, const Kernels& kernels) {
+                         const Regions& regions, const Plans& plans, const CompactRequest& request,
+                         const Kernels& kernels) {
     return {model,
             map,
             snapshot,
             regions,
             regions.folded,
-            request.method->study.scaled(request.study_share),
-            request.method->solve,
+            plans.study,
+            plans.solve,
             request.tokens,
             request.expected,
             request.heard,
@@ -84,10 +98,11 @@ RegionProblem problem_of(llama_model* model, const AttentionMap& map, const Sequ
 
 Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot, const Regions& regions,
                                const CompactRequest& request) {
-    Fitted fitted; // nothing, where cells are dropped and none folded
+    FittedPlans done; // nothing, where cells are dropped and none folded
     if (regions.folded > 0) {
-        KVFOLD_TRY(fitted, fit_region(model, snapshot, regions, request));
+        KVFOLD_TRY(done, fit_region(model, snapshot, regions, request));
     }
+    Fitted& fitted = done.fitted;
     SequenceState compact = join_cells(snapshot, regions, fitted.solution);
     CompactReport report;
     report.cells_before = snapshot.sections.front().cells.size();
@@ -95,6 +110,8 @@ Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot
     report.regions = regions;
     report.regions.folded = fitted.solution.slots;
     report.study_tokens = fitted.study_tokens;
+    report.effort = done.chosen.effort;
+    report.expected = done.chosen.expected;
     report.study_s = fitted.study_s;
     report.solve_s = fitted.solve_s;
     report.heads = std::move(fitted.solution.heads);

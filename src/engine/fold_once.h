@@ -7,9 +7,11 @@
 
 namespace kvfold {
 
-// What a fit strategy is given of a request. All that it refers to must outlive it.
+// What a fit strategy is given of a request and of the plans chosen for it. All that it refers to must
+// outlive it.
 RegionProblem problem_of(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
-                         const Regions& regions, const CompactRequest& request, const Kernels& kernels);
+                         const Regions& regions, const Plans& plans, const CompactRequest& request,
+                         const Kernels& kernels);
 
 // regions: of the snapshot's first section. Fails as the method's fit strategy does, and with
 // invalid_argument when request.tokens are not those of the snapshot.

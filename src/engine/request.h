@@ -3,6 +3,7 @@
 
 #include "base/progress.h"
 #include "engine/kept_folds.h"
+#include "method/effort.h"
 #include "method/method.h"
 #include "model/adapters.h"
 
@@ -22,13 +23,14 @@ struct CompactRequest {
     // Token sequences that will come behind the sequence, where the caller knows some: methods that study the
     // text read them too.
     std::vector<std::vector<llama_token>> expected;
-    // The queries that the newest tokens asked when they were read (study/listen.h): as far as they reach, the
-    // newest tokens are not read again. Null: nobody listened.
+    // The queries that the newest tokens asked when they were read (study/listen.h): as far as they reach,
+    // the newest tokens are not read again. Null: nobody listened.
     const Study* heard = nullptr;
     llama_context_params context = llama_context_default_params(); // how the user's context was made
     Adapters adapters;                                             // that it has
     uint64_t seed = 1;
-    float study_share = 1; // of the tokens that the method studies: less where somebody waits
+    float effort_share =
+        1; // of what the method studies, or may cost (method/effort.h): less where somebody waits
     size_t most_cells = 0; // of the region that are folded at once; 0: as many as the method takes
     int threads = 0;       // for study and solve; 0 = as many as llama.cpp uses in the user's context
     ProgressFn progress;
@@ -46,6 +48,10 @@ struct CompactReport {
     size_t bytes_before = 0, bytes_after = 0; // of the sequence state; 0 where no context was written
     Regions regions;                          // folded: as many cells as the region really became
     Index study_tokens = 0;                   // whose queries were used; n before thinning
+    // What the method's budget bought, and what that was expected to cost (method/effort.h): means over the
+    // chunks. 0 where the method's plans are as written.
+    float effort = 0;
+    Cost expected = {};
     double snapshot_s = 0, study_s = 0, solve_s = 0, swap_s = 0;
     std::vector<HeadReport> heads; // empty for baselines
     std::vector<Figure> figures;   // of the method's own fit strategy

@@ -26,7 +26,7 @@ struct RegionProblem {
     const Regions& regions;        // of the snapshot's first section
     uint32_t slots;                // t: cells that the region becomes
     StudyPlan study;
-    const SolvePlan& solve;
+    SolvePlan solve;
     TokenSpan tokens;                                      // as CompactRequest::tokens
     const std::vector<std::vector<llama_token>>& expected; // as CompactRequest::expected
     const Study* heard;                                    // as CompactRequest::heard

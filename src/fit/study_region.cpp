@@ -1,10 +1,8 @@
 #include "fit/study_region.h"
 
-#include "fit/join_cells.h"
-#include "fit/solve_layers.h"
 #include "model/model.h"
 #include "state/folded_region.h"
-#include "study/self_study.h"
+#include "study/draft.h"
 
 #include <algorithm>
 #include <numeric>
@@ -13,30 +11,20 @@ namespace kvfold {
 
 namespace {
 
-// Cells whose share a source's tokens are: the tail is not folded, but asks and is asked like what is.
-size_t cells_to_study(const Regions& regions) { return regions.region.size() + regions.tail.size(); }
-
-// The compact cache that the queries so far give, without what only polishes it.
-Result<SequenceState> first_compact_cache(const RegionProblem& problem, const Study& study) {
-    SolvePlan quick = problem.solve;
-    quick.refine_steps = 0;
-    KVFOLD_TRY(const Solution solution, solve_layers(problem, study, quick));
-    return join_cells(problem.snapshot, problem.regions, solution);
-}
-
-// Self-study: the model writes what is then read against the full cache. Decoding is ten times dearer than
-// prefilling and dearer still on a full cache, so it writes on `cache`, a first compact one when there is
-// one.
-Result<std::vector<Passage>> write_drafts(const RegionProblem& problem, const SequenceState& cache,
-                                          std::mt19937_64& rng) {
-    const ScratchParams params{problem.context, problem.threads, draft_cells(problem.model),
-                               problem.adapters};
-    KVFOLD_TRY(Scratch scratch,
-               Scratch::open(problem.model, problem.map, cache, params, nullptr, problem.progress));
+// What the model asks while it writes about the full cache.
+Result<Study> study_drafts(const RegionProblem& problem, std::mt19937_64& rng) {
     const StudyPlan& plan = problem.study;
-    const llama_token newest = problem.tokens.empty() ? LLAMA_TOKEN_NULL : problem.tokens.back();
-    const size_t count = plan.tokens_for(plan.draft_share, cells_to_study(problem.regions));
-    return draft_passages(scratch, problem.model, newest, count, rng);
+    const size_t tokens = plan.tokens_for(plan.draft_share, fold_size(problem.regions).cells);
+    const Drafts drafts = plan_drafts(tokens, problem.map.has_recurrent);
+    QueryTap tap(problem.map.layers, draft_queries(problem.model, drafts));
+    const ScratchParams params{problem.context, problem.threads, draft_cells(problem.model, drafts),
+                               problem.adapters, draft_sequences(drafts)};
+    KVFOLD_TRY(Scratch scratch,
+               Scratch::open(problem.model, problem.map, problem.snapshot, params, &tap, problem.progress));
+    const bool goes_on = !problem.tokens.empty() && !problem.map.has_recurrent; // else it cannot go back
+    const llama_token newest = goes_on ? problem.tokens.back() : LLAMA_TOKEN_NULL;
+    KVFOLD_CHECK(write_drafts(scratch, problem.model, newest, drafts, rng));
+    return tap.take();
 }
 
 // A recurrent state cannot go back to an earlier token, and folded cells hold later ones too.
@@ -73,9 +61,13 @@ Result<Study> study_text(const RegionProblem& problem, std::mt19937_64& rng) {
 
 } // namespace
 
+FoldSize fold_size(const Regions& regions) {
+    return {regions.region.size() + regions.tail.size(), regions.folded};
+}
+
 std::vector<Passage> passages_of_text(const RegionProblem& problem, std::mt19937_64& rng) {
     const Pieces pieces = [&](llama_token token) { return detokenize(problem.model, {&token, 1}); };
-    const FoldSize fold{cells_to_study(problem.regions), problem.slots};
+    const FoldSize fold{fold_size(problem.regions).cells, problem.slots};
     std::vector<Passage> passages =
         plan_passages(problem.study, problem.tokens, fold, back_to(problem), pieces, rng);
     const auto behind = static_cast<llama_pos>(problem.tokens.size());
@@ -102,19 +94,12 @@ Result<Study> read_in_scratch(const RegionProblem& problem, const SequenceState&
 
 Result<Study> study_region(const RegionProblem& problem) {
     std::mt19937_64 rng(problem.seed);
-    Study study;
-    std::vector<Passage> drafts;
-    if (problem.study.reads_text()) {
-        KVFOLD_TRY(study, study_text(problem, rng));
-        if (problem.study.draft_share == 0) return study;
-        KVFOLD_TRY(const SequenceState compact, first_compact_cache(problem, study));
-        KVFOLD_TRY(drafts, write_drafts(problem, compact, rng));
-    } else {
-        KVFOLD_TRY(drafts, write_drafts(problem, problem.snapshot, rng));
+    if (!problem.study.reads_text()) return study_drafts(problem, rng);
+    KVFOLD_TRY(Study study, study_text(problem, rng));
+    if (problem.study.draft_share > 0) {
+        KVFOLD_TRY(Study drafted, study_drafts(problem, rng));
+        append_study(study, std::move(drafted));
     }
-    KVFOLD_TRY(Study drafted, read_in_scratch(problem, problem.snapshot, drafts));
-    if (!problem.study.reads_text()) return drafted;
-    append_study(study, std::move(drafted));
     return study;
 }
 

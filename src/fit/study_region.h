@@ -9,6 +9,9 @@ namespace kvfold {
 // Fails as Scratch::open and read_passages do.
 Result<Study> study_region(const RegionProblem& problem);
 
+// What the plan of its study is for: the tail is not folded, but asks and is asked like what is.
+FoldSize fold_size(const Regions& regions);
+
 // The passages of the sources, drafts excepted, and of problem.expected: the same for the same state of rng.
 std::vector<Passage> passages_of_text(const RegionProblem& problem, std::mt19937_64& rng);
 

@@ -36,6 +36,7 @@ CompactReport mean_report(const Runs& runs) {
     report.cells_after = count([](const EvalRow& row) { return row.report.cells_after; });
     report.bytes_before = count([](const EvalRow& row) { return row.report.bytes_before; });
     report.bytes_after = count([](const EvalRow& row) { return row.report.bytes_after; });
+    report.effort = static_cast<float>(mean(runs, [](const EvalRow& row) { return row.report.effort; }));
     report.study_s = mean(runs, [](const EvalRow& row) { return row.report.study_s; });
     report.solve_s = mean(runs, [](const EvalRow& row) { return row.report.solve_s; });
     report.swap_s = mean(runs, [](const EvalRow& row) { return row.report.swap_s; });

@@ -7,30 +7,34 @@
 namespace kvfold {
 
 std::span<const Method* const> all_methods() {
-    static constexpr std::array methods = {
-        &methods::refine,    &methods::omp_refine,      &methods::self_study,           &methods::solver,
-        &methods::omp,       &methods::on_policy,       &methods::sequential_on_policy, &methods::nonuniform,
-        &methods::select,    &methods::context_prefill, &methods::generation,           &methods::chunked,
-        &methods::keep_last, &methods::keep_first,      &methods::keep_random};
+    static constexpr std::array methods = {&methods::balanced,
+                                           &methods::best,
+                                           &methods::fast,
+                                           &methods::refine,
+                                           &methods::omp_refine,
+                                           &methods::self_study,
+                                           &methods::solver,
+                                           &methods::omp,
+                                           &methods::on_policy,
+                                           &methods::sequential_on_policy,
+                                           &methods::nonuniform,
+                                           &methods::select,
+                                           &methods::context_prefill,
+                                           &methods::generation,
+                                           &methods::chunked,
+                                           &methods::keep_last,
+                                           &methods::keep_first,
+                                           &methods::keep_random};
     return methods;
 }
 
 const Method& default_method() { return *all_methods().front(); }
 
-std::span<const Preset> all_presets() {
-    static constexpr std::array presets = {Preset{"fast", &methods::select},
-                                           Preset{"balanced", &methods::refine},
-                                           Preset{"best", &methods::omp_refine}};
-    return presets;
-}
-
 Result<const Method*> find_method(std::string_view name) {
-    for (const Preset& preset : all_presets())
-        if (preset.name == name) return preset.method;
     for (const Method* method : all_methods())
         if (method->name == name) return method;
-    return fail(ErrorCode::invalid_argument, "no method '{}'; there are {}, {}", name,
-                joined(all_presets(), ", ", &Preset::name), joined(all_methods(), ", ", &Method::name));
+    return fail(ErrorCode::invalid_argument, "no method '{}'; there are {}", name,
+                joined(all_methods(), ", ", &Method::name));
 }
 
 } // namespace kvfold

@@ -17,7 +17,10 @@ struct Method {
     StudyPlan study = {};
     SolvePlan solve = {};
     FitStrategy fit = fit_at_once; // how study and solve go together; for Keep::fit
-    size_t chunk = 0;              // cells that are folded at a time; 0 = all at once (engine/chunks.h)
+    // Prefills that study and solve may cost, on the model at hand: the plans are then those of the effort
+    // that this buys (method/effort.h). 0: the plans are as written.
+    double budget = 0;
+    size_t chunk = 0; // cells that are folded at a time; 0 = all at once (engine/chunks.h)
 };
 
 namespace methods {
@@ -34,24 +37,26 @@ inline const StudyPlan solver_study = {.parts = {{Source::tail, 0.125f},
 
 constexpr size_t kDefaultChunk = 1024; // as much as a study of a few hundred tokens can ask about
 
-extern const Method keep_first, keep_last, keep_random, select, solver, omp, refine, omp_refine, on_policy,
-    sequential_on_policy, nonuniform, context_prefill, self_study, generation, chunked;
+// What fast, balanced and best scale until it costs what they may (effort.h). The newest tokens ask best for
+// what comes next, and are often heard and not read again; on grouped queries half of the cells by pursuit
+// and all queries of a token count (docs/experiments/2026-11-30-effort.md).
+inline const StudyPlan scaled_study = {.parts = {{Source::tail, 0.25f},
+                                                 {Source::pseudo, 0.0625f},
+                                                 {Source::repeat, 0.0625f},
+                                                 {Source::recite, 0.09375f}},
+                                       .tokens_a_cell = 1.375f,
+                                       .least_tokens = 256,
+                                       .max_queries = 8192};
+
+extern const Method balanced, best, fast, keep_first, keep_last, keep_random, select, solver, omp, refine,
+    omp_refine, on_policy, sequential_on_policy, nonuniform, context_prefill, self_study, generation, chunked;
 } // namespace methods
 
 // All methods, the best first. The first is the default.
 std::span<const Method* const> all_methods();
 const Method& default_method();
 
-// A name for those who do not want to choose between methods.
-struct Preset {
-    std::string_view name;
-    const Method* method;
-};
-
-// The cheapest first.
-std::span<const Preset> all_presets();
-
-// By the name of a method or a preset. Fails with invalid_argument, naming those that exist.
+// By its name. Fails with invalid_argument, naming those that exist.
 Result<const Method*> find_method(std::string_view name);
 
 } // namespace kvfold

@@ -11,8 +11,7 @@ StudyPlan with_drafts(StudyPlan plan, float share) {
 
 } // namespace
 
-// refine on what the model itself writes after the context as well: drafted on a first compact cache, read
-// against the full one (arXiv 2602.16284, section 4).
+// refine on what the model itself writes after the context as well (arXiv 2602.16284, section 4).
 const Method self_study = {
     .name = "self_study",
     .advice = "refine plus questions and answers that the model drafts; slower",

@@ -17,6 +17,7 @@ struct AttentionLayer {
     float scale = 1;       // factor of the logits
     float softcap = 0;     // of the logits; 0 = none
     float alibi = 0;       // largest ALiBi slope; 0 = the model has none
+    bool on_host = true;   // its cache lies in memory that the processor reads
     bool latent = false;   // values are a view of the keys (MLA)
 };
 

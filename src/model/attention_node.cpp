@@ -10,10 +10,14 @@ namespace kvfold {
 
 namespace {
 
+const ggml_tensor* cache_tensor(const ggml_tensor* node) {
+    const ggml_tensor* keys = node->src[kKeySource];
+    return keys->view_src ? keys->view_src : keys;
+}
+
 // The number in "cache_k_l<number>", or -1. Where a device computes what another holds, the keys are a copy
 // that ggml names after device and original: "CUDA0#cache_k_l0 (view)#0".
-int layer_of_cache_tensor(const ggml_tensor* keys) {
-    const ggml_tensor* cache = keys->view_src ? keys->view_src : keys;
+int layer_of_cache_tensor(const ggml_tensor* cache) {
     const char* name = std::strstr(cache->name, "cache_k_l");
     int layer = -1;
     return name && std::sscanf(name, "cache_k_l%d", &layer) == 1 ? layer : -1;
@@ -26,7 +30,7 @@ bool is_flash_attention(const ggml_tensor* node) {
 }
 
 int cache_layer(const ggml_tensor* node) {
-    return is_flash_attention(node) ? layer_of_cache_tensor(node->src[kKeySource]) : -1;
+    return is_flash_attention(node) ? layer_of_cache_tensor(cache_tensor(node)) : -1;
 }
 
 std::optional<AttentionLayer> read_attention_node(const ggml_tensor* node) {
@@ -35,7 +39,8 @@ std::optional<AttentionLayer> read_attention_node(const ggml_tensor* node) {
     const ggml_tensor* k = node->src[kKeySource];
     const ggml_tensor* v = node->src[kValueSource];
     AttentionLayer layer;
-    layer.layer = layer_of_cache_tensor(k);
+    const ggml_tensor* cache = cache_tensor(node);
+    layer.layer = layer_of_cache_tensor(cache);
     if (layer.layer < 0 || q->type != GGML_TYPE_F32) return std::nullopt;
     layer.key_width = q->ne[0];
     layer.heads = q->ne[2];
@@ -47,13 +52,13 @@ std::optional<AttentionLayer> read_attention_node(const ggml_tensor* node) {
     // ggml divides the scale by the softcap inside the node's evaluation, not in its parameters.
     layer.scale = parameters[0];
     layer.alibi = parameters[1];
+    layer.on_host = !cache->buffer || ggml_backend_buffer_is_host(cache->buffer);
     layer.latent = v->view_src && v->view_src == k->view_src;
     return layer;
 }
 
 std::vector<uint8_t> read_first_key(const ggml_tensor* node) {
-    const ggml_tensor* keys = node->src[kKeySource];
-    const ggml_tensor* cache = keys->view_src ? keys->view_src : keys;
+    const ggml_tensor* cache = cache_tensor(node);
     std::vector<uint8_t> row(ggml_row_size(cache->type, cache->ne[0]));
     ggml_backend_tensor_get(cache, row.data(), 0, row.size());
     return row;

@@ -17,16 +17,18 @@ Result<ContextPtr> new_context(llama_model* model, const llama_context_params& p
 
 namespace {
 
-// One llama_batch of consecutive tokens of a sequence; the arrays live as long as the object.
+// A llama_batch; the arrays live as long as the object.
 class Batch {
   public:
-    Batch(std::span<const llama_token> tokens, llama_pos first_pos, Outputs outputs, llama_seq_id seq_id)
-        : sequence_(seq_id), tokens_(tokens.begin(), tokens.end()), positions_(tokens.size()),
-          seq_counts_(tokens.size(), 1), seq_ids_(tokens.size(), &sequence_),
-          outputs_(tokens.size(), outputs == Outputs::all) {
-        for (size_t i = 0; i < tokens.size(); ++i)
-            positions_[i] = first_pos + static_cast<llama_pos>(i);
-        if (outputs == Outputs::last) outputs_.back() = 1;
+    explicit Batch(std::span<const BatchToken> tokens) : seq_counts_(tokens.size(), 1) {
+        for (const BatchToken& each : tokens) {
+            tokens_.push_back(each.token);
+            positions_.push_back(each.pos);
+            sequences_.push_back(each.seq_id);
+            outputs_.push_back(each.output);
+        }
+        for (llama_seq_id& sequence : sequences_)
+            seq_ids_.push_back(&sequence);
     }
 
     llama_batch view() {
@@ -40,36 +42,45 @@ class Batch {
     }
 
   private:
-    llama_seq_id sequence_;
     std::vector<llama_token> tokens_;
     std::vector<llama_pos> positions_;
     std::vector<int32_t> seq_counts_;
-    std::vector<llama_seq_id*> seq_ids_;
+    std::vector<llama_seq_id> sequences_;
+    std::vector<llama_seq_id*> seq_ids_; // into sequences_
     std::vector<int8_t> outputs_;
 };
 
 } // namespace
 
+Status decode_batch(llama_context* ctx, std::span<const BatchToken> tokens) {
+    Batch batch(tokens);
+    switch (const int32_t status = llama_decode(ctx, batch.view()); status) {
+    case 0:
+        return {};
+    case 1:
+        return fail(ErrorCode::llama, "no free cells for {} more tokens in a context of {}", tokens.size(),
+                    llama_n_ctx(ctx));
+    case 2:
+        return fail(ErrorCode::cancelled, "cancelled");
+    default:
+        return fail(ErrorCode::llama, "llama_decode failed with {} at position {}", status,
+                    tokens.front().pos);
+    }
+}
+
 Status decode_tokens(llama_context* ctx, std::span<const llama_token> tokens, llama_pos first_pos,
                      Outputs outputs, llama_seq_id seq_id) {
     const size_t n_batch = llama_n_batch(ctx);
     for (size_t done = 0; done < tokens.size(); done += n_batch) {
-        const auto chunk = tokens.subspan(done, std::min(n_batch, tokens.size() - done));
-        const bool newest = done + chunk.size() == tokens.size();
-        Batch batch(chunk, first_pos + static_cast<llama_pos>(done), newest ? outputs : Outputs::none,
-                    seq_id);
-        switch (const int32_t status = llama_decode(ctx, batch.view()); status) {
-        case 0:
-            break;
-        case 1:
-            return fail(ErrorCode::llama, "no free cells for {} more tokens in a context of {}", chunk.size(),
-                        llama_n_ctx(ctx));
-        case 2:
-            return fail(ErrorCode::cancelled, "cancelled");
-        default:
-            return fail(ErrorCode::llama, "llama_decode failed with {} at position {}", status,
-                        first_pos + static_cast<llama_pos>(done));
+        std::vector<BatchToken> batch;
+        for (size_t i = done; i < std::min(done + n_batch, tokens.size()); ++i) {
+            const bool is_last = i + 1 == tokens.size();
+            const bool in_newest = tokens.size() - done <= n_batch;
+            batch.push_back(
+                {tokens[i], first_pos + static_cast<llama_pos>(i), seq_id,
+                 (outputs == Outputs::last && is_last) || (outputs == Outputs::all && in_newest)});
         }
+        KVFOLD_CHECK(decode_batch(ctx, batch));
     }
     return {};
 }

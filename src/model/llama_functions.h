@@ -6,6 +6,7 @@
 namespace kvfold {
 
 inline constexpr const char* kLlamaFunctions[] = {
+    "ggml_backend_buffer_is_host",
     "ggml_backend_dev_count",
     "ggml_backend_dev_description",
     "ggml_backend_dev_get",
@@ -58,9 +59,11 @@ inline constexpr const char* kLlamaFunctions[] = {
     "llama_model_is_hybrid",
     "llama_model_is_recurrent",
     "llama_model_load_from_file",
+    "llama_model_meta_val_str",
     "llama_model_n_ctx_train",
     "llama_model_n_embd",
     "llama_model_n_layer",
+    "llama_model_n_params",
     "llama_model_n_swa",
     "llama_model_rope_type",
     "llama_n_batch",

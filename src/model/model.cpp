@@ -3,8 +3,11 @@
 #include "model/llama_check.h"
 
 #include <array>
+#include <cstdlib>
 #include <fstream>
 #include <mutex>
+#include <optional>
+#include <string>
 
 namespace kvfold {
 
@@ -26,6 +29,16 @@ bool starts_with_gguf_magic(const std::filesystem::path& path) {
     std::array<char, 4> magic = {};
     std::ifstream(path, std::ios::binary).read(magic.data(), magic.size());
     return std::string_view(magic.data(), magic.size()) == "GGUF";
+}
+
+// A number of the model's metadata, by its key behind that of the architecture; nothing where it has none.
+std::optional<double> metadata(const llama_model* model, const std::string& key) {
+    std::array<char, 128> text;
+    const auto read = [&](const std::string& name) {
+        return llama_model_meta_val_str(model, name.c_str(), text.data(), text.size()) > 0;
+    };
+    if (!read("general.architecture") || !read(std::string(text.data()) + "." + key)) return std::nullopt;
+    return std::strtod(text.data(), nullptr);
 }
 
 } // namespace
@@ -96,6 +109,14 @@ std::string apply_chat_template(const llama_model* model, std::span<const ChatMe
         if (fits) return text;
     }
     return {};
+}
+
+double weights_of_token(const llama_model* model) {
+    const auto vocabulary = static_cast<double>(llama_vocab_n_tokens(llama_model_get_vocab(model))) *
+                            static_cast<double>(llama_model_n_embd(model));
+    const auto all = static_cast<double>(llama_model_n_params(model)) - vocabulary;
+    const auto experts = metadata(model, "expert_count"), used = metadata(model, "expert_used_count");
+    return experts && used && *experts > 0 ? all * *used / *experts : all;
 }
 
 } // namespace kvfold

@@ -22,6 +22,10 @@ using ModelPtr = std::unique_ptr<llama_model, ModelDeleter>;
 // n_gpu_layers: as llama.cpp's -ngl; negative = all. Errors name the file and what llama.cpp said of it.
 Result<ModelPtr> load_model(const std::filesystem::path& path, int n_gpu_layers);
 
+// Weights that a token of a prefill is multiplied with: all but the table of its vocabulary, and of experts
+// the share that is used. An output head of its own counts too, for nothing says whether there is one.
+double weights_of_token(const llama_model* model);
+
 // Sends llama.cpp's log nowhere; load_model still reports its first error. For programs, not for the library:
 // the log callback is global.
 void silence_llama_log();

@@ -18,7 +18,7 @@ namespace {
 constexpr llama_pos kGrowthBeforeRetry = 64;
 constexpr size_t kMostJobs = 32;
 // Of a fold that a prompt waits for: half of its time is study, and the rest grows with what is studied.
-constexpr float kAwaitedStudy = 0.5f;
+constexpr float kAwaitedEffort = 0.5f;
 constexpr auto kPromise = std::chrono::seconds(2); // a program that asked for a size takes the bytes by then
 
 // Instead of the policy's method when it failed, one after the other.
@@ -137,7 +137,7 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
         log_info("{}: its tokens are not known; studying by {} instead of {}", name(seq_id),
                  request.method->name, method->name);
     method = request.method;
-    if (pace.is_awaited) request.study_share = kAwaitedStudy;
+    if (pace.is_awaited) request.effort_share = kAwaitedEffort;
     request.most_cells = n_ctx_seq_; // what earlier folds replaced may be many times as many
     KVFOLD_TRY(auto task, prepare_fold(ctx_, seq_id, std::move(request), books_));
     fold_is_void_ = false;

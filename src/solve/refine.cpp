@@ -14,7 +14,6 @@
 namespace kvfold {
 namespace {
 
-constexpr Index kBatch = 512;
 constexpr Index kManyCells = 448; // whose steps are not multiplied
 // Times the square root of the loss: what a step changes a typical logit by. A change of e in all logits
 // costs about e^2, so a rate that does not know what is left to gain undoes what the solver has reached: with
@@ -36,7 +35,7 @@ class Batches {
     }
 
     RefineBatch draw() {
-        std::vector<Index> rows(std::min<size_t>(order_.size(), kBatch));
+        std::vector<Index> rows(std::min<size_t>(order_.size(), kRefineBatch));
         for (Index& row : rows)
             row = next();
         return of_rows(rows);
@@ -110,9 +109,9 @@ float share_of_rate(Index step, Index count) {
     return 1 - (1 - kLastRate) * (done - kWarmUp) / (1 - kWarmUp);
 }
 
-Index steps_for(int steps, Index cells) { return std::max<Index>(steps, steps * kManyCells / cells); }
-
 } // namespace
+
+Index refine_steps_for(int steps, Index cells) { return std::max<Index>(steps, steps * kManyCells / cells); }
 
 RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matrix& values) {
     const auto count = static_cast<float>(batch.queries.rows());
@@ -165,7 +164,7 @@ Status refine_keys(const HeadProblem& problem, const FullAttention& full, const 
     Matrix refined = keys;
     Adam key_adam(keys.rows(), keys.cols()), value_adam(values.rows(), values.cols());
     Batches batches(problem, full);
-    const Index count = steps_for(steps, keys.rows());
+    const Index count = refine_steps_for(steps, keys.rows());
     for (Index step = 0; step < count; ++step) {
         const float left = share_of_rate(step, count);
         const RefineLoss loss = refine_loss(batches.draw(), refined, fit.values);

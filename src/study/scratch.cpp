@@ -8,10 +8,6 @@ namespace kvfold {
 
 namespace {
 
-struct SamplerDeleter {
-    void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
-};
-
 // The snapshot for a context with flash attention, which wants values a row a cell; a context
 // without it keeps them transposed. Usually that is the snapshot itself, and then no copy is made.
 Result<std::shared_ptr<const SequenceState>> in_scratch_layout(const SequenceState& snapshot) {
@@ -46,8 +42,8 @@ Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const
     llama_context_params context = params.context;
     context.n_ctx = static_cast<uint32_t>(cells) + params.spare_cells;
     context.n_batch = context.n_ubatch = kScratchBatch;
-    context.n_seq_max = 1;
-    context.n_outputs_max = 1; // logits of a batch would take batch x vocabulary floats
+    context.n_seq_max = params.sequences;
+    context.n_outputs_max = params.sequences; // logits of a batch would take batch x vocabulary floats
     context.kv_unified = true;
     context.swa_full = false;
     context.embeddings = false;
@@ -85,8 +81,10 @@ Status Scratch::report(Stage stage, float done) {
     return fail(ErrorCode::cancelled, "cancelled");
 }
 
-Status Scratch::decode(std::span<const llama_token> tokens, llama_pos first_pos, Outputs outputs) {
-    const Status status = decode_tokens(ctx_.get(), tokens, first_pos, outputs);
+template <class Decode> Status Scratch::listening(const Decode& decode) {
+    if (tap_) tap_->open(true);
+    const Status status = decode();
+    if (tap_) tap_->open(false);
     watch_->kept.rethrow();
     if (tap_) tap_->rethrow();
     return status;
@@ -109,31 +107,11 @@ Status Scratch::rewind_to(llama_pos pos) {
 }
 
 Status Scratch::prefill(std::span<const llama_token> tokens, llama_pos first_pos) {
-    if (tap_) tap_->open(true);
-    const Status status = decode(tokens, first_pos, Outputs::none);
-    if (tap_) tap_->open(false);
-    return status;
+    return listening([&] { return decode_tokens(ctx_.get(), tokens, first_pos, Outputs::none); });
 }
 
-Result<std::vector<llama_token>> Scratch::sample(std::span<const llama_token> prompt, llama_pos first_pos,
-                                                 size_t count, std::mt19937_64& rng) {
-    const std::unique_ptr<llama_sampler, SamplerDeleter> sampler(
-        llama_sampler_chain_init(llama_sampler_chain_default_params()));
-    llama_sampler_chain_add(sampler.get(), llama_sampler_init_min_p(/*p=*/0.05f, /*min_keep=*/1));
-    llama_sampler_chain_add(sampler.get(), llama_sampler_init_temp(0.8f));
-    llama_sampler_chain_add(sampler.get(), llama_sampler_init_dist(static_cast<uint32_t>(rng())));
-
-    const llama_vocab* vocab = llama_model_get_vocab(llama_get_model(ctx_.get()));
-    std::vector<llama_token> tokens(prompt.begin(), prompt.end());
-    KVFOLD_CHECK(decode(tokens, first_pos, Outputs::last));
-    for (size_t i = 0; i < count; ++i) {
-        const llama_token next = llama_sampler_sample(sampler.get(), ctx_.get(), -1);
-        if (llama_vocab_is_eog(vocab, next)) break;
-        const auto pos = first_pos + static_cast<llama_pos>(tokens.size());
-        tokens.push_back(next);
-        KVFOLD_CHECK(decode({&next, 1}, pos, Outputs::last));
-    }
-    return tokens;
+Status Scratch::listen(std::span<const BatchToken> batch) {
+    return listening([&] { return decode_batch(ctx_.get(), batch); });
 }
 
 } // namespace kvfold

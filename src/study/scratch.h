@@ -11,7 +11,6 @@
 #include "study/query_tap.h"
 
 #include <memory>
-#include <random>
 
 namespace kvfold {
 
@@ -22,6 +21,7 @@ struct ScratchParams {
     int threads = 0;              // for decoding; 0 = as `context` says
     uint32_t spare_cells = 0;     // beyond those of the sequence
     Adapters adapters = {};       // of the user's context
+    uint32_t sequences = 1;       // the snapshot is sequence 0; each may have logits of one token a batch
 };
 
 class Scratch {
@@ -47,10 +47,10 @@ class Scratch {
     // Decodes tokens behind what the sequence holds now, starting at `first_pos`, their queries to the tap.
     Status prefill(std::span<const llama_token> tokens, llama_pos first_pos);
 
-    // Decodes `prompt` from `first_pos` on and continues with up to `count` sampled tokens, without the tap.
-    // Stops at the end of generation. Returns prompt and continuation. REQUIRES: a prompt that is not empty.
-    Result<std::vector<llama_token>> sample(std::span<const llama_token> prompt, llama_pos first_pos,
-                                            size_t count, std::mt19937_64& rng);
+    // Decodes a batch of any sequences, its queries to the tap.
+    Status listen(std::span<const BatchToken> batch);
+
+    llama_context* context() const { return ctx_.get(); }
 
   private:
     struct Watch { // at a fixed address: the context points to it
@@ -61,8 +61,8 @@ class Scratch {
     };
     Scratch() = default;
     static bool wants_to_stop(void* watch);
-    // Throws what a callback threw meanwhile.
-    Status decode(std::span<const llama_token> tokens, llama_pos first_pos, Outputs outputs);
+    // Runs `decode` with the tap open, and throws what a callback threw meanwhile.
+    template <class Decode> Status listening(const Decode& decode);
 
     std::unique_ptr<Watch> watch_; // before ctx_, which points to it
     ContextPtr ctx_;

@@ -51,6 +51,18 @@ std::vector<size_t> tokens_of_parts(const StudyPlan& plan, FoldSize fold) {
 
 } // namespace
 
+StudyTokens tokens_of(const StudyPlan& plan, FoldSize fold) {
+    const std::vector<size_t> counts = tokens_of_parts(plan, fold);
+    StudyTokens tokens;
+    for (size_t i = 0; i < counts.size(); ++i) {
+        tokens.all += counts[i];
+        if (plan.parts[i].source == Source::tail) tokens.newest += counts[i];
+    }
+    if (plan.draft_share > 0) tokens.drafted = plan.tokens_for(plan.draft_share, fold.cells);
+    tokens.all += tokens.drafted;
+    return tokens;
+}
+
 StudyPlan StudyPlan::scaled(float factor) const {
     constexpr size_t kAtOnce = 64; // queries
     StudyPlan plan = *this;

@@ -64,6 +64,12 @@ struct FoldSize {
 std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, FoldSize fold, llama_pos back_to,
                                    const Pieces& pieces, std::mt19937_64& rng);
 
+struct StudyTokens {
+    size_t all = 0, newest = 0, drafted = 0; // newest: of all, those of Source::tail
+};
+// What a plan comes to on a text that is long enough.
+StudyTokens tokens_of(const StudyPlan& plan, FoldSize fold);
+
 // Tokens in all passages: rows the tap must have room for.
 Index count_tokens(const std::vector<Passage>& passages);
 

@@ -69,7 +69,7 @@ TEST_P(Compactable, BlocksMatchTheOracle) {
     ASSERT_TRUE(regions) << regions.error().message;
     const CompactRequest request;
     const auto solution =
-        solve_layers(problem_of(model_.get(), *map, snapshot, *regions, request, *usable_kernels().front()),
+        solve_layers(problem_of(model_.get(), *map, snapshot, *regions, plans_of(*request.method), request, *usable_kernels().front()),
                      study, methods::refine.solve);
     ASSERT_TRUE(solution) << solution.error().message;
 
@@ -116,7 +116,7 @@ TEST_P(Compactable, AsManyCellsAsThereAreAreTheFullCache) {
     regions.folded = kTokens;
     const CompactRequest request;
     const auto solution =
-        solve_layers(problem_of(model_.get(), *map, snapshot, regions, request, *usable_kernels().front()),
+        solve_layers(problem_of(model_.get(), *map, snapshot, regions, plans_of(*request.method), request, *usable_kernels().front()),
                      study_of(snapshot, *map), methods::refine.solve);
     ASSERT_TRUE(solution) << solution.error().message;
     SequenceState compact = snapshot;

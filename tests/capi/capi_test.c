@@ -129,7 +129,7 @@ static void the_methods_that_the_header_names_need_no_tokens_and_the_others_do(s
     EXPECT(found == sizeof without / sizeof *without);
 }
 
-static void presets_are_names_of_methods_and_the_report_says_which(struct llama_context* ctx) {
+static void methods_have_names_and_the_report_says_which(struct llama_context* ctx) {
     static const char* const names[] = {"fast", "balanced", "best", NULL};
     for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
         kvfold_compact_report report = kvfold_compact_empty_report();
@@ -429,7 +429,7 @@ int main(void) {
     prefill(ctx);
     a_slot_file_that_kvfold_would_refuse_is_not_written(ctx);
     the_methods_that_the_header_names_need_no_tokens_and_the_others_do(ctx);
-    presets_are_names_of_methods_and_the_report_says_which(ctx);
+    methods_have_names_and_the_report_says_which(ctx);
     seconds_are_seconds_and_add_up_to_the_call(ctx);
     structs_of_other_sizes(ctx);
     check_says_whether_a_model_can_be_compacted(ctx);

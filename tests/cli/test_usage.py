@@ -28,7 +28,7 @@ class Usage(CommandTest):
         self.assertEqual(sum(method["default"] for method in methods), 1)
         self.assertTrue(all(method["advice"] for method in methods))
         default, = (method for method in methods if method["default"])
-        self.assertEqual(default["preset"], "balanced")
+        self.assertEqual(default["name"], "balanced")
 
     def test_methods_say_what_they_were_measured_to_cost_and_to_be_worth(self):
         methods = {method["name"]: method for method in json.loads(self.succeed("methods", "--json"))}

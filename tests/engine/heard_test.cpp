@@ -39,7 +39,7 @@ class Heard : public testing::TinySequence {
         const auto regions = plan_regions(before_.sections.front(), request.budget, request.method->keep);
         EXPECT_TRUE(regions);
         auto study = study_region(
-            problem_of(model_.get(), map_, before_, *regions, request, *usable_kernels().front()));
+            problem_of(model_.get(), map_, before_, *regions, plans_of(*request.method), request, *usable_kernels().front()));
         EXPECT_TRUE(study) << study.error().message;
         return study ? *std::move(study) : Study{};
     }

@@ -28,13 +28,12 @@ TEST(Methods, BeginWithTheDefault) {
     EXPECT_EQ(default_method().keep, Keep::fit);
 }
 
-TEST(Presets, AreMethodsUnderAnotherName) {
-    for (const Preset& preset : all_presets()) {
-        const auto found = find_method(preset.name);
-        ASSERT_TRUE(found) << found.error().message;
-        EXPECT_EQ(*found, preset.method);
-        EXPECT_NE(preset.name, preset.method->name);
-    }
+TEST(Methods, ThatFollowTheModelCostWhatTheirNamesSay) {
+    const auto budget = [](std::string_view name) { return find_method(name).value()->budget; };
+    EXPECT_EQ(budget("fast"), 0.25);
+    EXPECT_EQ(budget("balanced"), 1);
+    EXPECT_EQ(budget("best"), 3);
+    EXPECT_EQ(budget("refine"), 0);
     EXPECT_EQ(*find_method("balanced"), &default_method());
 }
 

@@ -99,7 +99,7 @@ class Guests(CommandTest):
                                     "--temp", "0", "-t", "1", "--prompt-cache", "s.bin", "--prompt-cache-all",
                                     stdin=subprocess.DEVNULL)
             self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("with refine", done.stderr)  # which asks the text
+        self.assertIn("with balanced", done.stderr)  # which asks the text
         self.assertNotIn("tokens are not known", done.stderr)
 
     def test_tools_that_a_program_starts_inherit_nothing(self):

@@ -49,7 +49,7 @@ class Compact(unittest.TestCase):
 
     def test_every_setting_reaches_the_library(self):
         seen = set()
-        report = kvfold.compact(self.llm, ratio=2, method="fast", keep_first=8, keep_last=16, seed=7, threads=1,
+        report = kvfold.compact(self.llm, ratio=2, method="select", keep_first=8, keep_last=16, seed=7, threads=1,
                                 progress=lambda stage, done: seen.add(stage))
         self.assertEqual((report.method, report.cells_after), ("select", round(len(self.tokens) / 2)))
         self.assertIn("study", seen)

@@ -27,7 +27,7 @@ class Chat(unittest.TestCase):
             held = llm.n_tokens
             messages.append({"role": "assistant", "content": text})
         self.assertGreaterEqual(len(chat.folds), 2)
-        self.assertEqual({fold.method for fold in chat.folds}, {"refine"})
+        self.assertEqual({fold.method for fold in chat.folds}, {"balanced"})
 
     def test_its_prompt_cache_hits_are_those_of_the_server(self):
         model, turns, words = needed("KVFOLD_MODEL_SMOL"), 8, 40

@@ -72,10 +72,10 @@ class CostAndWorth(unittest.TestCase):
         recall = {row[1]: row for row in rows(results, "## Recall") if row[0] == "questions"}
         shown = rows((ROOT / "README.md").read_text(), "<!-- cost and worth")
         self.assertEqual(len(shown), 3)
-        for preset, *figures in shown:
-            method = re.search(r"\(`(\w+)", preset)[1]
+        for name, *figures in shown:
+            method = name.strip("`")
             share, top1, cost = quality[method][-3:]
-            self.assertEqual(figures, [cost, share, top1, recall[method][2]], preset)
+            self.assertEqual(figures, [cost, share, top1, recall[method][2]], method)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,21 @@ TEST(StudyPlan, ReadsAsMuchWhenFewCellsAreKept) {
     EXPECT_EQ(tokens(64), 300 + 80 + 80);
 }
 
+TEST(StudyPlan, KnowsHowMuchItReads) {
+    const Tokens context = text_like(1024);
+    StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}, {Source::recite, 0.25f}}};
+    for (const size_t kept : {32, 128, 512}) {
+        std::mt19937_64 rng(1);
+        const auto passages = plan_passages(plan, context, {1024, kept}, /*back_to=*/1, no_pieces, rng);
+        const StudyTokens tokens = tokens_of(plan, {1024, kept});
+        EXPECT_EQ(tokens.newest, passages.front().tokens.size());
+        EXPECT_EQ(tokens.all, static_cast<size_t>(count_tokens(passages)));
+    }
+    plan.draft_share = 0.5f;
+    EXPECT_EQ(tokens_of(plan, {1024, 512}).all, 128u + 256 + 256 + 512);
+    EXPECT_EQ(tokens_of(plan, {1024, 512}).drafted, 512u);
+}
+
 TEST(StudyPlan, GrowsWithTheCellsKeptAndToItsLeastTokens) {
     const Tokens context = text_like(1024);
     StudyPlan plan{.parts = {{Source::tail, 0.125f}, {Source::pseudo, 0.25f}}, .tokens_a_cell = 1.5f};
