@@ -19,11 +19,11 @@ Method that_selects(const Method& method) {
 // A recurrent state cannot go back, so the newest tokens are studied behind the sequence.
 class LongHybrid : public ::testing::Test {
   protected:
-    void read(const char* model, size_t count = kTokens) {
+    void read(const char* model) {
         model_ = testing::tiny_model(model);
         const ContextPtr ctx = testing::make_context(model_, {.n_ctx = kTokens + 192});
         ASSERT_TRUE(ctx);
-        tokens_ = testing::random_tokens(count);
+        tokens_ = testing::random_tokens(kTokens);
         ASSERT_EQ(testing::decode(ctx.get(), tokens_, 0), 0);
         snapshot_ = testing::snapshot_of(ctx.get());
     }
@@ -57,7 +57,7 @@ TEST_F(LongHybrid, IsCompactedByEveryMethodThatNeedsNotGoBack) {
 // A recurrent state cannot go back to the newest token; drafts are only asked for then, and not continued.
 TEST_F(LongHybrid, IsCompactedByMethodsThatDraft) {
     ASSERT_NO_FATAL_FAILURE(read("granite_hybrid"));
-    for (const Method* method : {&methods::self_study, &methods::generation, &methods::best})
+    for (const Method* method : {&methods::generation, &methods::best})
         expect_compacted(*method, 8);
 }
 
