@@ -13,8 +13,8 @@ namespace {
 // The time of each, that of a multiplication of the prefill's matrix products being 1.
 constexpr double kAttention = 3;    // a multiplication of attention to cells
 constexpr double kDraft = 4.5;      // a token that is sampled, in tokens that are read
-constexpr double kProduct = 0.67;   // a multiplication in f32
-constexpr double kExponential = 33; // with what else is done to the same number
+constexpr double kProduct = 0.8;    // a multiplication in f32
+constexpr double kExponential = 25; // with what else is done to the same number
 constexpr double kDouble = 0.33;    // a multiplication of a factorisation in f64
 
 constexpr int kHalvings = 12;         // of an effort: to a thousandth

@@ -25,7 +25,7 @@ struct Cost {
 
 // Counts multiplications and exponentials of every stage, each kind with the time that it was measured to
 // take beside a multiplication of the prefill (docs/experiments/2026-11-30-effort.md): deterministic, and
-// within a quarter of what is measured where the model's layers run on the processor.
+// mostly within a quarter of what is measured where the processor prefills too.
 Cost predict_cost(const StudyPlan& study, const SolvePlan& solve, const Workload& work);
 
 struct Plans {
