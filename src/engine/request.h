@@ -29,8 +29,9 @@ struct CompactRequest {
     llama_context_params context = llama_context_default_params(); // how the user's context was made
     Adapters adapters;                                             // that it has
     uint64_t seed = 1;
-    float effort_share =
-        1; // of what the method studies, or may cost (method/effort.h): less where somebody waits
+    // Of what the method may cost, or of what it studies where it has no budget (method/effort.h): less where
+    // somebody waits.
+    float effort_share = 1;
     size_t most_cells = 0; // of the region that are folded at once; 0: as many as the method takes
     int threads = 0;       // for study and solve; 0 = as many as llama.cpp uses in the user's context
     ProgressFn progress;

@@ -16,9 +16,10 @@ Result<Study> study_drafts(const RegionProblem& problem, std::mt19937_64& rng) {
     const StudyPlan& plan = problem.study;
     const size_t tokens = plan.tokens_for(plan.draft_share, fold_size(problem.regions).cells);
     const Drafts drafts = plan_drafts(tokens, problem.map.has_recurrent);
-    QueryTap tap(problem.map.layers, draft_queries(problem.model, drafts));
-    const ScratchParams params{problem.context, problem.threads, draft_cells(problem.model, drafts),
-                               problem.adapters, draft_sequences(drafts)};
+    const uint32_t cells = draft_cells(problem.model, drafts);
+    QueryTap tap(problem.map.layers, cells);
+    const ScratchParams params{problem.context, problem.threads, cells, problem.adapters,
+                               draft_sequences(drafts)};
     KVFOLD_TRY(Scratch scratch,
                Scratch::open(problem.model, problem.map, problem.snapshot, params, &tap, problem.progress));
     const bool goes_on = !problem.tokens.empty() && !problem.map.has_recurrent; // else it cannot go back

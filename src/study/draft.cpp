@@ -152,8 +152,6 @@ uint32_t draft_cells(const llama_model* model, const Drafts& drafts) {
     return static_cast<uint32_t>(tokens_of_openings(model)) + drafts.count * drafts.tokens;
 }
 
-Index draft_queries(const llama_model* model, const Drafts& drafts) { return draft_cells(model, drafts); }
-
 Status write_drafts(Scratch& scratch, const llama_model* model, llama_token newest, const Drafts& drafts,
                     std::mt19937_64& rng) {
     KVFOLD_CHECK(scratch.report(Stage::draft, 0));

@@ -16,12 +16,11 @@ struct Drafts {
 // sequence has a recurrent state of its own.
 Drafts plan_drafts(size_t tokens, bool has_recurrent);
 
-// Sequences, and cells beyond those of the snapshot, that a scratch context needs for them.
+// Sequences that a scratch context needs for them.
 uint32_t draft_sequences(const Drafts& drafts);
-uint32_t draft_cells(const llama_model* model, const Drafts& drafts);
 
-// Tokens whose queries the tap hears, at most.
-Index draft_queries(const llama_model* model, const Drafts& drafts);
+// Cells beyond those of the snapshot that it needs, and tokens that the tap hears, at most: what is decoded.
+uint32_t draft_cells(const llama_model* model, const Drafts& drafts);
 
 // Writes them: continuations of the text and answers to questions about it (through the model's chat template
 // when it has one), sampled in `scratch`, each behind a copy of the sequence that it holds. newest: the

@@ -20,7 +20,7 @@ class DraftsOn : public ::testing::TestWithParam<const char*> {
 
     // What is asked while drafts are written with a seed.
     Study drafted(const Drafts& drafts, llama_token newest, uint64_t seed) {
-        QueryTap tap(studied_.map.layers, draft_queries(studied_.model.get(), drafts));
+        QueryTap tap(studied_.map.layers, draft_cells(studied_.model.get(), drafts));
         ScratchParams params = testing::scratch_params();
         params.spare_cells = draft_cells(studied_.model.get(), drafts);
         params.sequences = draft_sequences(drafts);
