@@ -108,6 +108,10 @@ typedef struct kvfold_compact_params {
     /* Gets what the fold replaces; what earlier folds replaced and it holds is folded anew, so that no cell is folded
      * twice: this changes the result. Default NULL: what is replaced is gone. */
     kvfold_archive * archive;
+
+    /* Where the fold is solved: "auto": each layer on the device that holds its cache; "cpu"; "device": through ggml
+     * also where that is the processor, and an error where a device cannot. Default NULL: "auto". */
+    const char * solve_on;
 } kvfold_compact_params;
 
 typedef struct kvfold_compact_report {
@@ -121,6 +125,8 @@ typedef struct kvfold_compact_report {
     float output_error;    /* relative error of the attention output */
     float mass_error;      /* RMS error of the log attention mass */
     const char * method;   /* the name of the method, that of the default for NULL; static */
+    size_t layers_solved;  /* counted once a chunk */
+    size_t layers_on_devices; /* of them, those that the device which holds their cache solved */
 } kvfold_compact_report;
 
 /* What a sequence holds, of the layers that see the whole context. */

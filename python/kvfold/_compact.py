@@ -39,6 +39,8 @@ class Report:
     absorb_residual: float
     output_error: float
     mass_error: float
+    layers_solved: int
+    layers_on_devices: int
 
     @property
     def ratio(self) -> float:
@@ -89,6 +91,7 @@ def compact_target(
     threads: int,
     progress: Progress | None,
     archive: Archive | None = None,
+    solve_on: str = "auto",
 ) -> Report:
     params, report = _library.CompactParams(), _library.CompactReport()
     _library.call("kvfold_compact_params_init", ctypes.byref(params), ctypes.sizeof(params))
@@ -99,6 +102,7 @@ def compact_target(
     params.seed, params.n_threads = seed, threads
     params.context_params = to.context_params
     params.progress = watched.callback
+    params.solve_on = solve_on.encode()
     params.archive = None if archive is None else archive.handle
     try:
         with looking_again(to.llm):
@@ -136,6 +140,7 @@ def compact(
     threads: int = 0,
     progress: Progress | None = None,
     archive: Archive | None = None,
+    solve_on: str = "auto",
 ) -> Report:
     """Compacts what a llama_cpp.Llama has evaluated, in place; it goes on as if nothing had happened.
 
@@ -148,6 +153,8 @@ def compact(
     seed: the same seed gives the same cache. threads: 0 = as many as the context uses for batches.
     progress(stage, done): asked often, perhaps from another thread; False cancels, and so does what it raises.
     archive: gets what the fold replaces; what it has of earlier folds is folded anew, so that no cell is folded twice.
+    solve_on: "auto": each layer on the device that holds its cache; "cpu"; "device": through ggml also where that is
+    the processor.
 
     Raises an Error by kind; the sequence is then what it was, but after Lost.
     """
@@ -162,6 +169,7 @@ def compact(
         threads=threads,
         progress=progress,
         archive=archive,
+        solve_on=solve_on,
     )
 
 

@@ -36,6 +36,7 @@ class CompactParams(ctypes.Structure):
         ("progress", ProgressCallback),
         ("progress_data", ctypes.c_void_p),
         ("archive", ctypes.c_void_p),
+        ("solve_on", ctypes.c_char_p),
     ]
 
 
@@ -55,6 +56,8 @@ class CompactReport(ctypes.Structure):
         ("output_error", ctypes.c_float),
         ("mass_error", ctypes.c_float),
         ("method", ctypes.c_char_p),
+        ("layers_solved", ctypes.c_size_t),
+        ("layers_on_devices", ctypes.c_size_t),
     ]
 
 

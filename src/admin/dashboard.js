@@ -328,7 +328,7 @@ function showFolds() {
     cell(line, 'cells', `${grouped(fold.cells_before)} ${ARROW} ${grouped(fold.cells_after)}`);
     cell(line, 'ratio', fixed(fold.cells_before / Math.max(1, fold.cells_after), 1) + TIMES);
     cell(line, 'study', fixed(fold.study_s, 1) + ' s');
-    cell(line, 'solve', fixed(fold.solve_s, 1) + ' s');
+    cell(line, 'solve', fixed(fold.solve_s, 1) + ' s').title = `on ${fold.solved_on}`;
     cell(line, 'swap', fixed(fold.swap_s, 2) + ' s');
     cell(line, 'tok/s', `${speed(fold.decode_before_tok_s)} ${ARROW} ${speed(fold.decode_after_tok_s)}`);
     cell(line, 'also', figuresText(fold.figures), 'text');

@@ -30,8 +30,8 @@ static_assert(static_cast<int>(Stage::swap) == KVFOLD_STAGE_SWAP);
 constexpr size_t kLeastParams = offsetof(kvfold_compact_params, n_threads);
 constexpr size_t kLeastReport = offsetof(kvfold_compact_report, method);
 constexpr size_t kLeastInfo = sizeof(kvfold_sequence_info);
-static_assert(offsetof(kvfold_compact_params, archive) + sizeof(void*) == sizeof(kvfold_compact_params));
-static_assert(offsetof(kvfold_compact_report, method) + sizeof(char*) == sizeof(kvfold_compact_report));
+static_assert(offsetof(kvfold_compact_params, solve_on) + sizeof(char*) == sizeof(kvfold_compact_params));
+static_assert(offsetof(kvfold_compact_report, layers_on_devices) + sizeof(size_t) == sizeof(kvfold_compact_report));
 static_assert(offsetof(kvfold_sequence_info, end) + sizeof(int32_t) == sizeof(kvfold_sequence_info));
 
 constexpr const char* kInitParams = "fill the struct with kvfold_compact_params_init first";
@@ -75,6 +75,9 @@ Result<CompactRequest> read_params(const kvfold_compact_params& params, TokenSpa
     request.tokens = tokens;
     request.seed = params.seed;
     request.threads = params.n_threads;
+    if (params.solve_on) {
+        KVFOLD_TRY(request.solve_on, solve_on_named(params.solve_on));
+    }
     if (params.archive) request.kept = &params.archive->folds;
     if (params.progress) {
         request.progress = [&params](Stage stage, float done) {
@@ -107,6 +110,8 @@ kvfold_compact_report to_c(const CompactReport& report, const Method& method) {
     c.output_error = mean_over_heads(report.heads, &HeadReport::output_error);
     c.mass_error = mean_over_heads(report.heads, &HeadReport::mass_error);
     c.method = method.name.data();
+    c.layers_solved = report.solved_on.layers;
+    c.layers_on_devices = report.solved_on.on_devices;
     return c;
 }
 

@@ -175,6 +175,7 @@ Status run_bench(const BenchOptions& options) {
     request.context = model.params;
     request.adapters = model.adapters;
     request.seed = options.seed;
+    request.solve_on = model.solve_on;
     request.progress = bar.for_compaction("compaction: ");
     request.step = [&bar](std::string_view what, double done) { bar.show(what, done); };
     KVFOLD_TRY(const BenchReport report, bench(model.model.get(), request));
@@ -217,6 +218,7 @@ void add_bench(CLI::App& app, Command& chosen) {
         ->check(CLI::Range(1, 1000))
         ->option_text("N");
     const auto [keys, values] = add_cache_type_options(*command, options->model);
+    add_solve_on_option(*command, options->model);
     slot->excludes(keys)->excludes(values);
     command->add_option("--seed", options->seed, "seed of the study; default: 1")->option_text("N");
     add_json_option(*command, options->json);

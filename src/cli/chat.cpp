@@ -204,6 +204,7 @@ void add_chat(CLI::App& app, Command& chosen) {
     add_recall_option(*command, options->recall);
     add_context_option(*command, options->model.context, "4096, and with a state as many beside its cells");
     const auto [keys, values] = add_cache_type_options(*command, options->model);
+    add_solve_on_option(*command, options->model);
     keys->excludes(state);
     values->excludes(state);
     add_sample_options(*command, options->sample);

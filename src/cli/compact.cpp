@@ -91,7 +91,7 @@ void print_outcome(const CompactOptions& options, const LoadedModel& model, cons
     const auto& [session, report, prefill_s, peak, archive_bytes] = done;
     FILE* out = options.json.human();
     const size_t tokens = session.tokens().size();
-    size_t widest = std::string_view("written").size();
+    size_t widest = std::string_view("solved on").size();
     for (const Figure& figure : report.figures)
         widest = std::max(widest, figure.name.size());
     const auto line = [&](std::string_view name, const std::string& text) {
@@ -104,6 +104,7 @@ void print_outcome(const CompactOptions& options, const LoadedModel& model, cons
     if (report.effort > 0)
         line("effort", kvfold::format("{:.2f}, expected to cost {:.2f} prefills", report.effort,
                                       report.expected.total()));
+    if (report.solved_on.layers > 0) line("solved on", to_text(report.solved_on));
     for (const Figure& figure : report.figures)
         line(figure.name, kvfold::format("{:.4g}", figure.value));
     line("state", kvfold::format("{} -> {}", megabytes(report.bytes_before), megabytes(report.bytes_after)));
@@ -144,6 +145,7 @@ OrderedJson to_json(const CompactOptions& options, const LoadedModel& model, con
         {"study_s", report.study_s},
         {"study_tokens", report.study_tokens},
         {"solve_s", report.solve_s},
+        {"solved_on", to_text(report.solved_on)},
         {"swap_s", report.swap_s},
         {"figures", figures_json<OrderedJson>(report.figures)},
         {"peak_extra_mb", megabytes_json(peak)},
@@ -222,6 +224,7 @@ void add_compact(CLI::App& app, Command& chosen) {
     add_budget_options(*command, options->budget);
     add_context_option(*command, options->model.context, "as many as the text needs");
     const auto [keys, values] = add_cache_type_options(*command, options->model);
+    add_solve_on_option(*command, options->model);
     keys->excludes(slot);
     values->excludes(slot);
     command

@@ -157,6 +157,7 @@ Result<SuiteRequest> make_request(const LoadedModel& model, const EvalOptions& o
     request.eval.compact.context = model.params;
     request.eval.compact.adapters = model.adapters;
     request.eval.compact.threads = model.threads();
+    request.eval.compact.solve_on = model.solve_on;
     return request;
 }
 
@@ -272,6 +273,7 @@ void add_measured_options(CLI::App& command, EvalOptions& options, CLI::Option* 
         ->option_text("NAME,...");
     add_budget_options(command, options.budget);
     const auto [keys, values] = add_cache_type_options(command, options.model);
+    add_solve_on_option(command, options.model);
     slot->excludes(keys)->excludes(values);
     command
         .add_option("--also", options.also,

@@ -221,6 +221,7 @@ OrderedJson row_json(const EvalRow& row) {
     json["effort"] = report.effort;
     json["study_s"] = report.study_s;
     json["solve_s"] = report.solve_s;
+    json["solved_on"] = to_text(report.solved_on);
     json["swap_s"] = report.swap_s;
     json["peak_extra_mb"] = megabytes_json(row.peak_extra_bytes);
     json["figures"] = figures_json<OrderedJson>(report.figures);

@@ -46,6 +46,17 @@ void add_context_option(CLI::App& command, uint32_t& context, const std::string&
         ->option_text("N");
 }
 
+void add_solve_on_option(CLI::App& command, ModelOptions& options) {
+    command
+        .add_option_function<std::string>(
+            "--solve-on",
+            [&options](const std::string& name) { options.solve_on = solve_on_named(name).value(); },
+            "where folds are solved: auto: each layer on the device that holds its cache; cpu; device: through "
+            "ggml also where that is the processor; default: auto")
+        ->check(solve_on_check())
+        ->option_text("WHERE");
+}
+
 CLI::Option* add_full_slot_option(CLI::App& command, std::string& path) {
     return command
         .add_option("--session", path,
@@ -157,6 +168,14 @@ CLI::Validator method_check() {
         return method ? std::string() : method.error().message;
     };
     return {check, choices_text(joined(all_methods(), ",", &Method::name))};
+}
+
+CLI::Validator solve_on_check() {
+    const auto check = [](const std::string& name) {
+        const Result<SolveOn> where = solve_on_named(name);
+        return where ? std::string() : where.error().message;
+    };
+    return {check, choices_text(joined(kSolveOnNames, ","))};
 }
 
 std::vector<std::string> take_words_behind_dashes(std::vector<std::string>& arguments) {

@@ -3,6 +3,7 @@
 
 #include "base/limits.h"
 #include "cli/output.h"
+#include "device/devices.h"
 #include "fit/regions.h"
 #include "method/method.h"
 
@@ -18,6 +19,7 @@ struct ModelOptions {
     uint32_t context = 0; // cells; 0 = as many as needed
     std::string keys = "f16", values = "f16";
     std::vector<std::string> loras, control_vectors; // FILE or FILE:SCALE
+    SolveOn solve_on = SolveOn::automatic;           // of commands that fold
 };
 
 // -m, -t, -ngl, --lora, --control-vector
@@ -28,6 +30,9 @@ void add_context_option(CLI::App& command, uint32_t& context, const std::string&
 
 // -ctk, -ctv
 std::pair<CLI::Option*, CLI::Option*> add_cache_type_options(CLI::App& command, ModelOptions& options);
+
+// --solve-on, of commands that fold
+void add_solve_on_option(CLI::App& command, ModelOptions& options);
 
 // --session, of commands that fold a full sequence themselves
 CLI::Option* add_full_slot_option(CLI::App& command, std::string& path);
@@ -58,6 +63,7 @@ std::string command_line(const CLI::App& command);
 // The range of a value, as base/limits.h says it.
 CLI::Validator limit_check(const Limit& limit);
 CLI::Validator method_check();
+CLI::Validator solve_on_check();
 
 // Takes the first "--" and all that stands behind it out of the arguments; answers what stood behind it. For
 // commands that start a program: CLI11 would read options out of the program's words.

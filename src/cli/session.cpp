@@ -66,6 +66,7 @@ uint32_t LoadedModel::trained_context() const {
 Result<LoadedModel> open_model(const ModelOptions& options) {
     LoadedModel loaded;
     loaded.name = file_name(options.path);
+    loaded.solve_on = options.solve_on;
     KVFOLD_TRY(loaded.model, load_model(options.path, options.gpu_layers));
     if (const std::string warning = untested_llama_warning(); !warning.empty())
         kvfold::print(stderr, "kvfold: {}\n", warning);
@@ -226,6 +227,7 @@ CompactRequest Session::request_for(const Method& method, const Budget& budget, 
     request.adapters = model_->adapters;
     request.seed = seed;
     request.threads = model_->threads();
+    request.solve_on = model_->solve_on;
     request.progress = bar.for_compaction();
     request.kept = keeping_.folds;
     return request;

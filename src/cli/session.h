@@ -19,6 +19,7 @@ struct LoadedModel {
     llama_context_params params; // of every context that the command opens; n_ctx is set when it does
     Adapters adapters;           // of every context
     std::string name;            // the file's name
+    SolveOn solve_on = SolveOn::automatic;
 
     int threads() const { return params.n_threads; }
     uint32_t trained_context() const;

@@ -73,6 +73,7 @@ Result<CompactReport> fold_chunks(std::span<const Chunk> chunks, const Regions& 
         const double share = cells / static_cast<double>(regions.region.size());
         add_costs(report, done);
         add_effort(report, done, share);
+        add(report.solved_on, done.solved_on);
         add_heads(report.heads, done.heads, chunks[i].begin, share);
         add_figures(report.figures, done.figures);
         slots += done.regions.folded;

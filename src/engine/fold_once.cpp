@@ -93,7 +93,8 @@ RegionProblem problem_of(llama_model* model, const AttentionMap& map, const Sequ
             request.seed,
             request.threads,
             request.progress,
-            kernels};
+            kernels,
+            request.solve_on};
 }
 
 Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot, const Regions& regions,
@@ -114,6 +115,7 @@ Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot
     report.expected = done.chosen.expected;
     report.study_s = fitted.study_s;
     report.solve_s = fitted.solve_s;
+    report.solved_on = std::move(fitted.solution.solved_on);
     report.heads = std::move(fitted.solution.heads);
     report.figures = std::move(fitted.figures);
     return CompactState{std::move(compact), std::move(report)};

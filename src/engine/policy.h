@@ -13,6 +13,7 @@ struct Policy {
     bool automatic = false; // fold by itself at the high-water mark and when cells run out
     double ratio = 8;       // cells before / cells after of what is folded; >= 1
     const Method* method = &default_method();
+    SolveOn solve_on = SolveOn::automatic;
     double high_water = 0.75; // share of the cells in use that starts a fold; between 0 and 1
     int keep_first = 4;       // cells of the head that are never folded; >= 1
     int keep_last = -1;       // newest cells kept as they are; -1 = an eighth of the cells, at most 256

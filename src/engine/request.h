@@ -33,6 +33,7 @@ struct CompactRequest {
     // somebody waits.
     float effort_share = 1;
     size_t most_cells = 0; // of the region that are folded at once; 0: as many as the method takes
+    SolveOn solve_on = SolveOn::automatic;
     int threads = 0;       // for study and solve; 0 = as many as llama.cpp uses in the user's context
     ProgressFn progress;
     KeptFolds* kept = nullptr; // gets what the fold replaces, and a fold of a fold is made of what it has
@@ -54,6 +55,7 @@ struct CompactReport {
     float effort = 0;
     Cost expected = {};
     double snapshot_s = 0, study_s = 0, solve_s = 0, swap_s = 0;
+    SolvedOn solved_on;            // no layers for baselines
     std::vector<HeadReport> heads; // empty for baselines
     std::vector<Figure> figures;   // of the method's own fit strategy
 };

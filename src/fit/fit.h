@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/progress.h"
+#include "device/devices.h"
 #include "fit/regions.h"
 #include "model/adapters.h"
 #include "model/probe.h"
@@ -35,7 +36,8 @@ struct RegionProblem {
     uint64_t seed;                                         // of the study
     int threads;                                           // of study and solve
     const ProgressFn& progress;
-    const Kernels& kernels; // that solve its heads
+    const Kernels& kernels; // that solve its heads where no device does
+    SolveOn solve_on = SolveOn::automatic;
 
     const KvSection& section() const { return snapshot.sections.front(); }
 
@@ -43,7 +45,7 @@ struct RegionProblem {
     // heard.
     RegionProblem with(const AttentionMap& layers, const SequenceState& cache) const {
         return {model,    layers,  cache,   regions,  slots, study,   solve,    tokens,
-                expected, nullptr, context, adapters, seed,  threads, progress, kernels};
+                expected, nullptr, context, adapters, seed,  threads, progress, kernels, solve_on};
     }
 };
 
@@ -61,6 +63,7 @@ struct Solution {
     uint32_t slots = 0;                    // t
     std::vector<CacheTensor> keys, values; // [layers] each [t, width], in the types of the cache
     std::vector<HeadReport> heads;         // layer by layer
+    SolvedOn solved_on;
 };
 
 // What one strategy alone has to report: a count over all heads, which adds up over the chunks of a region.

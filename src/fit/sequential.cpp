@@ -78,6 +78,7 @@ Result<Index> place_layers(const RegionProblem& problem, const Study& study, con
 void append_layers(Solution& all, Solution group) {
     std::move(group.keys.begin(), group.keys.end(), std::back_inserter(all.keys));
     std::move(group.values.begin(), group.values.end(), std::back_inserter(all.values));
+    add(all.solved_on, group.solved_on);
     std::move(group.heads.begin(), group.heads.end(), std::back_inserter(all.heads));
 }
 

@@ -2,7 +2,9 @@
 
 #include "base/no_throw.h"
 #include "base/parallel.h"
+#include "device/solve_layer.h"
 
+#include <iterator>
 #include <mutex>
 #include <numeric>
 
@@ -10,37 +12,54 @@ namespace kvfold {
 
 namespace {
 
+// What one thread solves: a KV head on the processor, or all heads of a layer on a device.
 struct Job {
     size_t layer; // index into AttentionMap::layers
-    Index head;
+    Index head;   // the first
+    Index heads;
+    size_t index;              // of the first among all heads
+    ggml_backend_dev_t device; // null: the processor
 };
 
-std::vector<Job> list_jobs(const AttentionMap& map) {
+std::vector<Job> list_jobs(const AttentionMap& map, SolveOn where) {
     std::vector<Job> jobs;
-    for (size_t layer = 0; layer < map.layers.size(); ++layer) {
-        for (Index head = 0; head < map.layers[layer].kv_heads; ++head)
-            jobs.push_back({layer, head});
+    size_t index = 0;
+    for (size_t i = 0; i < map.layers.size(); ++i) {
+        const AttentionLayer& layer = map.layers[i];
+        const ggml_backend_dev_t device = device::solving_device(where, layer.device);
+        const Index each = device ? layer.kv_heads : 1;
+        for (Index head = 0; head < layer.kv_heads; head += each) {
+            jobs.push_back({i, head, each, index, device});
+            index += static_cast<size_t>(each);
+        }
     }
     return jobs;
 }
 
+// Some heads of one layer that one thread has solved.
+struct Solved {
+    std::vector<CompactHead> heads;
+    SolvedOn on;
+};
+
 // Collects the heads of all layers and the first error; the only thing that threads share.
 class Collector {
   public:
-    Collector(size_t jobs, const ProgressFn& progress) : heads(jobs), progress_(progress) {}
+    Collector(size_t heads, const ProgressFn& progress) : heads(heads), progress_(progress) {}
 
-    bool add(size_t job, Result<CompactHead> head, const AttentionLayer& layer, Index kv_head) {
+    bool add(const Job& job, Result<Solved> solved, const AttentionLayer& layer) {
         const std::lock_guard lock(mutex_);
-        if (!head) {
-            std::string_view what = head.error().message;
+        if (!solved) {
+            std::string_view what = solved.error().message;
             constexpr std::string_view kPrefix = "head: "; // solve_head does not know which
             if (what.starts_with(kPrefix)) what.remove_prefix(kPrefix.size());
-            if (status)
-                status = fail(head.error().code, "layer {}, KV head {}: {}", layer.layer, kv_head, what);
+            const std::string which = job.heads == 1 ? kvfold::format("KV head {}", job.head) : "all KV heads";
+            if (status) status = fail(solved.error().code, "layer {}, {}: {}", layer.layer, which, what);
             return false;
         }
-        heads[job] = std::move(*head);
-        ++done_;
+        std::ranges::move(solved->heads, heads.begin() + static_cast<std::ptrdiff_t>(job.index));
+        kvfold::add(on, solved->on);
+        done_ += static_cast<size_t>(job.heads);
         if (goes_on(progress_, Stage::solve, static_cast<float>(done_) / static_cast<float>(heads.size())))
             return true;
         if (status) status = fail(ErrorCode::cancelled, "cancelled");
@@ -48,6 +67,7 @@ class Collector {
     }
 
     std::vector<CompactHead> heads;
+    SolvedOn on;
     Status status;
 
   private:
@@ -69,40 +89,120 @@ Result<CacheTensor> join_heads(std::span<const CompactHead> heads, const CacheTe
 }
 
 // What the layer's cache holds of a head's region, and what it is asked.
-Result<CompactHead> solve_job(const RegionProblem& problem, const Study& study, const HeadSolver& solve,
-                              const Job& job, size_t index) {
-    const AttentionLayer& layer = problem.map.layers[job.layer];
+struct HeadRows {
+    Matrix keys, values, queries;
+
+    HeadProblem problem(const AttentionLayer& layer) const {
+        return {keys, values, queries, layer.scale, layer.softcap};
+    }
+};
+
+HeadRows rows_of(const RegionProblem& problem, const Study& study, size_t index, Index head) {
+    const AttentionLayer& layer = problem.map.layers[index];
     const KvSection& section = problem.section();
-    const CacheTensor& keys = section.keys[layer.cache];
     const Index d = layer.key_width, dv = layer.value_width;
-    const Matrix k = head_to_float(keys, problem.regions.region, job.head * d, d);
-    const Matrix v = head_to_float(section.values[layer.cache], problem.regions.region, job.head * dv, dv);
-    const Matrix q = queries_of_head(study, problem.map, job.layer, job.head, problem.study.max_queries);
-    const auto round = [&keys](MutableMatrixView rows) { round_rows(rows, keys.type); };
-    const HeadProblem head{k, v, q, layer.scale, layer.softcap};
-    return solve({job.layer, job.head, index, head, {problem.slots, {}, round}, problem.kernels});
+    return {head_to_float(section.keys[layer.cache], problem.regions.region, head * d, d),
+            head_to_float(section.values[layer.cache], problem.regions.region, head * dv, dv),
+            queries_of_head(study, problem.map, index, head, problem.study.max_queries)};
 }
 
-Result<Solution> join_solution(const RegionProblem& problem, const std::vector<Job>& jobs,
-                               std::vector<CompactHead> found) {
-    Solution solution{problem.slots, {}, {}, {}};
+SolveRequest request_of(const RegionProblem& problem, const AttentionLayer& layer) {
+    const CacheTensor& keys = problem.section().keys[layer.cache];
+    return {problem.slots, {}, [&keys](MutableMatrixView rows) { round_rows(rows, keys.type); }};
+}
+
+Result<CompactHead> solve_head_of(const RegionProblem& problem, const Study& study, const HeadSolver& solve,
+                                  const Job& job, Index head) {
+    const AttentionLayer& layer = problem.map.layers[job.layer];
+    const HeadRows rows = rows_of(problem, study, job.layer, head);
+    const size_t index = job.index + static_cast<size_t>(head - job.head);
+    return solve({job.layer, head, index, rows.problem(layer), request_of(problem, layer), problem.kernels});
+}
+
+Result<Solved> solve_on_processor(const RegionProblem& problem, const Study& study, const HeadSolver& solve,
+                                  const Job& job) {
+    Solved solved;
+    for (Index head = job.head; head < job.head + job.heads; ++head) {
+        KVFOLD_TRY(CompactHead compact, solve_head_of(problem, study, solve, job, head));
+        solved.heads.push_back(std::move(compact));
+    }
+    if (job.head == 0) solved.on.layers = 1;
+    return solved;
+}
+
+// Products over as many queries as fill registers are several times as fast as others on a processor.
+void fill_registers(Matrix& queries) {
+    constexpr Index kRegister = 16;
+    if (queries.rows() >= kRegister * kRegister)
+        queries.conservativeResize(queries.rows() / kRegister * kRegister, Eigen::NoChange);
+}
+
+Result<Solved> solve_on_device(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
+                               const Job& job) {
+    const AttentionLayer& layer = problem.map.layers[job.layer];
+    std::vector<HeadRows> rows;
+    std::vector<HeadProblem> heads;
+    for (Index head = 0; head < layer.kv_heads; ++head) {
+        rows.push_back(rows_of(problem, study, job.layer, head));
+        fill_registers(rows.back().queries);
+    }
+    for (const HeadRows& each : rows)
+        heads.push_back(each.problem(layer));
+    const SolveRequest request = request_of(problem, layer);
+    KVFOLD_TRY(const device::PreparedLayer prepared, device::prepare_layer(heads, plan, request));
+    KVFOLD_TRY(const device::Lease backend, device::Lease::of(job.device));
+    KVFOLD_TRY(auto solved, device::solve_layer(*backend, prepared, plan, request));
+    return Solved{std::move(solved), {1, 1, (*backend).description(), {}}};
+}
+
+// The device of the layer first, and the processor where it cannot and was not asked for.
+Result<Solved> solve_job(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
+                         const HeadSolver& by_head, const Job& job) {
+    if (!job.device) return solve_on_processor(problem, study, by_head, job);
+    Result<Solved> solved = solve_on_device(problem, study, plan, job);
+    if (solved) return solved;
+    const ErrorCode code = solved.error().code;
+    const bool is_of_device =
+        code == ErrorCode::unsupported || code == ErrorCode::memory || code == ErrorCode::llama;
+    if (problem.solve_on == SolveOn::device || !is_of_device) return solved;
+    const std::string why_not = solved.error().message;
+    KVFOLD_TRY(solved, solve_on_processor(problem, study, by_head, job));
+    solved->on.why_not = why_not;
+    return solved;
+}
+
+Result<Solution> join_solution(const RegionProblem& problem, Collector& found) {
+    Solution solution{problem.slots, {}, {}, {}, std::move(found.on)};
     size_t first = 0; // head of the layer
     for (const AttentionLayer& layer : problem.map.layers) {
-        const std::span heads(&found[first], static_cast<size_t>(layer.kv_heads));
+        const std::span heads(&found.heads[first], static_cast<size_t>(layer.kv_heads));
         const KvSection& section = problem.section();
         KVFOLD_TRY(CacheTensor keys, join_heads(heads, section.keys[layer.cache], &CompactHead::keys));
         KVFOLD_TRY(CacheTensor values, join_heads(heads, section.values[layer.cache], &CompactHead::values));
         solution.keys.push_back(std::move(keys));
         solution.values.push_back(std::move(values));
+        for (Index head = 0; head < layer.kv_heads; ++head) {
+            CompactHead& compact = heads[static_cast<size_t>(head)];
+            solution.heads.push_back({layer.layer, static_cast<int>(head), compact.absorb_residual,
+                                      compact.output_error, compact.mass_error, compact.neutral,
+                                      std::move(compact.kept)});
+        }
         first += heads.size();
     }
-    for (size_t i = 0; i < jobs.size(); ++i) {
-        CompactHead& head = found[i];
-        solution.heads.push_back({problem.map.layers[jobs[i].layer].layer, static_cast<int>(jobs[i].head),
-                                  head.absorb_residual, head.output_error, head.mass_error, head.neutral,
-                                  std::move(head.kept)});
-    }
     return solution;
+}
+
+using JobSolver = std::function<Result<Solved>(const Job&)>;
+
+Result<Solution> solve_jobs(const RegionProblem& problem, const std::vector<Job>& jobs, const JobSolver& solve) {
+    const size_t heads = jobs.empty() ? 0 : jobs.back().index + static_cast<size_t>(jobs.back().heads);
+    Collector found(heads, problem.progress);
+    parallel_for(jobs.size(), problem.threads, [&](size_t i) {
+        return found.add(jobs[i], without_throwing([&] { return solve(jobs[i]); }),
+                         problem.map.layers[jobs[i].layer]);
+    });
+    KVFOLD_CHECK(std::move(found.status));
+    return join_solution(problem, found);
 }
 
 } // namespace
@@ -142,20 +242,20 @@ CompactHead head_in_cache(const Solution& solution, const AttentionMap& map, siz
 }
 
 Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const SolvePlan& plan) {
-    return solve_layers(problem, study, [&plan](const HeadTask& task) {
+    const auto by_head = [&plan](const HeadTask& task) {
         return task.kernels.solve_head(task.problem, plan, task.request);
+    };
+    auto solution = solve_jobs(problem, list_jobs(problem.map, problem.solve_on), [&](const Job& job) {
+        return solve_job(problem, study, plan, by_head, job);
     });
+    device::release_memory();
+    return solution;
 }
 
 Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const HeadSolver& solve) {
-    const std::vector<Job> jobs = list_jobs(problem.map);
-    Collector found(jobs.size(), problem.progress);
-    parallel_for(jobs.size(), problem.threads, [&](size_t i) {
-        return found.add(i, without_throwing([&] { return solve_job(problem, study, solve, jobs[i], i); }),
-                         problem.map.layers[jobs[i].layer], jobs[i].head);
+    return solve_jobs(problem, list_jobs(problem.map, SolveOn::processor), [&](const Job& job) {
+        return solve_on_processor(problem, study, solve, job);
     });
-    KVFOLD_CHECK(std::move(found.status));
-    return join_solution(problem, jobs, std::move(found.heads));
 }
 
 } // namespace kvfold

@@ -32,9 +32,8 @@ Status read_limited(const Limit& limit, const Json& value, std::optional<Number>
     return {};
 }
 
-Status read_method(const Json& value, std::optional<std::string>& out) {
-    if (!value.is_string() || value.get_ref<const std::string&>().empty())
-        return wrong("method", value, "the name of a method");
+Status read_name(const Json& value, std::string_view field, std::string_view wanted, std::optional<std::string>& out) {
+    if (!value.is_string() || value.get_ref<const std::string&>().empty()) return wrong(field, value, wanted);
     out = value.get<std::string>();
     return {};
 }
@@ -67,7 +66,8 @@ Status read_folder(const Json& value, std::optional<std::string>& out) {
 Status read_field(const std::string& name, const Json& value, PreloadSettings& out) {
     if (name == "virtual") return read_whole(value, name, 1, kLargestVirtual, out.virtual_factor);
     if (name == "ratio") return read_limited(limits::ratio, value, out.ratio);
-    if (name == "method") return read_method(value, out.method);
+    if (name == "method") return read_name(value, name, "the name of a method", out.method);
+    if (name == "solve_on") return read_name(value, name, "auto, cpu or device", out.solve_on);
     if (name == "high_water") return read_limited(limits::high_water, value, out.high_water);
     if (name == "keep_first") return read_limited(limits::keep_first, value, out.keep_first);
     if (name == "keep_last") return read_limited(limits::keep_last, value, out.keep_last);
@@ -91,6 +91,7 @@ std::string to_json(const PreloadSettings& settings) {
     Json object = {{"virtual", settings.virtual_factor}, {"log", settings.log}};
     put(object, "ratio", settings.ratio);
     put(object, "method", settings.method);
+    put(object, "solve_on", settings.solve_on);
     put(object, "high_water", settings.high_water);
     put(object, "keep_first", settings.keep_first);
     put(object, "keep_last", settings.keep_last);

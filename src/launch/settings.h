@@ -38,6 +38,7 @@ struct PreloadSettings {
     int virtual_factor = 1;            // "virtual": the program is told of this many times its cells; 1..1024
     std::optional<double> ratio;       // these and their ranges: engine/policy.h
     std::optional<std::string> method; // a name of find_method; not checked here, which knows no methods
+    std::optional<std::string> solve_on; // one of kSolveOnNames (device/devices.h); not checked here
     std::optional<double> high_water;
     std::optional<int> keep_first, keep_last;
     // MiB of each context for what folds replace; none given: a part of the free memory.

@@ -79,6 +79,7 @@ class Bench {
             compact.context = request_.context;
             compact.adapters = request_.adapters;
             compact.seed = request_.seed;
+            compact.solve_on = request_.solve_on;
             compact.progress = request_.progress;
             const PeakMemory memory;
             KVFOLD_TRY(row.report, compact_sequence(ours_.get(), 0, compact));

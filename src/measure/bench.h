@@ -23,6 +23,7 @@ struct BenchRequest {
     llama_context_params context = llama_context_default_params(); // n_ctx is replaced
     Adapters adapters;                                             // of all contexts
     uint64_t seed = 1;
+    SolveOn solve_on = SolveOn::automatic;
     ProgressFn progress;                                // of each compaction
     std::function<void(std::string_view, double)> step; // what is done now, and how much of it, 0..1
 };

@@ -3,6 +3,8 @@
 
 #include "base/matrix.h"
 
+#include <ggml-backend.h>
+
 namespace kvfold {
 
 // One attention layer, as its flash-attention node shows it.
@@ -18,6 +20,7 @@ struct AttentionLayer {
     float softcap = 0;     // of the logits; 0 = none
     float alibi = 0;       // largest ALiBi slope; 0 = the model has none
     bool on_host = true;   // its cache lies in memory that the processor reads
+    ggml_backend_dev_t device = nullptr; // that holds it; null where nobody says
     bool latent = false;   // values are a view of the keys (MLA)
 };
 

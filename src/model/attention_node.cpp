@@ -53,6 +53,7 @@ std::optional<AttentionLayer> read_attention_node(const ggml_tensor* node) {
     layer.scale = parameters[0];
     layer.alibi = parameters[1];
     layer.on_host = !cache->buffer || ggml_backend_buffer_is_host(cache->buffer);
+    if (cache->buffer) layer.device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(cache->buffer));
     layer.latent = v->view_src && v->view_src == k->view_src;
     return layer;
 }

@@ -37,9 +37,13 @@ Json error_of(const Error& error) {
 
 // keep_last as it works, the default resolved.
 Json policy_json(const Policy& policy, size_t cells) {
-    return {{"automatic", policy.automatic},   {"ratio", policy.ratio},
-            {"method", policy.method->name},   {"high_water", policy.high_water},
-            {"keep_first", policy.keep_first}, {"keep_last", newest_kept(policy, cells)}};
+    return {{"automatic", policy.automatic},
+            {"ratio", policy.ratio},
+            {"method", policy.method->name},
+            {"solve_on", kSolveOnNames[static_cast<size_t>(policy.solve_on)]},
+            {"high_water", policy.high_water},
+            {"keep_first", policy.keep_first},
+            {"keep_last", newest_kept(policy, cells)}};
 }
 
 Json state(Registry& registry) {
@@ -93,6 +97,7 @@ Json job(ManagedContext& managed, const Json& request) {
               {"compression_ratio",
                static_cast<double>(report.cells_before) / static_cast<double>(report.cells_after)},
               {"compaction_time_ms", std::llround(1000 * seconds)},
+              {"solved_on", to_text(report.solved_on)},
               {"figures", figures_json<Json>(report.figures)}}}};
 }
 
@@ -171,6 +176,9 @@ Result<Policy> changed(Policy policy, const Json& request) {
             KVFOLD_CHECK(check_json(limit, *value));
     }
     KVFOLD_TRY(policy.method, method_of(request, policy));
+    if (request.contains("solve_on")) {
+        KVFOLD_TRY(policy.solve_on, solve_on_named(request.at("solve_on").get<std::string>()));
+    }
     policy.automatic = request.value("automatic", policy.automatic);
     policy.ratio = request.value("ratio", policy.ratio);
     policy.high_water = request.value("high_water", policy.high_water);

@@ -65,6 +65,7 @@ void Journal::folded(FoldRecord record, size_t region_size) {
         ++done_;
         study_s_ += record.report.study_s;
         solve_s_ += record.report.solve_s;
+        add(solved_on_, record.report.solved_on);
         swap_s_ += record.report.swap_s;
         if (!record.report.heads.empty())
             kept_ = {{"id_slot", record.seq_id},
@@ -86,6 +87,8 @@ Json Journal::totals(size_t cells_used) const {
             {"failures", failures_},
             {"study_s", study_s_},
             {"solve_s", solve_s_},
+            {"layers_solved", solved_on_.layers},
+            {"layers_on_devices", solved_on_.on_devices},
             {"swap_s", swap_s_},
             {"waits", waits_},
             {"wait_s", wait_s_},
@@ -117,6 +120,7 @@ Json Journal::folds() const {
                         {"cells_after", report.cells_after},
                         {"study_s", report.study_s},
                         {"solve_s", report.solve_s},
+                        {"solved_on", to_text(report.solved_on)},
                         {"swap_s", report.swap_s},
                         {"figures", figures_json<Json>(report.figures)},
                         {"error", e.record.error},

@@ -54,6 +54,7 @@ class Journal {
     Json kept_;
     double speed_ = 0; // tokens/s of the newest generated tokens, smoothed
     size_t decoded_ = 0, done_ = 0, failures_ = 0, waits_ = 0, rereads_ = 0, taken_back_ = 0, recalls_ = 0;
+    SolvedOn solved_on_; // of all folds
     double study_s_ = 0, solve_s_ = 0, swap_s_ = 0, wait_s_ = 0, longest_wait_s_ = 0, recall_s_ = 0;
 };
 

@@ -38,6 +38,9 @@ Result<Policy> policy_of(const launch::PreloadSettings& settings) {
     if (settings.method) {
         KVFOLD_TRY(policy.method, find_method(*settings.method));
     }
+    if (settings.solve_on) {
+        KVFOLD_TRY(policy.solve_on, solve_on_named(*settings.solve_on));
+    }
     policy.high_water = settings.high_water.value_or(policy.high_water);
     policy.keep_first = settings.keep_first.value_or(policy.keep_first);
     policy.keep_last = settings.keep_last.value_or(policy.keep_last);

@@ -11,11 +11,37 @@ namespace {
 constexpr float kCapUse = 0.98f;     // a capped logit is asked to reach at most this part of the cap
 constexpr float kLargestRawBias = 6; // twice the largest bias: what a cap may demand before we give in
 
-// bias: [t] after the cap -> [t] before it.
-Vector raise_before_cap(float cap, const Matrix& shares, const Vector& mass, const Vector& bias) {
+// S_ij weighted by A_ij: [t]
+Vector mean_logits(const Matrix& shares, const Vector& mass) {
     const auto logits = shares.array().log().colwise() + mass.array(); // S_ij = log A_ij + m_i
-    const Eigen::RowVectorXf mean =
-        (shares.array() * logits).colwise().sum() / shares.array().colwise().sum();
+    return ((shares.array() * logits).colwise().sum() / shares.array().colwise().sum()).transpose();
+}
+
+// One exponential a pair serves all shares: A exp(b u / 4)^k is the mass with k quarters of the bias.
+float best_share(const Matrix& shares, const Vector& bias, const Vector& projections) {
+    Eigen::Array<double, kBiasQuarters + 1, 1> errors = Eigen::Array<double, kBiasQuarters + 1, 1>::Zero();
+    for (Index i = 0; i < shares.rows(); ++i) {
+        const Eigen::ArrayXf quarter = (bias.array() * (projections[i] / kBiasQuarters)).exp();
+        Eigen::ArrayXf mass = shares.row(i).transpose();
+        for (int k = 0; k <= kBiasQuarters; ++k) {
+            errors[k] += std::pow(std::log(mass.sum()), 2); // infinite where the bias overflows: not chosen
+            mass *= quarter;
+        }
+    }
+    return static_cast<float>(best_quarters(errors)) / kBiasQuarters;
+}
+
+} // namespace
+
+int best_quarters(const Eigen::Array<double, kBiasQuarters + 1, 1>& errors) {
+    int best = 0;
+    for (int k = 1; k <= kBiasQuarters; ++k) {
+        if (errors[k] < errors[best]) best = k;
+    }
+    return best;
+}
+
+Vector raise_before_cap(float cap, const Vector& mean, const Vector& bias) {
     Vector raw(bias.size());
     for (Index j = 0; j < bias.size(); ++j) {
         const float now = std::clamp(mean[j] / cap, -kCapUse, kCapUse);
@@ -24,27 +50,6 @@ Vector raise_before_cap(float cap, const Matrix& shares, const Vector& mass, con
     }
     return raw;
 }
-
-// One exponential a pair serves all shares: A exp(b u / 4)^k is the mass with k quarters of the bias.
-float best_share(const Matrix& shares, const Vector& bias, const Vector& projections) {
-    constexpr int kQuarters = 4;
-    Eigen::Array<double, kQuarters + 1, 1> errors = Eigen::Array<double, kQuarters + 1, 1>::Zero();
-    for (Index i = 0; i < shares.rows(); ++i) {
-        const Eigen::ArrayXf quarter = (bias.array() * (projections[i] / kQuarters)).exp();
-        Eigen::ArrayXf mass = shares.row(i).transpose();
-        for (int k = 0; k <= kQuarters; ++k) {
-            errors[k] += std::pow(std::log(mass.sum()), 2); // infinite where the bias overflows: not chosen
-            mass *= quarter;
-        }
-    }
-    int best = 0;
-    for (int k = 1; k <= kQuarters; ++k) {
-        if (errors[k] < errors[best]) best = k;
-    }
-    return static_cast<float>(best) / kQuarters;
-}
-
-} // namespace
 
 Result<AbsorbDirection> fit_direction(const HeadProblem& problem) {
     // Double from the start: n d^2 is small here, and squares of large queries would overflow f32.
@@ -66,7 +71,7 @@ Result<float> absorb_bias(const HeadProblem& problem, const Matrix& shares, cons
     const bool trusted = absorbing.residual <= kTrustedResidual;
     const Vector used = trusted ? bias : Vector(best_share(shares, bias, absorbing.projections) * bias);
     const bool capped = problem.softcap > 0;
-    keys += (capped ? raise_before_cap(problem.softcap, shares, mass, used) : used) *
+    keys += (capped ? raise_before_cap(problem.softcap, mean_logits(shares, mass), used) : used) *
             absorbing.direction.transpose();
     return absorbing.residual;
 }

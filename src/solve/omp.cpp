@@ -12,12 +12,6 @@
 namespace kvfold {
 namespace {
 
-// A cell of the pool is dropped when its gain has fallen below this part of what the best cell outside the
-// pool offered when the pool was made.
-constexpr float kWorthless = 0.5f;
-// Steps after which nothing is dropped any more: a context of repeated tokens would take a step a cell.
-constexpr Index kPatience = 2 * kPursuitSteps;
-
 // B: [n, 1 + dv]. Without the output where it is zero or overflows: solve_head reports that later.
 Matrix targets_of(const FullAttention& full) {
     const double square = full.output.cast<double>().squaredNorm() / static_cast<double>(full.output.rows());
@@ -160,10 +154,16 @@ class Pursuit {
 
 } // namespace
 
+Index pursuit_step(Index kept) { return (kept + kPursuitSteps - 1) / kPursuitSteps; }
+
+Index pursuit_candidates(Index cells, Index kept, Index given) {
+    return std::min(cells, given + kPursuitCandidates * (kept - given));
+}
+
 std::vector<uint32_t> pursue_cells(const HeadProblem& problem, const FullAttention& full, Index kept,
                                    std::span<const uint32_t> pinned) {
     const Index given = std::ssize(pinned);
-    const Index looked_at = std::min(problem.keys.rows(), given + kPursuitCandidates * (kept - given));
+    const Index looked_at = pursuit_candidates(problem.keys.rows(), kept, given);
     const std::vector<uint32_t> candidates = select_cells(full.score, looked_at, pinned);
     const Matrix keys = problem.keys(candidates, Eigen::all);
     const Matrix shares = mass_shares(problem, keys, full.mass);
@@ -173,9 +173,9 @@ std::vector<uint32_t> pursue_cells(const HeadProblem& problem, const FullAttenti
     for (const uint32_t cell : pinned)
         first.push_back(std::lower_bound(candidates.begin(), candidates.end(), cell) - candidates.begin());
     if (!first.empty()) pursuit.take_all(first);
-    const Index size = (kept + kPursuitSteps - 1) / kPursuitSteps;
+    const Index size = pursuit_step(kept);
     for (Index step = 0; pursuit.wanted() > 0; ++step)
-        pursuit.step(size, /*may_drop=*/step < kPatience);
+        pursuit.step(size, /*may_drop=*/step < kPursuitPatience);
 
     std::vector<uint32_t> cells;
     for (const Index j : pursuit.chosen())

@@ -12,6 +12,15 @@ namespace kvfold {
 inline constexpr double kPursuitRidge = 1e-3;
 inline constexpr Index kPursuitSteps = 16;     // keys are taken in about so many steps, whatever t
 inline constexpr Index kPursuitCandidates = 4; // cells that are looked at for each that is pursued
+// A cell of the pool is dropped when its gain has fallen below this part of what the best cell outside the
+// pool offered when the pool was made.
+inline constexpr float kWorthless = 0.5f;
+// Steps after which nothing is dropped any more: a context of repeated tokens would take a step a cell.
+inline constexpr Index kPursuitPatience = 2 * kPursuitSteps;
+
+// Cells that a step takes at most, and that pursuit looks at: M. given: pinned cells among the kept.
+Index pursuit_step(Index kept);
+Index pursuit_candidates(Index cells, Index kept, Index given);
 
 // A: [n, M] = exp(S_ij - m_i), the mass shares of the candidates: the M = min(T, p + 4 (t - p)) cells of the
 // best RMS score, the p pinned ones among them. With B = [1, Y / y]: [n, 1 + dv] and y^2 = mean_i ||Y_i||^2,

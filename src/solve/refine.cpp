@@ -25,47 +25,15 @@ constexpr float kValueRate = 0.5f; // of that: what a step changes a typical val
 constexpr float kWarmUp = 0.2f; // of the steps: Adam's first ones are all of full size, whatever the gradient
 constexpr float kLastRate = 0.1f; // of the rate
 
-// Batches of queries in a shuffled order that starts anew when it is used up.
-class Batches {
-  public:
-    Batches(const HeadProblem& problem, const FullAttention& full)
-        : problem_(problem), full_(full), order_(static_cast<size_t>(problem.queries.rows())),
-          next_(order_.size()), mean_square_(mean_square(full.output)) {
-        std::iota(order_.begin(), order_.end(), Index{0});
-    }
-
-    RefineBatch draw() {
-        std::vector<Index> rows(std::min<size_t>(order_.size(), kRefineBatch));
-        for (Index& row : rows)
-            row = next();
-        return of_rows(rows);
-    }
-
-  private:
-    Index next() {
-        if (next_ == order_.size()) {
-            shuffle_first(order_, order_.size(), random_);
-            next_ = 0;
-        }
-        return order_[next_++];
-    }
-
-    RefineBatch of_rows(const std::vector<Index>& rows) const {
-        return {problem_.queries(rows, Eigen::all),
-                full_.output(rows, Eigen::all),
-                full_.mass(rows),
-                problem_.scale,
-                problem_.softcap,
-                mean_square_};
-    }
-
-    const HeadProblem& problem_;
-    const FullAttention& full_;
-    std::vector<Index> order_;
-    size_t next_;
-    float mean_square_;
-    std::mt19937 random_{1};
-};
+RefineBatch batch_of(const HeadProblem& problem, const FullAttention& full, float mean_square,
+                     const std::vector<Index>& rows) {
+    return {problem.queries(rows, Eigen::all),
+            full.output(rows, Eigen::all),
+            full.mass(rows),
+            problem.scale,
+            problem.softcap,
+            mean_square};
+}
 
 // Adam (arXiv 1412.6980): steps of the rate's size whatever the gradient's scale, which differs by orders of
 // magnitude between heads.
@@ -79,14 +47,15 @@ class Adam {
         square_ += (1 - kSquareDecay) * (gradient.cwiseAbs2() - square_);
         const float mean_bias = 1 - std::pow(kMeanDecay, static_cast<float>(steps_));
         const float square_bias = 1 - std::pow(kSquareDecay, static_cast<float>(steps_));
-        rows.array() -= rate / mean_bias * mean_.array() / ((square_.array() / square_bias).sqrt() + kTiny);
+        rows.array() -= rate / mean_bias * mean_.array() / ((square_.array() / square_bias).sqrt() + kTinyStep);
     }
 
   private:
-    static constexpr float kMeanDecay = 0.9f, kSquareDecay = 0.99f, kTiny = 1e-12f;
     Matrix mean_, square_;
     int steps_ = 0;
 };
+
+float rate_of(double loss) { return std::min(kRate * std::sqrt(static_cast<float>(loss)), kHighestRate); }
 
 struct Fit {
     Matrix values;   // V'
@@ -102,16 +71,43 @@ Result<Fit> fit_all(const HeadProblem& problem, const FullAttention& full, const
     return Fit{std::move(values), loss};
 }
 
-// Up to 1 in the warm-up, then down to kLastRate.
-float share_of_rate(Index step, Index count) {
+} // namespace
+
+Index refine_steps_for(int steps, Index cells) { return std::max<Index>(steps, steps * kManyCells / cells); }
+
+float refine_key_rate(const HeadProblem& problem, double loss) {
+    const float query = std::sqrt(problem.queries.squaredNorm() / static_cast<float>(problem.queries.rows()));
+    return rate_of(loss) / std::max(problem.scale * query, std::numeric_limits<float>::min());
+}
+
+float refine_value_rate(float value_square, double loss) {
+    return kValueRate * rate_of(loss) * std::sqrt(value_square);
+}
+
+float refine_share_of_rate(Index step, Index count) {
     const float done = static_cast<float>(step + 1) / static_cast<float>(count);
     if (done < kWarmUp) return done / kWarmUp;
     return 1 - (1 - kLastRate) * (done - kWarmUp) / (1 - kWarmUp);
 }
 
-} // namespace
+RefineOrder::RefineOrder(Index queries) : order_(static_cast<size_t>(queries)), next_(order_.size()) {
+    std::iota(order_.begin(), order_.end(), Index{0});
+}
 
-Index refine_steps_for(int steps, Index cells) { return std::max<Index>(steps, steps * kManyCells / cells); }
+std::vector<Index> RefineOrder::draw() {
+    std::vector<Index> rows(std::min<size_t>(order_.size(), kRefineBatch));
+    for (Index& row : rows)
+        row = next();
+    return rows;
+}
+
+Index RefineOrder::next() {
+    if (next_ == order_.size()) {
+        shuffle_first(order_, order_.size(), random_);
+        next_ = 0;
+    }
+    return order_[next_++];
+}
 
 RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matrix& values) {
     const auto count = static_cast<float>(batch.queries.rows());
@@ -156,18 +152,17 @@ Status refine_keys(const HeadProblem& problem, const FullAttention& full, const 
                    Matrix& keys) {
     KVFOLD_TRY(Fit fit, fit_all(problem, full, keys, values));
     const double before = fit.loss;
-    const float query = std::sqrt(problem.queries.squaredNorm() / static_cast<float>(problem.queries.rows()));
-    const float rate = std::min(kRate * std::sqrt(static_cast<float>(before)), kHighestRate);
-    const float key_rate = rate / std::max(problem.scale * query, std::numeric_limits<float>::min());
+    const float key_rate = refine_key_rate(problem, before);
     const float value_rate =
-        kValueRate * rate * std::sqrt(mean_square(fit.values) / static_cast<float>(values.cols()));
+        refine_value_rate(mean_square(fit.values) / static_cast<float>(values.cols()), before);
     Matrix refined = keys;
     Adam key_adam(keys.rows(), keys.cols()), value_adam(values.rows(), values.cols());
-    Batches batches(problem, full);
+    const float square = mean_square(full.output);
+    RefineOrder order(problem.queries.rows());
     const Index count = refine_steps_for(steps, keys.rows());
     for (Index step = 0; step < count; ++step) {
-        const float left = share_of_rate(step, count);
-        const RefineLoss loss = refine_loss(batches.draw(), refined, fit.values);
+        const float left = refine_share_of_rate(step, count);
+        const RefineLoss loss = refine_loss(batch_of(problem, full, square, order.draw()), refined, fit.values);
         key_adam.step(loss.keys, left * key_rate, refined);
         value_adam.step(loss.values, left * value_rate, fit.values);
     }

@@ -4,6 +4,9 @@
 #include "base/result.h"
 #include "solve/attention.h"
 
+#include <random>
+#include <vector>
+
 namespace kvfold {
 
 // K': [t, d] the keys that absorbed their bias, V': [t, dv] values fitted to them, X = softmax(scale Q K'^T),
@@ -36,8 +39,33 @@ RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matri
 
 inline constexpr Index kRefineBatch = 512; // queries of a step
 
+inline constexpr float kMeanDecay = 0.9f, kSquareDecay = 0.99f, kTinyStep = 1e-12f; // of Adam
+
 // Steps that are taken: `steps` for 448 cells or more; fewer cells take as many more, at the same cost.
 Index refine_steps_for(int steps, Index cells);
+
+// What a step at the full rate changes an element of a key and of a value by. loss: L before the first step;
+// value_square: the mean square of an element of V'.
+float refine_key_rate(const HeadProblem& problem, double loss);
+float refine_value_rate(float value_square, double loss);
+
+// The share of the rate that step `step` of `count` takes: up to 1 in the warm-up, then down to a tenth.
+float refine_share_of_rate(Index step, Index count);
+
+// Queries in a shuffled order, the same for all heads, that starts anew when it is used up.
+class RefineOrder {
+  public:
+    explicit RefineOrder(Index queries);
+
+    std::vector<Index> draw(); // of one batch: min(n, kRefineBatch)
+
+  private:
+    Index next();
+
+    std::vector<Index> order_;
+    size_t next_;
+    std::mt19937 random_{1};
+};
 
 // Adam steps on K' and V' over seeded batches of kRefineBatch queries, V' fitted once before them. A step
 // changes a typical logit by sqrt(L) / 2, but 0.2 at most, and a typical value by half as much of its size;

@@ -1,0 +1,91 @@
+#include "device/absorb.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace kvfold::device {
+namespace {
+
+using Errors = Eigen::Array<double, kBiasQuarters + 1, 1>;
+
+std::vector<float> rows_of(std::span<const AbsorbDirection> directions, Vector AbsorbDirection::*part) {
+    std::vector<float> rows;
+    for (const AbsorbDirection& each : directions)
+        rows.insert(rows.end(), (each.*part).begin(), (each.*part).end());
+    return rows;
+}
+
+// Squared errors of the log-mass with 0 .. 4 quarters of the bias, of each head: A exp(b u / 4)^k is the mass with k
+// of them.
+Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor shares, const std::vector<float>& bias,
+                                               const std::vector<float>& projections) {
+    const LayerSizes& of = layer.sizes;
+    Tensors given(layer.backend);
+    const Tensor b = given.floats(1, of.kept, of.heads), u = given.floats(1, of.queries, of.heads);
+    const Tensor errors = given.floats(1, kBiasQuarters + 1, of.heads);
+    KVFOLD_CHECK(given.allocate());
+    write(b, bias);
+    write(u, projections);
+    Graph graph(layer.backend);
+    const Tensor quarter = graph.exp(graph.scale(graph.product(u, b), 1.0f / kBiasQuarters)); // [n, t, h]
+    Tensor mass = shares;
+    for (int k = 0; k <= kBiasQuarters; ++k) {
+        if (k > 0) mass = graph.multiply(mass, quarter);
+        const Tensor change = graph.log(graph.sum_columns(mass));
+        graph.store(graph.sum_rows(graph.square(change)), graph.some_rows(errors, k, 1));
+    }
+    KVFOLD_CHECK(graph.compute());
+    const std::vector<float> read_back = read(errors);
+    std::vector<Errors> of_heads;
+    for (Index head = 0; head < of.heads; ++head)
+        of_heads.push_back(Eigen::Map<const Eigen::ArrayXf>(&read_back[static_cast<size_t>(head * (kBiasQuarters + 1))],
+                                                            kBiasQuarters + 1)
+                               .cast<double>());
+    return of_heads;
+}
+
+// The capped logits of each kept cell, weighted by its shares: [heads * t]
+Result<std::vector<float>> mean_logits(LayerTensors& layer, Tensor shares) {
+    const LayerSizes& of = layer.sizes;
+    Tensors result(layer.backend);
+    const Tensor means = result.floats(1, of.kept, of.heads);
+    KVFOLD_CHECK(result.allocate());
+    Graph graph(layer.backend);
+    const Tensor mass = graph.shaped(layer.mass, of.queries, 1, of.heads);
+    const Tensor weighted = graph.multiply(shares, graph.add(graph.log(shares), mass)); // S_ij = log A_ij + m_i
+    graph.store(graph.divide(graph.sum_rows(weighted), graph.sum_rows(shares)), means);
+    KVFOLD_CHECK(graph.compute());
+    return read(means);
+}
+
+} // namespace
+
+Status absorb_weights(LayerTensors& layer, std::span<const AbsorbDirection> directions,
+                      const std::vector<Matrix*>& keys, Tensor shares) {
+    std::vector<float> bias = read(layer.weights);
+    for (float& each : bias)
+        each = std::log(each);
+    const auto is_untrusted = [](const AbsorbDirection& each) { return each.residual > kTrustedResidual; };
+    std::vector<Errors> errors;
+    if (std::ranges::any_of(directions, is_untrusted)) {
+        KVFOLD_TRY(errors, errors_of_quarters(layer, shares, bias, rows_of(directions, &AbsorbDirection::projections)));
+    }
+    std::vector<float> means;
+    const float softcap = layer.sizes.softcap;
+    if (softcap > 0) {
+        KVFOLD_TRY(means, mean_logits(layer, shares));
+    }
+    for (size_t i = 0; i < directions.size(); ++i) {
+        const AbsorbDirection& direction = directions[i];
+        const auto of_head = [&, t = layer.sizes.kept](const std::vector<float>& all) -> Vector {
+            return Eigen::Map<const Vector>(&all[i * static_cast<size_t>(t)], t);
+        };
+        Vector used = of_head(bias);
+        if (is_untrusted(direction)) used *= static_cast<float>(best_quarters(errors[i])) / kBiasQuarters;
+        if (softcap > 0) used = raise_before_cap(softcap, of_head(means), used);
+        *keys[i] += used * direction.direction.transpose();
+    }
+    return {};
+}
+
+} // namespace kvfold::device

@@ -1,0 +1,16 @@
+// The keys take the bias in, for all heads of a layer; as solve/absorb.h has it for one.
+#pragma once
+
+#include "device/layer_tensors.h"
+#include "solve/absorb.h"
+
+#include <span>
+
+namespace kvfold::device {
+
+// The weights are those of layer.weights. directions: one for each head. shares: A of the kept cells [n, t, h]. keys:
+// [heads] each [t, d], changed in place.
+Status absorb_weights(LayerTensors& layer, std::span<const AbsorbDirection> directions,
+                      const std::vector<Matrix*>& keys, Tensor shares);
+
+} // namespace kvfold::device

@@ -1,0 +1,134 @@
+#include "device/graph.h"
+
+namespace kvfold::device {
+namespace {
+
+constexpr size_t kMostTensors = 64, kMostNodes = 4096;
+
+Context new_context(size_t bytes) {
+    Context context(ggml_init({bytes, nullptr, /*no_alloc=*/true}));
+    if (!context) throw std::bad_alloc();
+    return context;
+}
+
+} // namespace
+
+Tensors::Tensors(Backend& backend)
+    : backend_(backend), context_(new_context(kMostTensors * ggml_tensor_overhead())) {}
+
+Tensors::~Tensors() {
+    if (buffer_) ggml_backend_buffer_free(buffer_);
+}
+
+Tensor Tensors::floats(Index n0, Index n1, Index n2) {
+    return ggml_new_tensor_3d(context_.get(), GGML_TYPE_F32, n0, n1, n2);
+}
+
+Tensor Tensors::indices(Index n0, Index n1) {
+    return ggml_new_tensor_3d(context_.get(), GGML_TYPE_I32, n0, n1, 1);
+}
+
+Status Tensors::allocate() {
+    buffer_ = ggml_backend_alloc_ctx_tensors(context_.get(), backend_.get());
+    if (buffer_) return {};
+    return fail(ErrorCode::memory, "{} has no memory left to solve on", backend_.description());
+}
+
+void write(Tensor tensor, std::span<const float> values) {
+    ggml_backend_tensor_set(tensor, values.data(), 0, values.size_bytes());
+}
+
+void write(Tensor tensor, std::span<const int32_t> values) {
+    ggml_backend_tensor_set(tensor, values.data(), 0, values.size_bytes());
+}
+
+std::vector<float> read(Tensor tensor) {
+    std::vector<float> values(static_cast<size_t>(ggml_nelements(tensor)));
+    ggml_backend_tensor_get(tensor, values.data(), 0, values.size() * sizeof(float));
+    return values;
+}
+
+Graph::Graph(Backend& backend)
+    : backend_(backend), context_(new_context(kMostNodes * ggml_tensor_overhead() +
+                                              ggml_graph_overhead_custom(kMostNodes, /*grads=*/false))),
+      graph_(ggml_new_graph_custom(context_.get(), kMostNodes, /*grads=*/false)) {}
+
+// x + c - c with c = 2^13 x keeps the highest 11 bits of x, for x itself as for halves, but in the range of
+// floats.
+Tensor Graph::rounded(Tensor operand) {
+    if (backend_.operands() != Operands::as_they_are && !ggml_is_contiguous(operand))
+        operand = ggml_cont(context(), operand);
+    switch (backend_.operands()) {
+    case Operands::as_they_are: return operand;
+    case Operands::eleven_bits: {
+        const Tensor high = scale(operand, 8193); // 2^13 + 1
+        return subtract(high, subtract(high, operand));
+    }
+    case Operands::halves:
+        return ggml_cast(context(), ggml_cast(context(), operand, GGML_TYPE_F16), GGML_TYPE_F32);
+    }
+    return operand;
+}
+
+Tensor Graph::product(Tensor a, Tensor b) {
+    const bool is_gram = a == b; // of one rounded array, so that it stays positive definite
+    a = rounded(a);
+    const Tensor node = ggml_mul_mat(context(), a, is_gram ? a : rounded(b));
+    ggml_prec_set_acc(node, GGML_PREC_F32);
+    return node;
+}
+
+Tensor Graph::transposed(Tensor a) { return ggml_cont(context(), ggml_transpose(context(), a)); }
+
+Tensor Graph::rows(Tensor a, Tensor ids) { return ggml_get_rows(context(), a, ids); }
+
+Tensor Graph::clamp(Tensor a, float low, float high) { return ggml_clamp(context(), a, low, high); }
+
+// Halves are added as long as there are rows: every backend adds fast, and none sums columns.
+Tensor Graph::sum_columns(Tensor a) {
+    Tensor rest = nullptr;
+    while (a->ne[1] > 1) {
+        const Index half = a->ne[1] / 2;
+        if (a->ne[1] % 2 == 1) {
+            const Tensor last = some_rows(a, a->ne[1] - 1, 1);
+            rest = rest ? add(last, rest) : last;
+        }
+        a = add(some_rows(a, 0, half), some_rows(a, half, half));
+    }
+    return rest ? add(a, rest) : a;
+}
+
+Tensor Graph::sum_of_head(Tensor a) { return sum_rows(shaped(a, a->ne[0] * a->ne[1], 1, a->ne[2])); }
+
+Tensor Graph::diagonal(Tensor a) {
+    const Tensor strided =
+        ggml_view_3d(context(), a, 1, a->ne[0], a->ne[2], a->nb[1] + a->nb[0], a->nb[2], /*offset=*/0);
+    return shaped(ggml_cont(context(), strided), a->ne[0], 1, a->ne[2]);
+}
+
+Tensor Graph::some_rows(Tensor a, Index first, Index count) {
+    return ggml_view_3d(context(), a, a->ne[0], count, a->ne[2], a->nb[1], a->nb[2],
+                        static_cast<size_t>(first) * a->nb[1]);
+}
+
+void Graph::store(Tensor node, Tensor place) {
+    ggml_build_forward_expand(graph_, ggml_cpy(context(), node, place));
+}
+
+Status Graph::compute() {
+    if (!is_allocated_) {
+        for (int i = 0; i < ggml_graph_n_nodes(graph_); ++i) {
+            const Tensor node = ggml_graph_node(graph_, i);
+            if (!ggml_backend_supports_op(backend_.get(), node))
+                return fail(ErrorCode::unsupported, "{} does not compute {}", backend_.description(),
+                            ggml_op_desc(node));
+        }
+        if (!ggml_gallocr_alloc_graph(backend_.working_memory(), graph_))
+            return fail(ErrorCode::memory, "{} has no memory left to solve on", backend_.description());
+        is_allocated_ = true;
+    }
+    if (ggml_backend_graph_compute(backend_.get(), graph_) == GGML_STATUS_SUCCESS) return {};
+    return fail(ErrorCode::llama, "ggml failed to compute on {}", backend_.description());
+}
+
+} // namespace kvfold::device

@@ -1,0 +1,122 @@
+#include "device/layer_tensors.h"
+
+#include "device/pursuit.h"
+#include "solve/check_head.h"
+#include "solve/omp.h"
+#include "solve/refine.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace kvfold::device {
+
+namespace {
+
+constexpr Index kLeastBlock = 32; // fewer rows and each graph computes too little
+
+Index block_of(const Backend& backend, const LayerSizes& of) {
+    return std::min(of.queries, std::max(kLeastBlock, backend.block_floats() / (of.padded_cells() * of.heads)));
+}
+
+// parts: [h] matrices [rows, k] -> [k, rows, h], rows that are missing being 0.
+template <class Part> std::vector<float> stacked(std::span<const HeadProblem> problems, Index rows, Index width, Part&& part) {
+    std::vector<float> all(problems.size() * static_cast<size_t>(rows * width));
+    for (size_t i = 0; i < problems.size(); ++i) {
+        const Matrix matrix = part(problems[i]);
+        std::copy_n(matrix.data(), matrix.size(), &all[i * static_cast<size_t>(rows * width)]);
+    }
+    return all;
+}
+
+} // namespace
+
+LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan, const SolveRequest& request) {
+    const HeadProblem& one = problems.front();
+    const Index by_score = cells_by_score(plan.pursued, request), n = one.queries.rows();
+    const bool pursues = by_score < request.kept;
+    return {.heads = std::ssize(problems),
+            .cells = one.keys.rows(),
+            .queries = n,
+            .key_width = one.keys.cols(),
+            .value_width = one.values.cols(),
+            .kept = request.kept,
+            .candidates = pursues ? pursuit_candidates(one.keys.rows(), request.kept, by_score) : 0,
+            .step = pursues ? std::max(pursuit_step(request.kept), std::min(kLargestBlock, by_score)) : 0,
+            .batch = plan.refine_steps > 0 ? std::min(n, kRefineBatch) : 0,
+            .softcap = one.softcap};
+}
+
+size_t LayerSizes::floats(Index block_floats) const {
+    const Index pursued = candidates * (queries + 4 * candidates + 2 * (1 + value_width) + 4 * step);
+    const Index compact = kept * (4 * queries + 3 * kept + 10 * (key_width + value_width));
+    const Index given = padded_cells() * (key_width + value_width + 2) + queries * (key_width + value_width + 2);
+    const Index steps = batch * (8 * kept + 4 * (key_width + value_width));
+    return static_cast<size_t>(heads * (pursued + compact + given + steps) +
+                               4 * std::max(block_floats, 32 * heads * padded_cells()));
+}
+
+LayerTensors::LayerTensors(Backend& on, const LayerSizes& of) : backend(on), sizes(of), block(block_of(on, of)), tensors(on) {
+    const Index h = of.heads, T = of.padded_cells(), n = of.queries, d = of.key_width, dv = of.value_width;
+    const Index t = of.kept, M = of.candidates, s = of.step, b = of.batch;
+    keys = tensors.floats(d, T, h);
+    values = tensors.floats(T, dv, h);
+    queries = tensors.floats(d, n, h);
+    no_cell = T > of.cells ? tensors.floats(T, block, 1) : nullptr;
+    mass = tensors.floats(1, n, h);
+    output = tensors.floats(dv, n, h);
+    score = tensors.floats(T, 1, h);
+    unit = tensors.floats(1, 1, h);
+    shares = tensors.floats(n, std::max(M, t), h);
+    kept = tensors.indices(t, h);
+    weights = tensors.floats(t, 1, h);
+    compact_keys = tensors.floats(d, t, h);
+    chosen = tensors.floats(t, dv, h);
+    fitted = tensors.floats(t, dv, h);
+    loss = tensors.floats(1, 1, h);
+    errors = tensors.floats(1, 1, h);
+    mass_errors = tensors.floats(1, 1, h);
+    if (M > 0) {
+        candidates = tensors.indices(M, h);
+        first_gram = tensors.floats(M, M, h);
+        gram = tensors.floats(M, M, h);
+        correlation = tensors.floats(1 + dv, M, h);
+        norms = tensors.floats(M, 1, h);
+        gains = tensors.floats(M, 1, h);
+        ridge = tensors.floats(1, 1, h);
+        pool = tensors.indices(s, h);
+        columns = tensors.floats(s, M, h);
+        inner = tensors.floats(s, s, h);
+        asked = tensors.floats(1 + dv, s, h);
+        inverse = tensors.floats(s, s, h);
+        targets = tensors.floats(s, 1 + dv, h);
+    }
+    if (b > 0) {
+        batch = tensors.indices(b, h);
+        key_rate = tensors.floats(1, 1, h);
+        value_rate = tensors.floats(1, 1, h);
+        square_bias = tensors.floats(1, 1, 1);
+        key_mean = tensors.floats(d, t, h);
+        key_square = tensors.floats(d, t, h);
+        value_mean = tensors.floats(t, dv, h);
+        value_square = tensors.floats(t, dv, h);
+    }
+}
+
+void upload(LayerTensors& layer, std::span<const HeadProblem> problems) {
+    const LayerSizes& of = layer.sizes;
+    const Index T = of.padded_cells();
+    write(layer.keys, stacked(problems, T, of.key_width, [](const HeadProblem& one) -> Matrix { return one.keys; }));
+    write(layer.values, stacked(problems, of.value_width, T, [T](const HeadProblem& one) -> Matrix {
+              Matrix padded = Matrix::Zero(one.values.cols(), T);
+              padded.leftCols(one.values.rows()) = one.values.transpose();
+              return padded;
+          }));
+    write(layer.queries, stacked(problems, of.queries, of.key_width,
+                                 [](const HeadProblem& one) -> Matrix { return one.scale * one.queries; }));
+    if (!layer.no_cell) return;
+    Matrix mask = Matrix::Zero(layer.block, T);
+    mask.rightCols(T - of.cells).setConstant(-std::numeric_limits<float>::infinity());
+    write(layer.no_cell, std::span(mask.data(), static_cast<size_t>(mask.size())));
+}
+
+} // namespace kvfold::device

@@ -1,0 +1,91 @@
+// What stays on the device while the heads of a layer are solved. Letters are those of docs/notation.md.
+#pragma once
+
+#include "device/graph.h"
+#include "solve/head.h"
+
+#include <span>
+
+namespace kvfold::device {
+
+struct LayerSizes {
+    Index heads;       // KV heads that are solved together
+    Index cells;       // T
+    Index queries;     // n
+    Index key_width;   // d
+    Index value_width; // dv
+    Index kept;        // t
+    Index candidates;  // M that pursuit looks at; 0: nothing is pursued
+    Index step;        // cells that pursuit takes at once, at most; 0 likewise
+    Index batch;       // b: queries of a refinement step; 0: no refinement
+    float softcap;     // 0 = off
+
+    // T, rounded up: what a product contracts over is a multiple of what a vector register holds.
+    Index padded_cells() const { return (cells + 15) / 16 * 16; }
+
+    // Floats that all of these tensors and the largest graph hold, about.
+    size_t floats(Index block_floats) const;
+
+    bool operator==(const LayerSizes&) const = default;
+};
+
+// problems: of equal shapes.
+LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan, const SolveRequest& request);
+
+struct LayerTensors {
+    LayerTensors(Backend& backend, const LayerSizes& sizes);
+
+    Backend& backend;
+    const LayerSizes sizes;
+    const Index block; // queries whose logits over all cells are held at once
+    Tensors tensors;
+
+    // The layer.
+    Tensor keys;     // K: [d, T, h]
+    Tensor values;   // V, transposed and divided by y: [T, dv, h]
+    Tensor queries;  // scale Q: [d, n, h]
+    Tensor no_cell;  // [T, block]: 0, and -inf where there is no cell
+    Tensor mass;     // m: [1, n, h]
+    Tensor output;   // Y / y: [dv, n, h]
+    Tensor score;    // RMS of the probability of each cell: [T, 1, h]
+    Tensor unit;     // 1 / y: [1, 1, h], y^2 = mean_i ||Y_i||^2
+
+    // Pursuit. One of its blocks holds s cells.
+    Tensor candidates;  // [M, h] cells
+    Tensor shares;      // A: [n, M, h], or of the kept cells [n, t, h]
+    Tensor first_gram;  // A^T A: [M, M, h]
+    Tensor gram;        // the same, less what the chosen cells explain
+    Tensor correlation; // A^T R: [1 + dv, M, h]
+    Tensor norms, gains; // [M, 1, h]
+    Tensor ridge;        // lambda: [1, 1, h]
+    Tensor pool;         // [s, h] candidates
+    Tensor columns;      // of the pool in gram: [s, M, h]
+    Tensor inner;        // of the pool and the pool: [s, s, h]
+    Tensor asked;        // correlation of the pool: [1 + dv, s, h]
+    Tensor inverse;      // of the factor of the pool: [s, s, h]
+    Tensor targets;      // [s, 1 + dv, h]
+
+    // The compact cells.
+    Tensor kept;         // [t, h] cells, or candidates
+    Tensor weights;      // w: [t, 1, h]
+    Tensor compact_keys; // K': [d, t, h]
+    Tensor chosen;       // V_sel / y, transposed: [t, dv, h]
+    Tensor fitted;       // V' / y, transposed: [t, dv, h]
+    Tensor loss;         // of each head: [1, 1, h]
+    Tensor errors;       // sums of squares, of output and of mass: [1, 1, h] each
+    Tensor mass_errors;
+
+    // Refinement.
+    Tensor batch;                   // [b, h] queries
+    Tensor key_rate, value_rate;    // of this step: [1, 1, h]
+    Tensor square_bias;             // 1 / (1 - decay^step) of Adam's squares: [1, 1, 1]
+    Tensor key_mean, key_square;    // Adam's: [d, t, h]
+    Tensor value_mean, value_square; // [t, dv, h]
+
+    Status allocate() { return tensors.allocate(); }
+};
+
+// Keys, values and queries of the heads.
+void upload(LayerTensors& layer, std::span<const HeadProblem> problems);
+
+} // namespace kvfold::device

@@ -1,0 +1,137 @@
+#include "device/refine.h"
+
+#include "device/attention.h"
+#include "device/values.h"
+#include "solve/loss.h"
+#include "solve/refine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace kvfold::device {
+namespace {
+
+struct Moved {
+    Tensor place, mean, square, rate; // what moves, and Adam's two means of its gradient
+};
+
+// Adam (arXiv 1412.6980). A common factor of the gradient and of its past does not matter to it.
+void step(Graph& graph, const LayerTensors& layer, const Moved& moved, Tensor gradient) {
+    const Tensor mean = graph.add(graph.scale(moved.mean, kMeanDecay), graph.scale(gradient, 1 - kMeanDecay));
+    const Tensor square =
+        graph.add(graph.scale(moved.square, kSquareDecay), graph.scale(graph.square(gradient), 1 - kSquareDecay));
+    const Tensor size = graph.clamp(graph.root(graph.multiply(square, layer.square_bias)), kTinyStep, 1e30f);
+    const Tensor change = graph.multiply(graph.divide(mean, size), moved.rate);
+    const Tensor next = graph.subtract(moved.place, change);
+    graph.store(next, moved.place);
+    graph.store(mean, moved.mean);
+    graph.store(square, moved.square);
+}
+
+// One step over the queries of layer.batch: reads compact_keys and fitted, and moves them.
+void build_step(Graph& graph, LayerTensors& layer) {
+    const Tensor queries = graph.rows(layer.queries, layer.batch);
+    const Tensor wanted = graph.rows(layer.output, layer.batch);
+    const Tensor mass = graph.rows(layer.mass, layer.batch);
+    Tensor slope = nullptr; // of the cap
+    const CompactAttention compact = attend_compact(
+        graph, relative_logits(graph, layer.compact_keys, queries, mass, layer.sizes.softcap, &slope));
+    const Tensor X = compact.probabilities;
+    const Tensor error = graph.subtract(graph.product(layer.fitted, X), wanted); // [dv, b, h]
+
+    const Tensor by_query = graph.transposed(X); // [b, t, h]
+    const Tensor value_gradient = graph.product(by_query, graph.transposed(error)); // [t, dv, h]
+
+    const Tensor pull = graph.product(graph.transposed(layer.fitted), error); // dL/dX: [t, b, h]
+    const Tensor level = graph.subtract(graph.scale(compact.gained, kMassWeight),
+                                        graph.sum_rows(graph.multiply(X, pull))); // [1, b, h]
+    Tensor logit_gradient = graph.multiply(X, graph.add(pull, level));
+    if (slope) logit_gradient = graph.multiply(logit_gradient, slope);
+    const Tensor key_gradient =
+        graph.product(graph.transposed(queries), graph.transposed(logit_gradient)); // [d, t, h]
+
+    step(graph, layer, {layer.compact_keys, layer.key_mean, layer.key_square, layer.key_rate}, key_gradient);
+    step(graph, layer, {layer.fitted, layer.value_mean, layer.value_square, layer.value_rate}, value_gradient);
+}
+
+void clear(Tensor tensor) { ggml_backend_tensor_memset(tensor, 0, 0, ggml_nbytes(tensor)); }
+
+// L of each head, from the sums of squares.
+std::vector<float> losses(const LayerTensors& layer) {
+    std::vector<float> loss = read(layer.errors);
+    const std::vector<float> mass = read(layer.mass_errors);
+    for (size_t i = 0; i < loss.size(); ++i)
+        loss[i] = (loss[i] + kMassWeight * mass[i]) / static_cast<float>(layer.sizes.queries);
+    return loss;
+}
+
+// What one step at the full rate changes a key and a value of each head by.
+struct Rates {
+    std::vector<float> key, value;
+};
+
+Rates rates_of(const LayerTensors& layer, std::span<const HeadProblem> problems, const std::vector<float>& loss) {
+    const std::vector<float> values = read(layer.fitted);
+    const size_t each = values.size() / problems.size();
+    Rates rates;
+    for (size_t i = 0; i < problems.size(); ++i) {
+        const Eigen::Map<const Vector> of_head(values.data() + i * each, static_cast<Index>(each));
+        rates.key.push_back(refine_key_rate(problems[i], loss[i]));
+        rates.value.push_back(refine_value_rate(of_head.squaredNorm() / static_cast<float>(each), loss[i]));
+    }
+    return rates;
+}
+
+std::vector<float> times(std::vector<float> values, float factor) {
+    for (float& value : values)
+        value *= factor;
+    return values;
+}
+
+} // namespace
+
+Status refine_keys(LayerTensors& layer, std::span<const HeadProblem> problems, int steps) {
+    const LayerSizes& of = layer.sizes;
+    KVFOLD_CHECK(fit_values(layer));
+    const std::vector<float> before = losses(layer), given = read(layer.compact_keys);
+    const Rates rates = rates_of(layer, problems, before);
+    for (const Tensor tensor : {layer.key_mean, layer.key_square, layer.value_mean, layer.value_square})
+        clear(tensor);
+
+    const Index count = refine_steps_for(steps, of.kept);
+    RefineOrder order(of.queries);
+    {
+        Graph graph(layer.backend);
+        build_step(graph, layer);
+        for (Index i = 0; i < count; ++i) {
+            std::vector<int32_t> rows;
+            for (const Index row : order.draw())
+                rows.push_back(static_cast<int32_t>(row));
+            std::vector<int32_t> of_all;
+            for (Index head = 0; head < of.heads; ++head)
+                of_all.insert(of_all.end(), rows.begin(), rows.end());
+            write(layer.batch, of_all);
+            const auto taken = static_cast<float>(i + 1);
+            const float rate = refine_share_of_rate(i, count) / (1 - std::pow(kMeanDecay, taken));
+            write(layer.key_rate, times(rates.key, rate));
+            write(layer.value_rate, times(rates.value, rate));
+            write(layer.square_bias, std::vector<float>{1 / (1 - std::pow(kSquareDecay, taken))});
+            KVFOLD_CHECK(graph.compute());
+        }
+    }
+    KVFOLD_CHECK(measure(layer));
+    const std::vector<float> after = losses(layer);
+    std::vector<float> moved = read(layer.compact_keys);
+    const size_t each = moved.size() / problems.size();
+    for (size_t i = 0; i < problems.size(); ++i) {
+        const auto first = static_cast<std::ptrdiff_t>(i * each);
+        const Eigen::Map<const Vector> of_head(moved.data() + first, static_cast<Index>(each));
+        if (!(after[i] < before[i]) || !of_head.allFinite())
+            std::copy_n(given.begin() + first, each, moved.begin() + first);
+    }
+    write(layer.compact_keys, moved);
+    return {};
+}
+
+} // namespace kvfold::device

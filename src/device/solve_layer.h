@@ -1,0 +1,34 @@
+// Attention matching for all KV heads of one layer, on a device: what solve/solve_head.h does for one head on the
+// processor.
+//
+//   select -> bias -> absorb -> refine -> round -> values
+#pragma once
+
+#include "device/backend.h"
+#include "solve/absorb.h"
+#include "solve/head.h"
+
+#include <span>
+#include <vector>
+
+namespace kvfold::device {
+
+// The heads of a layer, and what the processor finds out about them before a device is needed.
+struct PreparedLayer {
+    std::span<const HeadProblem> heads;
+    std::vector<AbsorbDirection> directions; // one for each head where a bias is fitted
+};
+
+// heads: of equal shapes, and outlive the result. Fails as solve_head does.
+Result<PreparedLayer> prepare_layer(std::span<const HeadProblem> heads, const SolvePlan& plan,
+                                    const SolveRequest& request);
+
+// request: of each head; its pinned cells are those of all. Fails as solve_head does; with unsupported where the device
+// cannot compute what is needed, and with memory where it has too little.
+//
+// As many heads are solved together as half of the device's free memory holds, at least one. A device that rounds the
+// operands of products finds other cells now and then, and keys and values that are as good.
+Result<std::vector<CompactHead>> solve_layer(Backend& backend, const PreparedLayer& layer, const SolvePlan& plan,
+                                             const SolveRequest& request);
+
+} // namespace kvfold::device

@@ -1,0 +1,73 @@
+#include "device/values.h"
+
+#include "device/attention.h"
+#include "solve/values.h"
+
+namespace kvfold::device {
+namespace {
+
+constexpr float kTiniest = 1e-30f, kHuge = 1e30f; // of what is divided by
+
+CompactAttention attend(Graph& graph, const LayerTensors& layer) {
+    return attend_compact(graph, relative_logits(graph, layer.compact_keys, layer.queries, layer.mass,
+                                                 layer.sizes.softcap));
+}
+
+// values: [t, dv, h]. Y - X V': [dv, n, h]
+Tensor missing(Graph& graph, const LayerTensors& layer, Tensor probabilities, Tensor values) {
+    return graph.subtract(layer.output, graph.product(values, probabilities));
+}
+
+// argmin ||A Z - B||^2 + lambda ||Z||^2 of a Gram matrix [t, t, h] and A^T B [t, dv, h].
+Tensor solve_ridge(Graph& graph, Tensor gram, Tensor linear) {
+    const Tensor diagonal = graph.diagonal(gram);
+    const float ridge = static_cast<float>(kValueRidge) / static_cast<float>(gram->ne[0]);
+    const Tensor lambda = graph.clamp(graph.scale(graph.sum_of_head(diagonal), ridge), kTiniest, kHuge);
+    const Tensor scaling = graph.add(diagonal, lambda);
+    Tensor left = linear, solution = nullptr;
+    Tensor direction = graph.divide(left, scaling);
+    Tensor length = graph.sum_rows(graph.multiply(left, direction)); // of what is left: [1, dv, h]
+    for (int step = 0; step < kValueSteps; ++step) {
+        const Tensor image = graph.add(graph.product(gram, direction), graph.multiply(direction, lambda));
+        const Tensor curvature = graph.clamp(graph.sum_rows(graph.multiply(direction, image)), kTiniest, kHuge);
+        const Tensor taken = graph.divide(length, curvature);
+        const Tensor part = graph.multiply(direction, taken);
+        solution = solution ? graph.add(solution, part) : part;
+        left = graph.subtract(left, graph.multiply(image, taken));
+        const Tensor scaled = graph.divide(left, scaling);
+        const Tensor next_length = graph.sum_rows(graph.multiply(left, scaled));
+        const Tensor kept = graph.divide(next_length, graph.clamp(length, kTiniest, kHuge));
+        direction = graph.add(scaled, graph.multiply(direction, kept));
+        length = next_length;
+    }
+    return solution;
+}
+
+void store_errors(Graph& graph, LayerTensors& layer, const CompactAttention& compact, Tensor left) {
+    graph.store(graph.sum_of_head(graph.square(left)), layer.errors);
+    graph.store(graph.sum_of_head(graph.square(compact.gained)), layer.mass_errors);
+}
+
+} // namespace
+
+Status fit_values(LayerTensors& layer) {
+    Graph graph(layer.backend);
+    const CompactAttention compact = attend(graph, layer);
+    const Tensor by_query = graph.transposed(compact.probabilities); // [n, t, h]
+    const Tensor left = graph.transposed(missing(graph, layer, compact.probabilities, layer.chosen));
+    const Tensor correction =
+        solve_ridge(graph, graph.product(by_query, by_query), graph.product(by_query, left));
+    const Tensor values = graph.add(layer.chosen, correction);
+    graph.store(values, layer.fitted);
+    store_errors(graph, layer, compact, missing(graph, layer, compact.probabilities, values));
+    return graph.compute();
+}
+
+Status measure(LayerTensors& layer) {
+    Graph graph(layer.backend);
+    const CompactAttention compact = attend(graph, layer);
+    store_errors(graph, layer, compact, missing(graph, layer, compact.probabilities, layer.fitted));
+    return graph.compute();
+}
+
+} // namespace kvfold::device

@@ -1,0 +1,65 @@
+#include "device/attention.h"
+
+#include "layer.h"
+
+namespace kvfold::device {
+namespace {
+
+using reference::naive_attention;
+
+void expect_full_attention(const TestLayer& test, Operands operands = Operands::as_they_are) {
+    const auto backend = test_backend(operands);
+    LayerTensors layer(*backend, sizes_of(test.problems, {}, {.kept = 8}));
+    ASSERT_TRUE(layer.allocate());
+    upload(layer, test.problems);
+    const Status attended = attend_all(layer);
+    ASSERT_TRUE(attended) << attended.error().message;
+    const auto score = read(layer.score), mass = read(layer.mass), output = read(layer.output);
+    const LayerSizes& of = layer.sizes;
+    for (size_t i = 0; i < test.problems.size(); ++i) {
+        const HeadProblem& head = test.problems[i];
+        const auto wanted = naive_attention(head, head.keys.cast<double>(), head.values.cast<double>());
+        // A logit of size 20 is wrong by 20 roundings, and so is what it is the exponent of.
+        const double most = 100 * static_cast<double>(rounding(operands));
+        EXPECT_LT(relative(head_of(score, i, of.padded_cells(), 1).topRows(of.cells), wanted.score), most);
+        EXPECT_LT(relative(head_of(output, i, of.queries, of.value_width), wanted.output), most);
+        EXPECT_LT((head_of(mass, i, of.queries, 1).cast<double>() - wanted.mass).cwiseAbs().maxCoeff(), most);
+        EXPECT_EQ(head_of(score, i, of.padded_cells(), 1).bottomRows(of.padded_cells() - of.cells).norm(), 0);
+    }
+}
+
+TEST(DeviceAttention, IsThatOfTheTwin) { expect_full_attention(TestLayer({.cells = 256, .queries = 384})); }
+
+TEST(DeviceAttention, OfCellsThatFillNoRegister) {
+    expect_full_attention(TestLayer({.cells = 203, .queries = 77, .key_width = 24, .value_width = 40}, 3));
+}
+
+TEST(DeviceAttention, OfManyCellsInBlocks) {
+    expect_full_attention(TestLayer({.cells = 3000, .queries = 201, .key_width = 16, .value_width = 16}));
+}
+
+TEST(DeviceAttention, Capped) { expect_full_attention(TestLayer({.cells = 128, .queries = 96}, 2, 20.0f)); }
+
+TEST(DeviceAttention, WithRoundedOperands) {
+    expect_full_attention(TestLayer({.cells = 256, .queries = 384}), Operands::eleven_bits);
+    expect_full_attention(TestLayer({.cells = 256, .queries = 384}), Operands::halves);
+}
+
+// What the test above would not see if operands were not rounded.
+TEST(DeviceAttention, RoundedOperandsAreRounded) {
+    const TestLayer test({.cells = 256, .queries = 384});
+    std::vector<std::vector<float>> masses;
+    for (const Operands operands : {Operands::as_they_are, Operands::eleven_bits, Operands::halves}) {
+        const auto backend = test_backend(operands);
+        LayerTensors layer(*backend, sizes_of(test.problems, {}, {.kept = 8}));
+        ASSERT_TRUE(layer.allocate());
+        upload(layer, test.problems);
+        ASSERT_TRUE(attend_all(layer));
+        masses.push_back(read(layer.mass));
+    }
+    EXPECT_NE(masses[0], masses[1]);
+    EXPECT_EQ(masses[1], masses[2]); // nothing here leaves the range of halves
+}
+
+} // namespace
+} // namespace kvfold::device

@@ -1,0 +1,67 @@
+// A layer of synthetic heads on ggml's processor backend, or on the device that KVFOLD_TEST_DEVICE names.
+#pragma once
+
+#include "device/attention.h"
+#include "device/solve_layer.h"
+#include "reference/naive_head.h"
+#include "reference/synthetic_head.h"
+#include "solve/attention.h"
+#include "solve/solve_head.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <vector>
+
+namespace kvfold::device {
+
+inline ggml_backend_dev_t test_device() {
+    const char* const name = std::getenv("KVFOLD_TEST_DEVICE");
+    if (name) ggml_backend_load_all();
+    return name ? ggml_backend_dev_by_name(name) : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+}
+
+inline std::unique_ptr<Backend> test_backend(Operands operands = Operands::as_they_are) {
+    auto backend = Backend::open(test_device(), /*threads=*/1, operands);
+    if (!backend) throw std::runtime_error(backend.error().message);
+    return *std::move(backend);
+}
+
+// The part by which a product of two operands may be wrong on the device.
+inline float rounding(Operands operands = Operands::as_they_are) {
+    if (operands != Operands::as_they_are || std::getenv("KVFOLD_TEST_DEVICE")) return 1.0f / (1 << 10);
+    return 1.0f / (1 << 20); // sums of some hundred floats
+}
+
+struct TestLayer {
+    explicit TestLayer(reference::SyntheticSizes sizes, Index count = 2, float softcap = 0) {
+        for (Index i = 0; i < count; ++i) {
+            heads.push_back(reference::synthetic_head(sizes));
+            ++sizes.seed;
+        }
+        for (const reference::SyntheticHead& head : heads)
+            problems.push_back(head.problem(softcap));
+    }
+
+    std::vector<reference::SyntheticHead> heads; // not moved once problems refer to them
+    std::vector<HeadProblem> problems;
+};
+
+inline Result<std::vector<CompactHead>> solve(Backend& backend, const TestLayer& test, const SolvePlan& plan,
+                                              const SolveRequest& request) {
+    KVFOLD_TRY(const PreparedLayer layer, prepare_layer(test.problems, plan, request));
+    return solve_layer(backend, layer, plan, request);
+}
+
+// ||actual - wanted|| / ||wanted||
+template <class A, class B> double relative(const A& actual, const B& wanted) {
+    return (actual.template cast<double>() - wanted.template cast<double>()).norm() /
+           wanted.template cast<double>().norm();
+}
+
+// The part of one head in what was read of a tensor, as rows of `width`.
+inline Matrix head_of(const std::vector<float>& all, size_t head, Index rows, Index width) {
+    return Eigen::Map<const Matrix>(&all[head * static_cast<size_t>(rows * width)], rows, width);
+}
+
+} // namespace kvfold::device

@@ -1,0 +1,94 @@
+#include "device/solve_layer.h"
+
+#include "layer.h"
+
+namespace kvfold::device {
+namespace {
+
+using reference::naive_quality;
+using reference::Quality;
+
+Quality quality(const HeadProblem& head, const CompactHead& compact) {
+    return naive_quality(head, compact.keys.cast<double>(), compact.values.cast<double>());
+}
+
+void expect_as_good(const TestLayer& test, const SolvePlan& plan, Index kept, Operands operands, double most) {
+    const auto backend = test_backend(operands);
+    const auto solved = solve(*backend, test, plan, {.kept = kept});
+    ASSERT_TRUE(solved) << solved.error().message;
+    for (size_t i = 0; i < test.problems.size(); ++i) {
+        const HeadProblem& head = test.problems[i];
+        const CompactHead& mine = solved.value()[i];
+        const CompactHead wanted = solve_head(head, plan, {.kept = kept}).value();
+        const Quality of_mine = quality(head, mine), of_wanted = quality(head, wanted);
+        EXPECT_LT(of_mine.output_error, most * of_wanted.output_error);
+        EXPECT_LT(of_mine.mass_error, most * of_wanted.mass_error + 1e-3);
+        // It reports what it reached.
+        EXPECT_NEAR(mine.output_error, of_mine.output_error, 0.02 * of_mine.output_error);
+        EXPECT_NEAR(mine.mass_error, of_mine.mass_error, 0.02 * of_mine.mass_error + 1e-4);
+        EXPECT_NEAR(mine.absorb_residual, wanted.absorb_residual, 1e-6);
+        EXPECT_EQ(std::ssize(mine.kept), kept);
+    }
+}
+
+TEST(DeviceSolve, IsAsGoodAsTheProcessor) {
+    const TestLayer test({.cells = 384, .queries = 640}, 3);
+    for (const SolvePlan plan : {SolvePlan{.fit_bias = false, .fit_values = false}, SolvePlan{},
+                                 SolvePlan{.refine_steps = 3, .pursued = 0.25f}, SolvePlan{.pursued = 1}})
+        expect_as_good(test, plan, 48, Operands::as_they_are, 1.03);
+}
+
+TEST(DeviceSolve, WithRoundedOperands) {
+    const TestLayer test({.cells = 384, .queries = 640}, 3);
+    for (const Operands operands : {Operands::eleven_bits, Operands::halves})
+        expect_as_good(test, {.refine_steps = 3, .pursued = 0.25f}, 48, operands, 1.06);
+}
+
+// Queries that share no direction: the bias is taken in by quarters, or not at all.
+TEST(DeviceSolve, OfQueriesWithoutADirection) {
+    expect_as_good(TestLayer({.cells = 256, .queries = 384, .shared = 0}), {}, 32, Operands::as_they_are, 1.02);
+    expect_as_good(TestLayer({.cells = 256, .queries = 384, .shared = 1}), {}, 32, Operands::as_they_are, 1.02);
+}
+
+TEST(DeviceSolve, OfCappedLogits) {
+    expect_as_good(TestLayer({.cells = 256, .queries = 384}, 2, 20.0f), {.refine_steps = 2}, 32,
+                   Operands::as_they_are, 1.03);
+}
+
+TEST(DeviceSolve, OfFewCellsAndQueries) {
+    expect_as_good(TestLayer({.cells = 37, .queries = 19, .key_width = 8, .value_width = 12}, 1),
+                   {.refine_steps = 2, .pursued = 0.5f}, 9, Operands::as_they_are, 1.1);
+}
+
+TEST(DeviceSolve, OfAllCellsLeavesThemAsTheyAre) {
+    const TestLayer test({.cells = 64, .queries = 32});
+    const auto solved = solve(*test_backend(), test, {}, {.kept = 64});
+    ASSERT_TRUE(solved);
+    EXPECT_EQ(solved.value()[1].keys, Matrix(test.problems[1].keys));
+}
+
+TEST(DeviceSolve, RoundsKeysBeforeValues) {
+    const TestLayer test({.cells = 256, .queries = 384});
+    const auto coarse = [](MutableMatrixView rows) {
+        rows = (rows * 4).unaryExpr([](float x) { return std::round(x); }) / 4;
+    };
+    const auto solved = solve(*test_backend(), test, {}, {.kept = 32, .round_keys = coarse});
+    ASSERT_TRUE(solved);
+    for (size_t i = 0; i < test.problems.size(); ++i) {
+        const CompactHead wanted = solve_head(test.problems[i], {}, {.kept = 32, .round_keys = coarse}).value();
+        EXPECT_LT(quality(test.problems[i], (*solved)[i]).output_error,
+                  1.03 * quality(test.problems[i], wanted).output_error);
+        EXPECT_EQ(Matrix(4 * (*solved)[i].keys), Matrix((4 * (*solved)[i].keys).array().round()));
+    }
+}
+
+TEST(DeviceSolve, RefusesWhatTheProcessorRefuses) {
+    TestLayer test({.cells = 64, .queries = 32});
+    EXPECT_EQ(solve(*test_backend(), test, {}, {.kept = 65}).error().code,
+              ErrorCode::invalid_argument);
+    test.heads[1].keys(3, 3) = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_EQ(solve(*test_backend(), test, {}, {.kept = 8}).error().code, ErrorCode::numeric);
+}
+
+} // namespace
+} // namespace kvfold::device

@@ -1,0 +1,67 @@
+#include "device/values.h"
+
+#include "layer.h"
+
+namespace kvfold::device {
+namespace {
+
+using reference::Table;
+
+void expect_values(const TestLayer& test, Index kept, Operands operands, double most) {
+    const auto backend = test_backend(operands);
+    LayerTensors layer(*backend, sizes_of(test.problems, {}, {.kept = kept}));
+    ASSERT_TRUE(layer.allocate());
+    upload(layer, test.problems);
+    ASSERT_TRUE(attend_all(layer));
+    ASSERT_TRUE(divide_by_size(layer));
+    const auto unit = read(layer.unit);
+    const LayerSizes& of = layer.sizes;
+    std::vector<float> keys, chosen;
+    for (size_t i = 0; i < test.problems.size(); ++i) {
+        const Matrix k = test.problems[i].keys.topRows(kept);
+        const Matrix v = test.problems[i].values.topRows(kept).transpose() * unit[i];
+        keys.insert(keys.end(), k.data(), k.data() + k.size());
+        chosen.insert(chosen.end(), v.data(), v.data() + v.size());
+    }
+    write(layer.compact_keys, keys);
+    write(layer.chosen, chosen);
+    const Status fitted = fit_values(layer);
+    ASSERT_TRUE(fitted) << fitted.error().message;
+    const auto values = read(layer.fitted), errors = read(layer.errors), masses = read(layer.mass_errors);
+    for (size_t i = 0; i < test.problems.size(); ++i) {
+        const HeadProblem& head = test.problems[i];
+        const Table k = head.keys.topRows(kept).cast<double>(), v = head.values.topRows(kept).cast<double>();
+        const auto full = reference::naive_attention(head, head.keys.cast<double>(), head.values.cast<double>());
+        const auto compact = reference::naive_attention(head, k, v);
+        const Table left = full.output - compact.output;
+        const Table best = v + reference::naive_ridge(compact.probabilities, left, 1e-3);
+        const Table mine = (head_of(values, i, of.value_width, kept).transpose() / unit[i]).cast<double>();
+        const auto error = [&](const Table& of_values) {
+            return (compact.probabilities * of_values - full.output).norm();
+        };
+        EXPECT_LT(error(mine), most * error(best));
+        EXPECT_LT(error(mine), 0.9 * left.norm());
+        // What is reported is what the twin finds, of output and of mass.
+        const double scaled = error(mine) * static_cast<double>(unit[i]);
+        EXPECT_NEAR(std::sqrt(static_cast<double>(errors[i])), scaled, (most - 1) * scaled);
+        const double mass = (compact.mass - full.mass).norm();
+        EXPECT_NEAR(std::sqrt(static_cast<double>(masses[i])), mass, (most - 1) * mass);
+    }
+}
+
+TEST(DeviceValues, LeaveAsLittleAsTheTwin) {
+    expect_values(TestLayer({.cells = 256, .queries = 384}), 32, Operands::as_they_are, 1.01);
+}
+
+TEST(DeviceValues, CappedAndOfOddShapes) {
+    expect_values(TestLayer({.cells = 203, .queries = 77, .key_width = 24, .value_width = 40}, 3, 20.0f), 19,
+                  Operands::as_they_are, 1.03);
+}
+
+TEST(DeviceValues, WithRoundedOperands) {
+    expect_values(TestLayer({.cells = 256, .queries = 384}), 32, Operands::eleven_bits, 1.02);
+    expect_values(TestLayer({.cells = 256, .queries = 384}), 32, Operands::halves, 1.02);
+}
+
+} // namespace
+} // namespace kvfold::device
