@@ -61,7 +61,7 @@ Result<std::vector<float>> mean_logits(LayerTensors& layer, Tensor shares) {
 } // namespace
 
 Status absorb_weights(LayerTensors& layer, std::span<const AbsorbDirection> directions,
-                      const std::vector<Matrix*>& keys, Tensor shares) {
+                      std::span<Matrix> keys, Tensor shares) {
     std::vector<float> bias = read(layer.weights);
     for (float& each : bias)
         each = std::log(each);
@@ -83,7 +83,7 @@ Status absorb_weights(LayerTensors& layer, std::span<const AbsorbDirection> dire
         Vector used = of_head(bias);
         if (is_untrusted(direction)) used *= static_cast<float>(best_quarters(errors[i])) / kBiasQuarters;
         if (softcap > 0) used = raise_before_cap(softcap, of_head(means), used);
-        *keys[i] += used * direction.direction.transpose();
+        keys[i] += used * direction.direction.transpose();
     }
     return {};
 }

@@ -11,6 +11,6 @@ namespace kvfold::device {
 // The weights are those of layer.weights. directions: one for each head. shares: A of the kept cells [n, t, h]. keys:
 // [heads] each [t, d], changed in place.
 Status absorb_weights(LayerTensors& layer, std::span<const AbsorbDirection> directions,
-                      const std::vector<Matrix*>& keys, Tensor shares);
+                      std::span<Matrix> keys, Tensor shares);
 
 } // namespace kvfold::device

@@ -7,41 +7,42 @@
 namespace kvfold::device {
 namespace {
 
-// exp of more than this is too large to be squared; nothing that is worth keeping comes near.
-constexpr float kHighestLogit = 40;
+struct Logits {
+    Tensor capped;
+    Tensor slope = nullptr; // derivative of the cap; null without a cap
+};
 
-Tensor capped(Graph& graph, Tensor logits, float softcap, Tensor* slope) {
-    if (slope) *slope = nullptr;
-    if (softcap == 0) return logits;
+Logits cap(Graph& graph, Tensor logits, float softcap) {
+    if (softcap == 0) return {logits};
     const Tensor tanh = graph.tanh(graph.scale(logits, 1 / softcap));
-    if (slope) *slope = ggml_scale_bias(graph.context(), graph.square(tanh), -1, 1);
-    return graph.scale(tanh, softcap);
+    return {graph.scale(tanh, softcap), ggml_scale_bias(graph.context(), graph.square(tanh), -1, 1)};
+}
+
+// log-sum-exp of logits: [m, n, h], from them and their softmax: [1, n, h]. S_ij - log P_ij is m_i for any j; the most
+// probable one loses no digits.
+Tensor log_mass(Graph& graph, Tensor logits, Tensor probabilities) {
+    const Index keys = logits->ne[0], queries = logits->ne[1], heads = logits->ne[2], rows = queries * heads;
+    const Tensor best = ggml_argmax(graph.context(), ggml_reshape_2d(graph.context(), probabilities, keys, rows));
+    const auto of_best = [&](Tensor matrix) {
+        return graph.rows(graph.shaped(matrix, 1, keys, rows), graph.shaped(best, 1, rows, 1));
+    };
+    return graph.shaped(graph.subtract(of_best(logits), graph.log(of_best(probabilities))), 1, queries, heads);
 }
 
 // Of one block of queries.
 Status attend_block(LayerTensors& layer, Index first, Index count) {
-    const LayerSizes& of = layer.sizes;
-    const Index h = of.heads, T = of.padded_cells();
     Graph graph(layer.backend);
     const Tensor queries = graph.some_rows(layer.queries, first, count);
-    const Tensor logits = capped(graph, graph.product(layer.keys, queries), of.softcap, nullptr);
+    const Tensor logits = cap(graph, graph.product(layer.keys, queries), layer.sizes.softcap).capped;
     const Tensor mask = layer.no_cell ? graph.some_rows(layer.no_cell, 0, count) : nullptr;
     const Tensor probabilities = ggml_soft_max_ext(graph.context(), logits, mask, /*scale=*/1, /*max_bias=*/0);
-
     graph.store(graph.product(layer.values, probabilities), graph.some_rows(layer.output, first, count));
-
-    // S_ij - log P_ij is m_i for any j. The most probable cell is the one that loses no digits.
-    const Tensor best =
-        graph.shaped(ggml_argmax(graph.context(), ggml_reshape_2d(graph.context(), probabilities, T, count * h)), 1,
-                     count * h, 1);
-    const Tensor logit = graph.rows(graph.shaped(logits, 1, T, count * h), best);
-    const Tensor highest = graph.rows(graph.shaped(probabilities, 1, T, count * h), best);
-    graph.store(graph.shaped(graph.subtract(logit, graph.log(highest)), 1, count, h),
-                graph.some_rows(layer.mass, first, count));
+    graph.store(log_mass(graph, logits, probabilities), graph.some_rows(layer.mass, first, count));
 
     Tensor squares = graph.sum_columns(graph.square(probabilities));
     if (first > 0) squares = graph.add(squares, layer.score);
-    if (first + count == of.queries) squares = graph.root(graph.scale(squares, 1 / static_cast<float>(of.queries)));
+    if (first + count == layer.sizes.queries)
+        squares = graph.root(graph.scale(squares, 1 / static_cast<float>(layer.sizes.queries)));
     graph.store(squares, layer.score);
     return graph.compute();
 }
@@ -72,22 +73,18 @@ Status divide_by_size(LayerTensors& layer) {
     return graph.compute();
 }
 
-Tensor relative_logits(Graph& graph, Tensor keys, Tensor queries, Tensor mass, float softcap, Tensor* slope) {
-    const Tensor logits = capped(graph, graph.product(keys, queries), softcap, slope);
-    return graph.clamp(graph.subtract(logits, mass), kLowestLogit, kHighestLogit);
-}
-
 Tensor mass_shares(Graph& graph, const LayerTensors& layer, Tensor keys) {
     const LayerSizes& of = layer.sizes;
-    const Tensor logits = capped(graph, graph.product(layer.queries, keys), of.softcap, nullptr);
+    const Tensor logits = cap(graph, graph.product(layer.queries, keys), of.softcap).capped;
     const Tensor mass = graph.shaped(layer.mass, of.queries, 1, of.heads);
-    return graph.exp(graph.clamp(graph.subtract(logits, mass), kLowestLogit, kHighestLogit));
+    return graph.exp(graph.clamp(graph.subtract(logits, mass), kLowestLogit, 0));
 }
 
-CompactAttention attend_compact(Graph& graph, Tensor logits) {
-    const Tensor exponentials = graph.exp(logits);
-    const Tensor sums = graph.sum_rows(exponentials);
-    return {graph.divide(exponentials, sums), graph.log(sums)};
+CompactAttention attend_compact(Graph& graph, const LayerTensors& layer, Tensor queries, Tensor mass) {
+    const Logits found = cap(graph, graph.product(layer.compact_keys, queries), layer.sizes.softcap);
+    const Tensor logits = layer.no_slot ? graph.add(found.capped, layer.no_slot) : found.capped;
+    const Tensor probabilities = ggml_soft_max(graph.context(), logits);
+    return {probabilities, graph.subtract(log_mass(graph, logits, probabilities), mass), found.slope};
 }
 
 } // namespace kvfold::device

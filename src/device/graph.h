@@ -70,6 +70,9 @@ class Graph {
     Tensor root(Tensor a) { return ggml_sqrt(context(), a); }
     Tensor positive(Tensor a) { return ggml_relu(context(), a); }
 
+    Tensor joined(Tensor a, Tensor b) { return ggml_concat(context(), a, b, 0); } // [k, m, h], [l, m, h] -> [k + l, m, h]
+    Tensor filled(Tensor a, Index width); // [k, m, h] -> [width, m, h], the rest being 0
+
     Tensor sum_rows(Tensor a) { return ggml_sum_rows(context(), a); } // [k, m, h] -> [1, m, h]
     Tensor sum_columns(Tensor a);                                     // [k, m, h] -> [k, 1, h]
     Tensor sum_of_head(Tensor a);                                     // [k, m, h] -> [1, 1, h]

@@ -12,6 +12,7 @@ namespace kvfold::device {
 
 namespace {
 
+constexpr float kNoLogit = -1e6f;   // of slots without a cell
 constexpr Index kLeastBlock = 32; // fewer rows and each graph computes too little
 
 Index block_of(const Backend& backend, const LayerSizes& of) {
@@ -30,6 +31,15 @@ template <class Part> std::vector<float> stacked(std::span<const HeadProblem> pr
 
 } // namespace
 
+namespace {
+
+// Some more than the processor looks at, to fill registers.
+Index candidates_of(Index cells, Index kept, Index given) {
+    return std::min(cells, LayerSizes::padded(pursuit_candidates(cells, kept, given)));
+}
+
+} // namespace
+
 LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan, const SolveRequest& request) {
     const HeadProblem& one = problems.front();
     const Index by_score = cells_by_score(plan.pursued, request), n = one.queries.rows();
@@ -40,15 +50,15 @@ LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan
             .key_width = one.keys.cols(),
             .value_width = one.values.cols(),
             .kept = request.kept,
-            .candidates = pursues ? pursuit_candidates(one.keys.rows(), request.kept, by_score) : 0,
-            .step = pursues ? std::max(pursuit_step(request.kept), std::min(kLargestBlock, by_score)) : 0,
+            .candidates = pursues ? candidates_of(one.keys.rows(), request.kept, by_score) : 0,
+            .step = pursues ? LayerSizes::padded(std::max(pursuit_step(request.kept), std::min(kLargestBlock, by_score))) : 0,
             .batch = plan.refine_steps > 0 ? std::min(n, kRefineBatch) : 0,
             .softcap = one.softcap};
 }
 
 size_t LayerSizes::floats(Index block_floats) const {
     const Index pursued = candidates * (queries + 4 * candidates + 2 * (1 + value_width) + 4 * step);
-    const Index compact = kept * (4 * queries + 3 * kept + 10 * (key_width + value_width));
+    const Index compact = slots() * (4 * queries + 3 * kept + 10 * (key_width + value_width));
     const Index given = padded_cells() * (key_width + value_width + 2) + queries * (key_width + value_width + 2);
     const Index steps = batch * (8 * kept + 4 * (key_width + value_width));
     return static_cast<size_t>(heads * (pursued + compact + given + steps) +
@@ -57,7 +67,7 @@ size_t LayerSizes::floats(Index block_floats) const {
 
 LayerTensors::LayerTensors(Backend& on, const LayerSizes& of) : backend(on), sizes(of), block(block_of(on, of)), tensors(on) {
     const Index h = of.heads, T = of.padded_cells(), n = of.queries, d = of.key_width, dv = of.value_width;
-    const Index t = of.kept, M = of.candidates, s = of.step, b = of.batch;
+    const Index t = of.kept, slots = of.slots(), M = of.candidates, s = of.step, b = of.batch;
     keys = tensors.floats(d, T, h);
     values = tensors.floats(T, dv, h);
     queries = tensors.floats(d, n, h);
@@ -69,9 +79,10 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of) : backend(on), siz
     shares = tensors.floats(n, std::max(M, t), h);
     kept = tensors.indices(t, h);
     weights = tensors.floats(t, 1, h);
-    compact_keys = tensors.floats(d, t, h);
-    chosen = tensors.floats(t, dv, h);
-    fitted = tensors.floats(t, dv, h);
+    no_slot = slots > t ? tensors.floats(slots, 1, 1) : nullptr;
+    compact_keys = tensors.floats(d, slots, h);
+    chosen = tensors.floats(slots, dv, h);
+    fitted = tensors.floats(slots, dv, h);
     loss = tensors.floats(1, 1, h);
     errors = tensors.floats(1, 1, h);
     mass_errors = tensors.floats(1, 1, h);
@@ -79,7 +90,7 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of) : backend(on), siz
         candidates = tensors.indices(M, h);
         first_gram = tensors.floats(M, M, h);
         gram = tensors.floats(M, M, h);
-        correlation = tensors.floats(1 + dv, M, h);
+        correlation = tensors.floats(M, 1 + dv, h);
         norms = tensors.floats(M, 1, h);
         gains = tensors.floats(M, 1, h);
         ridge = tensors.floats(1, 1, h);
@@ -92,13 +103,14 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of) : backend(on), siz
     }
     if (b > 0) {
         batch = tensors.indices(b, h);
+        first_of_register = tensors.floats(kRegister, slots, h);
         key_rate = tensors.floats(1, 1, h);
         value_rate = tensors.floats(1, 1, h);
         square_bias = tensors.floats(1, 1, 1);
-        key_mean = tensors.floats(d, t, h);
-        key_square = tensors.floats(d, t, h);
-        value_mean = tensors.floats(t, dv, h);
-        value_square = tensors.floats(t, dv, h);
+        key_mean = tensors.floats(d, slots, h);
+        key_square = tensors.floats(d, slots, h);
+        value_mean = tensors.floats(slots, dv, h);
+        value_square = tensors.floats(slots, dv, h);
     }
 }
 
@@ -113,10 +125,63 @@ void upload(LayerTensors& layer, std::span<const HeadProblem> problems) {
           }));
     write(layer.queries, stacked(problems, of.queries, of.key_width,
                                  [](const HeadProblem& one) -> Matrix { return one.scale * one.queries; }));
-    if (!layer.no_cell) return;
-    Matrix mask = Matrix::Zero(layer.block, T);
-    mask.rightCols(T - of.cells).setConstant(-std::numeric_limits<float>::infinity());
-    write(layer.no_cell, std::span(mask.data(), static_cast<size_t>(mask.size())));
+    if (layer.no_cell) {
+        Matrix mask = Matrix::Zero(layer.block, T);
+        mask.rightCols(T - of.cells).setConstant(-std::numeric_limits<float>::infinity());
+        write(layer.no_cell, std::span(mask.data(), static_cast<size_t>(mask.size())));
+    }
+    if (of.batch > 0) {
+        Matrix ones = Matrix::Zero(of.slots() * of.heads, kRegister);
+        ones.col(0).setOnes();
+        write(layer.first_of_register, std::span(ones.data(), static_cast<size_t>(ones.size())));
+    }
+    if (layer.no_slot) {
+        Vector mask = Vector::Zero(of.slots());
+        mask.tail(of.slots() - of.kept).setConstant(kNoLogit);
+        write(layer.no_slot, std::span(mask.data(), static_cast<size_t>(mask.size())));
+    }
+}
+
+void write_keys(LayerTensors& layer, std::span<const Matrix> rows) {
+    const LayerSizes& of = layer.sizes;
+    const auto each = static_cast<size_t>(of.slots() * of.key_width);
+    std::vector<float> all(rows.size() * each);
+    for (size_t i = 0; i < rows.size(); ++i)
+        std::copy_n(rows[i].data(), rows[i].size(), &all[i * each]);
+    write(layer.compact_keys, all);
+}
+
+std::vector<Matrix> read_keys(const LayerTensors& layer) {
+    const LayerSizes& of = layer.sizes;
+    const std::vector<float> all = read(layer.compact_keys);
+    std::vector<Matrix> rows;
+    for (Index head = 0; head < of.heads; ++head)
+        rows.emplace_back(Eigen::Map<const Matrix>(&all[static_cast<size_t>(head * of.slots() * of.key_width)], of.kept,
+                                                   of.key_width));
+    return rows;
+}
+
+void write_values(LayerTensors& layer, Tensor place, std::span<const Matrix> rows) {
+    const LayerSizes& of = layer.sizes;
+    const auto each = static_cast<size_t>(of.slots() * of.value_width);
+    const std::vector<float> unit = read(layer.unit);
+    std::vector<float> all(rows.size() * each);
+    for (size_t i = 0; i < rows.size(); ++i)
+        Eigen::Map<Matrix>(&all[i * each], of.value_width, of.slots()).leftCols(of.kept) =
+            rows[i].transpose() * unit[i];
+    write(place, all);
+}
+
+std::vector<Matrix> read_values(const LayerTensors& layer, Tensor place) {
+    const LayerSizes& of = layer.sizes;
+    const std::vector<float> all = read(place), unit = read(layer.unit);
+    std::vector<Matrix> rows;
+    for (Index head = 0; head < of.heads; ++head) {
+        const Eigen::Map<const Matrix> transposed(&all[static_cast<size_t>(head * of.slots() * of.value_width)],
+                                                  of.value_width, of.slots());
+        rows.emplace_back(transposed.leftCols(of.kept).transpose() / unit[static_cast<size_t>(head)]);
+    }
+    return rows;
 }
 
 } // namespace kvfold::device

@@ -8,6 +8,8 @@
 
 namespace kvfold::device {
 
+inline constexpr Index kRegister = 16; // floats of the widest vector register
+
 struct LayerSizes {
     Index heads;       // KV heads that are solved together
     Index cells;       // T
@@ -20,8 +22,11 @@ struct LayerSizes {
     Index batch;       // b: queries of a refinement step; 0: no refinement
     float softcap;     // 0 = off
 
-    // T, rounded up: what a product contracts over is a multiple of what a vector register holds.
-    Index padded_cells() const { return (cells + 15) / 16 * 16; }
+    // What products contract over is a multiple of what vector registers hold: others take four times as long on a
+    // processor. Padded cells and slots are masked.
+    Index padded_cells() const { return padded(cells); }
+    Index slots() const { return padded(kept); }
+    static Index padded(Index count) { return (count + kRegister - 1) / kRegister * kRegister; }
 
     // Floats that all of these tensors and the largest graph hold, about.
     size_t floats(Index block_floats) const;
@@ -55,7 +60,7 @@ struct LayerTensors {
     Tensor shares;      // A: [n, M, h], or of the kept cells [n, t, h]
     Tensor first_gram;  // A^T A: [M, M, h]
     Tensor gram;        // the same, less what the chosen cells explain
-    Tensor correlation; // A^T R: [1 + dv, M, h]
+    Tensor correlation; // A^T R, transposed: [M, 1 + dv, h]
     Tensor norms, gains; // [M, 1, h]
     Tensor ridge;        // lambda: [1, 1, h]
     Tensor pool;         // [s, h] candidates
@@ -68,6 +73,9 @@ struct LayerTensors {
     // The compact cells.
     Tensor kept;         // [t, h] cells, or candidates
     Tensor weights;      // w: [t, 1, h]
+
+    // Of t slots, rounded up.
+    Tensor no_slot;      // [t, 1, 1]: 0, and very low where there is no cell; null where all are
     Tensor compact_keys; // K': [d, t, h]
     Tensor chosen;       // V_sel / y, transposed: [t, dv, h]
     Tensor fitted;       // V' / y, transposed: [t, dv, h]
@@ -77,6 +85,7 @@ struct LayerTensors {
 
     // Refinement.
     Tensor batch;                   // [b, h] queries
+    Tensor first_of_register;       // 1 and then 0: [register, t, h]
     Tensor key_rate, value_rate;    // of this step: [1, 1, h]
     Tensor square_bias;             // 1 / (1 - decay^step) of Adam's squares: [1, 1, 1]
     Tensor key_mean, key_square;    // Adam's: [d, t, h]
@@ -87,5 +96,13 @@ struct LayerTensors {
 
 // Keys, values and queries of the heads.
 void upload(LayerTensors& layer, std::span<const HeadProblem> problems);
+
+// Of the kept cells. rows: [heads] each [t, d].
+void write_keys(LayerTensors& layer, std::span<const Matrix> rows);
+std::vector<Matrix> read_keys(const LayerTensors& layer);
+
+// place: chosen or fitted, which are divided by y. rows: [heads] each [t, dv], as they are.
+void write_values(LayerTensors& layer, Tensor place, std::span<const Matrix> rows);
+std::vector<Matrix> read_values(const LayerTensors& layer, Tensor place);
 
 } // namespace kvfold::device

@@ -93,8 +93,10 @@ Status start(LayerTensors& layer) {
     const Tensor gram = graph.product(shares, shares);
     graph.store(gram, layer.first_gram);
     graph.store(gram, layer.gram);
-    const Tensor output = graph.product(graph.transposed(layer.output), shares); // [dv, M, h]
-    graph.store(ggml_concat(graph.context(), graph.sum_rows(shares), output, 0), layer.correlation);
+    const Tensor mass = graph.shaped(graph.sum_rows(shares), of.candidates, 1, of.heads);
+    graph.store(mass, graph.some_rows(layer.correlation, 0, 1));
+    graph.store(graph.product(shares, graph.transposed(layer.output)),
+                graph.some_rows(layer.correlation, 1, of.value_width));
     graph.store(graph.diagonal(gram), layer.norms);
     return graph.compute();
 }
@@ -107,21 +109,19 @@ Status update(LayerTensors& layer, bool has_block) {
     if (has_block) {
         const Tensor added = graph.product(layer.inverse, layer.columns); // U: [s, M, h]
         gram = graph.subtract(gram, graph.product(added, added));
-        correlation = graph.subtract(correlation, graph.product(layer.targets, added));
+        correlation = graph.subtract(correlation, graph.product(added, layer.targets));
         graph.store(gram, layer.gram);
         graph.store(correlation, layer.correlation);
     }
     const Tensor norms = graph.diagonal(gram);
     graph.store(norms, layer.norms);
     // A mass weight cannot be negative.
-    const Tensor mass = ggml_view_3d(graph.context(), correlation, 1, of.candidates, of.heads, correlation->nb[1],
-                                     correlation->nb[2], 0);
-    const Tensor output = ggml_view_3d(graph.context(), correlation, of.value_width, of.candidates, of.heads,
-                                       correlation->nb[1], correlation->nb[2], sizeof(float));
-    const Tensor explained = graph.add(graph.square(graph.positive(ggml_cont(graph.context(), mass))),
-                                       graph.sum_rows(graph.square(ggml_cont(graph.context(), output))));
+    const Tensor mass = ggml_cont(graph.context(), graph.some_rows(correlation, 0, 1));
+    const Tensor squares = graph.square(correlation);
+    const Tensor explained = graph.add(graph.square(graph.positive(mass)),
+                                       graph.sum_columns(graph.some_rows(squares, 1, of.value_width)));
     const Tensor pivots = graph.add(graph.positive(norms), layer.ridge);
-    graph.store(graph.divide(graph.shaped(explained, of.candidates, 1, of.heads), pivots), layer.gains);
+    graph.store(graph.divide(explained, pivots), layer.gains);
     return graph.compute();
 }
 
@@ -130,7 +130,7 @@ Status gather(LayerTensors& layer) {
     const Tensor columns = graph.transposed(graph.rows(layer.gram, layer.pool)); // [s, M, h]
     graph.store(columns, layer.columns);
     graph.store(graph.rows(columns, layer.pool), layer.inner);
-    graph.store(graph.rows(layer.correlation, layer.pool), layer.asked);
+    graph.store(graph.rows(graph.transposed(layer.correlation), layer.pool), layer.asked);
     return graph.compute();
 }
 

@@ -34,20 +34,22 @@ void build_step(Graph& graph, LayerTensors& layer) {
     const Tensor queries = graph.rows(layer.queries, layer.batch);
     const Tensor wanted = graph.rows(layer.output, layer.batch);
     const Tensor mass = graph.rows(layer.mass, layer.batch);
-    Tensor slope = nullptr; // of the cap
-    const CompactAttention compact = attend_compact(
-        graph, relative_logits(graph, layer.compact_keys, queries, mass, layer.sizes.softcap, &slope));
+    const CompactAttention compact = attend_compact(graph, layer, queries, mass);
     const Tensor X = compact.probabilities;
-    const Tensor error = graph.subtract(graph.product(layer.fitted, X), wanted); // [dv, b, h]
+    const Tensor output = graph.product(layer.fitted, X); // [dv, b, h]
+    const Tensor error = graph.subtract(output, wanted);
 
     const Tensor by_query = graph.transposed(X); // [b, t, h]
     const Tensor value_gradient = graph.product(by_query, graph.transposed(error)); // [t, dv, h]
 
-    const Tensor pull = graph.product(graph.transposed(layer.fitted), error); // dL/dX: [t, b, h]
+    // dL/dX less its mean over X, with what the mass wants: all of it is a product, the same for every key of a query
+    // being one more column of the error.
     const Tensor level = graph.subtract(graph.scale(compact.gained, kMassWeight),
-                                        graph.sum_rows(graph.multiply(X, pull))); // [1, b, h]
-    Tensor logit_gradient = graph.multiply(X, graph.add(pull, level));
-    if (slope) logit_gradient = graph.multiply(logit_gradient, slope);
+                                        graph.sum_rows(graph.multiply(error, output))); // [1, b, h]
+    const Tensor pull = graph.product(graph.joined(graph.transposed(layer.fitted), layer.first_of_register),
+                                      graph.joined(error, graph.filled(level, kRegister))); // [t, b, h]
+    Tensor logit_gradient = graph.multiply(X, pull);
+    if (compact.slope) logit_gradient = graph.multiply(logit_gradient, compact.slope);
     const Tensor key_gradient =
         graph.product(graph.transposed(queries), graph.transposed(logit_gradient)); // [d, t, h]
 
@@ -74,11 +76,12 @@ struct Rates {
 Rates rates_of(const LayerTensors& layer, std::span<const HeadProblem> problems, const std::vector<float>& loss) {
     const std::vector<float> values = read(layer.fitted);
     const size_t each = values.size() / problems.size();
+    const auto elements = static_cast<float>(layer.sizes.kept * layer.sizes.value_width);
     Rates rates;
     for (size_t i = 0; i < problems.size(); ++i) {
         const Eigen::Map<const Vector> of_head(values.data() + i * each, static_cast<Index>(each));
         rates.key.push_back(refine_key_rate(problems[i], loss[i]));
-        rates.value.push_back(refine_value_rate(of_head.squaredNorm() / static_cast<float>(each), loss[i]));
+        rates.value.push_back(refine_value_rate(of_head.squaredNorm() / elements, loss[i]));
     }
     return rates;
 }
@@ -94,7 +97,8 @@ std::vector<float> times(std::vector<float> values, float factor) {
 Status refine_keys(LayerTensors& layer, std::span<const HeadProblem> problems, int steps) {
     const LayerSizes& of = layer.sizes;
     KVFOLD_CHECK(fit_values(layer));
-    const std::vector<float> before = losses(layer), given = read(layer.compact_keys);
+    const std::vector<float> before = losses(layer);
+    const std::vector<Matrix> given = read_keys(layer);
     const Rates rates = rates_of(layer, problems, before);
     for (const Tensor tensor : {layer.key_mean, layer.key_square, layer.value_mean, layer.value_square})
         clear(tensor);
@@ -122,15 +126,10 @@ Status refine_keys(LayerTensors& layer, std::span<const HeadProblem> problems, i
     }
     KVFOLD_CHECK(measure(layer));
     const std::vector<float> after = losses(layer);
-    std::vector<float> moved = read(layer.compact_keys);
-    const size_t each = moved.size() / problems.size();
-    for (size_t i = 0; i < problems.size(); ++i) {
-        const auto first = static_cast<std::ptrdiff_t>(i * each);
-        const Eigen::Map<const Vector> of_head(moved.data() + first, static_cast<Index>(each));
-        if (!(after[i] < before[i]) || !of_head.allFinite())
-            std::copy_n(given.begin() + first, each, moved.begin() + first);
-    }
-    write(layer.compact_keys, moved);
+    std::vector<Matrix> moved = read_keys(layer);
+    for (size_t i = 0; i < moved.size(); ++i)
+        if (!(after[i] < before[i]) || !moved[i].allFinite()) moved[i] = given[i];
+    write_keys(layer, moved);
     return {};
 }
 

@@ -56,7 +56,7 @@ Result<Chosen> choose_cells(LayerTensors& layer, const SolvePlan& plan, const So
 
 // Weighs the kept cells, and lets their keys absorb the weights.
 Status weigh(LayerTensors& layer, std::span<const AbsorbDirection> directions, const Chosen& chosen,
-             const std::vector<Matrix*>& keys) {
+             std::span<Matrix> keys) {
     const LayerSizes& of = layer.sizes;
     Tensors of_kept(layer.backend);
     const Tensor shares = of_kept.floats(of.queries, of.kept, of.heads);
@@ -79,40 +79,6 @@ Status weigh(LayerTensors& layer, std::span<const AbsorbDirection> directions, c
     return absorb_weights(layer, directions, keys, shares);
 }
 
-void write_keys(LayerTensors& layer, const std::vector<CompactHead>& heads) {
-    std::vector<float> keys;
-    for (const CompactHead& head : heads)
-        keys.insert(keys.end(), head.keys.data(), head.keys.data() + head.keys.size());
-    write(layer.compact_keys, keys);
-}
-
-void read_keys(const LayerTensors& layer, std::vector<CompactHead>& heads) {
-    const std::vector<float> keys = read(layer.compact_keys);
-    for (size_t i = 0; i < heads.size(); ++i)
-        std::copy_n(&keys[i * static_cast<size_t>(heads[i].keys.size())], heads[i].keys.size(), heads[i].keys.data());
-}
-
-// V' from `fitted`, which is transposed and divided by y.
-void read_values(const LayerTensors& layer, std::vector<CompactHead>& heads) {
-    const LayerSizes& of = layer.sizes;
-    const std::vector<float> values = read(layer.fitted), unit = read(layer.unit);
-    for (size_t i = 0; i < heads.size(); ++i) {
-        const Eigen::Map<const Matrix> transposed(&values[i * static_cast<size_t>(of.kept * of.value_width)],
-                                                  of.value_width, of.kept);
-        heads[i].values = transposed.transpose() / unit[i];
-    }
-}
-
-void write_values(LayerTensors& layer, Tensor place, const std::vector<CompactHead>& heads) {
-    const std::vector<float> unit = read(layer.unit);
-    std::vector<float> values;
-    for (size_t i = 0; i < heads.size(); ++i) {
-        const Matrix transposed = heads[i].values.transpose() * unit[i];
-        values.insert(values.end(), transposed.data(), transposed.data() + transposed.size());
-    }
-    write(place, values);
-}
-
 // Output is divided by y, so that ||Y|| is the root of n.
 void read_errors(const LayerTensors& layer, std::vector<CompactHead>& heads) {
     const auto queries = static_cast<float>(layer.sizes.queries);
@@ -133,36 +99,36 @@ Result<std::vector<CompactHead>> solve_chunk(Backend& backend, Heads problems,
     KVFOLD_CHECK(divide_by_size(layer));
     KVFOLD_TRY(Chosen chosen, choose_cells(layer, plan, request));
 
-    std::vector<CompactHead> heads(problems.size());
-    std::vector<Matrix*> keys;
-    for (size_t i = 0; i < heads.size(); ++i) {
-        heads[i].kept = std::move(chosen.cells[i]);
-        heads[i].keys = problems[i].keys(heads[i].kept, Eigen::all);
-        heads[i].values = problems[i].values(heads[i].kept, Eigen::all);
-        keys.push_back(&heads[i].keys);
+    std::vector<Matrix> keys, values;
+    for (size_t i = 0; i < problems.size(); ++i) {
+        keys.push_back(problems[i].keys(chosen.cells[i], Eigen::all));
+        values.push_back(problems[i].values(chosen.cells[i], Eigen::all));
     }
-    write_values(layer, layer.chosen, heads);
-    if (plan.fit_bias) {
-        KVFOLD_CHECK(weigh(layer, directions, chosen, keys));
-        for (size_t i = 0; i < heads.size(); ++i)
-            heads[i].absorb_residual = directions[i].residual;
-    }
-    write_keys(layer, heads);
+    write_values(layer, layer.chosen, values);
+    if (plan.fit_bias) KVFOLD_CHECK(weigh(layer, directions, chosen, keys));
+    write_keys(layer, keys);
     if (plan.refine_steps > 0) {
         KVFOLD_CHECK(refine_keys(layer, problems, plan.refine_steps));
-        read_keys(layer, heads);
+        keys = read_keys(layer);
     }
-    for (CompactHead& head : heads) {
-        if (request.round_keys) request.round_keys(head.keys);
-        KVFOLD_CHECK(check_rounded(head.keys));
+    for (Matrix& rows : keys) {
+        if (request.round_keys) request.round_keys(rows);
+        KVFOLD_CHECK(check_rounded(rows));
     }
-    write_keys(layer, heads);
+    write_keys(layer, keys);
     if (plan.fit_values) {
         KVFOLD_CHECK(fit_values(layer));
-        read_values(layer, heads);
+        values = read_values(layer, layer.fitted);
     } else {
-        write_values(layer, layer.fitted, heads);
+        write_values(layer, layer.fitted, values);
         KVFOLD_CHECK(measure(layer));
+    }
+    std::vector<CompactHead> heads(problems.size());
+    for (size_t i = 0; i < heads.size(); ++i) {
+        heads[i].kept = std::move(chosen.cells[i]);
+        heads[i].keys = std::move(keys[i]);
+        heads[i].values = std::move(values[i]);
+        if (plan.fit_bias) heads[i].absorb_residual = directions[i].residual;
     }
     read_errors(layer, heads);
     for (const CompactHead& head : heads)

@@ -8,11 +8,6 @@ namespace {
 
 constexpr float kTiniest = 1e-30f, kHuge = 1e30f; // of what is divided by
 
-CompactAttention attend(Graph& graph, const LayerTensors& layer) {
-    return attend_compact(graph, relative_logits(graph, layer.compact_keys, layer.queries, layer.mass,
-                                                 layer.sizes.softcap));
-}
-
 // values: [t, dv, h]. Y - X V': [dv, n, h]
 Tensor missing(Graph& graph, const LayerTensors& layer, Tensor probabilities, Tensor values) {
     return graph.subtract(layer.output, graph.product(values, probabilities));
@@ -52,7 +47,7 @@ void store_errors(Graph& graph, LayerTensors& layer, const CompactAttention& com
 
 Status fit_values(LayerTensors& layer) {
     Graph graph(layer.backend);
-    const CompactAttention compact = attend(graph, layer);
+    const CompactAttention compact = attend_compact(graph, layer, layer.queries, layer.mass);
     const Tensor by_query = graph.transposed(compact.probabilities); // [n, t, h]
     const Tensor left = graph.transposed(missing(graph, layer, compact.probabilities, layer.chosen));
     const Tensor correction =
@@ -65,7 +60,7 @@ Status fit_values(LayerTensors& layer) {
 
 Status measure(LayerTensors& layer) {
     Graph graph(layer.backend);
-    const CompactAttention compact = attend(graph, layer);
+    const CompactAttention compact = attend_compact(graph, layer, layer.queries, layer.mass);
     store_errors(graph, layer, compact, missing(graph, layer, compact.probabilities, layer.fitted));
     return graph.compute();
 }

@@ -15,19 +15,17 @@ void expect_values(const TestLayer& test, Index kept, Operands operands, double 
     ASSERT_TRUE(attend_all(layer));
     ASSERT_TRUE(divide_by_size(layer));
     const auto unit = read(layer.unit);
-    const LayerSizes& of = layer.sizes;
-    std::vector<float> keys, chosen;
-    for (size_t i = 0; i < test.problems.size(); ++i) {
-        const Matrix k = test.problems[i].keys.topRows(kept);
-        const Matrix v = test.problems[i].values.topRows(kept).transpose() * unit[i];
-        keys.insert(keys.end(), k.data(), k.data() + k.size());
-        chosen.insert(chosen.end(), v.data(), v.data() + v.size());
+    std::vector<Matrix> keys, chosen;
+    for (const HeadProblem& head : test.problems) {
+        keys.push_back(head.keys.topRows(kept));
+        chosen.push_back(head.values.topRows(kept));
     }
-    write(layer.compact_keys, keys);
-    write(layer.chosen, chosen);
+    write_keys(layer, keys);
+    write_values(layer, layer.chosen, chosen);
     const Status fitted = fit_values(layer);
     ASSERT_TRUE(fitted) << fitted.error().message;
-    const auto values = read(layer.fitted), errors = read(layer.errors), masses = read(layer.mass_errors);
+    const std::vector<Matrix> values = read_values(layer, layer.fitted);
+    const auto errors = read(layer.errors), masses = read(layer.mass_errors);
     for (size_t i = 0; i < test.problems.size(); ++i) {
         const HeadProblem& head = test.problems[i];
         const Table k = head.keys.topRows(kept).cast<double>(), v = head.values.topRows(kept).cast<double>();
@@ -35,7 +33,7 @@ void expect_values(const TestLayer& test, Index kept, Operands operands, double 
         const auto compact = reference::naive_attention(head, k, v);
         const Table left = full.output - compact.output;
         const Table best = v + reference::naive_ridge(compact.probabilities, left, 1e-3);
-        const Table mine = (head_of(values, i, of.value_width, kept).transpose() / unit[i]).cast<double>();
+        const Table mine = values[i].cast<double>();
         const auto error = [&](const Table& of_values) {
             return (compact.probabilities * of_values - full.output).norm();
         };
