@@ -8,10 +8,11 @@ namespace {
 
 using Errors = Eigen::Array<double, kBiasQuarters + 1, 1>;
 
-std::vector<float> rows_of(std::span<const AbsorbDirection> directions, Vector AbsorbDirection::*part) {
+// [heads * n] of the queries that the device has.
+std::vector<float> projections_of(std::span<const AbsorbDirection> directions, Index queries) {
     std::vector<float> rows;
     for (const AbsorbDirection& each : directions)
-        rows.insert(rows.end(), (each.*part).begin(), (each.*part).end());
+        rows.insert(rows.end(), each.projections.begin(), each.projections.begin() + queries);
     return rows;
 }
 
@@ -68,7 +69,7 @@ Status absorb_weights(LayerTensors& layer, std::span<const AbsorbDirection> dire
     const auto is_untrusted = [](const AbsorbDirection& each) { return each.residual > kTrustedResidual; };
     std::vector<Errors> errors;
     if (std::ranges::any_of(directions, is_untrusted)) {
-        KVFOLD_TRY(errors, errors_of_quarters(layer, shares, bias, rows_of(directions, &AbsorbDirection::projections)));
+        KVFOLD_TRY(errors, errors_of_quarters(layer, shares, bias, projections_of(directions, layer.sizes.queries)));
     }
     std::vector<float> means;
     const float softcap = layer.sizes.softcap;

@@ -42,7 +42,9 @@ Index candidates_of(Index cells, Index kept, Index given) {
 
 LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan, const SolveRequest& request) {
     const HeadProblem& one = problems.front();
-    const Index by_score = cells_by_score(plan.pursued, request), n = one.queries.rows();
+    // Products over other numbers of queries are slow on a processor, and ggml 0.5 on Vulkan wrote behind its memory.
+    const Index n = one.queries.rows() / kRegister * kRegister;
+    const Index by_score = cells_by_score(plan.pursued, request);
     const bool pursues = by_score < request.kept;
     return {.heads = std::ssize(problems),
             .cells = one.keys.rows(),
@@ -124,7 +126,9 @@ void upload(LayerTensors& layer, std::span<const HeadProblem> problems) {
               return padded;
           }));
     write(layer.queries, stacked(problems, of.queries, of.key_width,
-                                 [](const HeadProblem& one) -> Matrix { return one.scale * one.queries; }));
+                                 [&of](const HeadProblem& one) -> Matrix {
+              return one.scale * one.queries.topRows(of.queries);
+          }));
     if (layer.no_cell) {
         Matrix mask = Matrix::Zero(layer.block, T);
         mask.rightCols(T - of.cells).setConstant(-std::numeric_limits<float>::infinity());

@@ -13,7 +13,7 @@ inline constexpr Index kRegister = 16; // floats of the widest vector register
 struct LayerSizes {
     Index heads;       // KV heads that are solved together
     Index cells;       // T
-    Index queries;     // n
+    Index queries;     // n, of those that are given, as many as fill registers
     Index key_width;   // d
     Index value_width; // dv
     Index kept;        // t
@@ -34,7 +34,7 @@ struct LayerSizes {
     bool operator==(const LayerSizes&) const = default;
 };
 
-// problems: of equal shapes.
+// problems: of equal shapes, with kRegister queries or more.
 LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan, const SolveRequest& request);
 
 struct LayerTensors {

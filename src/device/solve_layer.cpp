@@ -168,6 +168,9 @@ Result<std::vector<CompactHead>> solve_layer(Backend& backend, const PreparedLay
             heads.push_back(keep_all(problem));
         return heads;
     }
+    if (problems.front().queries.rows() < kRegister)
+        return fail(ErrorCode::unsupported, "a device needs {} queries, and there are {}", kRegister,
+                    problems.front().queries.rows());
     const size_t most = heads_at_once(backend, problems, plan, request);
     for (size_t first = 0; first < problems.size(); first += most) {
         const size_t count = std::min(most, problems.size() - first);

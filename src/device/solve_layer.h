@@ -23,8 +23,9 @@ struct PreparedLayer {
 Result<PreparedLayer> prepare_layer(std::span<const HeadProblem> heads, const SolvePlan& plan,
                                     const SolveRequest& request);
 
-// request: of each head; its pinned cells are those of all. Fails as solve_head does; with unsupported where the device
-// cannot compute what is needed, and with memory where it has too little.
+// request: of each head; its pinned cells are those of all. Up to 15 of the queries are left out. Fails as solve_head
+// does; with unsupported where there are fewer than 16, or the device cannot compute what is needed; and with memory
+// where it has too little.
 //
 // As many heads are solved together as half of the device's free memory holds, at least one. A device that rounds the
 // operands of products finds other cells now and then, and keys and values that are as good.

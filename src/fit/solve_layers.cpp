@@ -130,22 +130,13 @@ Result<Solved> solve_on_processor(const RegionProblem& problem, const Study& stu
     return solved;
 }
 
-// Products over as many queries as fill registers are several times as fast as others on a processor.
-void fill_registers(Matrix& queries) {
-    constexpr Index kRegister = 16;
-    if (queries.rows() >= kRegister * kRegister)
-        queries.conservativeResize(queries.rows() / kRegister * kRegister, Eigen::NoChange);
-}
-
 Result<Solved> solve_on_device(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
                                const Job& job) {
     const AttentionLayer& layer = problem.map.layers[job.layer];
     std::vector<HeadRows> rows;
     std::vector<HeadProblem> heads;
-    for (Index head = 0; head < layer.kv_heads; ++head) {
+    for (Index head = 0; head < layer.kv_heads; ++head)
         rows.push_back(rows_of(problem, study, job.layer, head));
-        fill_registers(rows.back().queries);
-    }
     for (const HeadRows& each : rows)
         heads.push_back(each.problem(layer));
     const SolveRequest request = request_of(problem, layer);

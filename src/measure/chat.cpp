@@ -109,7 +109,7 @@ class Contest {
             round.recall = round.once = score_answers(full, answers, probes);
             if (each.lane.cells() < full_->cells()) {
                 KVFOLD_TRY(const std::vector<Matrix> once,
-                           full_->ask_folded(probes, *each.method, each.lane.cells()));
+                           full_->ask_folded(probes, *each.method, each.lane.cells(), each.lane.newest()));
                 round.once = score_answers(full, once, probes);
             }
             each.row.rounds.push_back(round);

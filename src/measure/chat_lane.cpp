@@ -30,7 +30,7 @@ Result<ChatLane> ChatLane::open(llama_model* model, const EvalCache& cache, cons
 
 void ChatLane::fold_with(const Method& method, double ratio, size_t archive_bytes) {
     archive_ = Archive(archive_bytes);
-    compact_.most_cells = limit_;
+    compact_.most_cells = std::max(limit_, kLeastAtOnce);
     policy_.emplace();
     policy_->method = compact_.method = &method;
     policy_->ratio = ratio;
@@ -58,17 +58,22 @@ Result<std::vector<Matrix>> ChatLane::ask(const std::vector<Probe>& probes) {
 }
 
 Result<std::vector<Matrix>> ChatLane::ask_folded(const std::vector<Probe>& probes, const Method& method,
-                                                 size_t cells) {
+                                                 size_t cells, size_t newest) {
     KVFOLD_TRY(const SequenceState state, read_sequence(ctx_.get(), 0));
     CompactRequest once = compact_;
     once.method = &method;
-    once.budget.ratio = static_cast<double>(this->cells()) / static_cast<double>(cells);
+    once.budget = exact_budget(this->cells(), cells, static_cast<size_t>(compact_.budget.keep_first), newest);
     once.tokens = books_.tokens(0);
     KVFOLD_TRY(const CompactState compact, compact_state(model_, state, once));
     KVFOLD_CHECK(write_sequence(ctx_.get(), 0, compact.state));
     KVFOLD_TRY(std::vector<Matrix> answers, ask_on(compact.state, probes));
     KVFOLD_CHECK(write_sequence(ctx_.get(), 0, state));
     return answers;
+}
+
+size_t ChatLane::newest() const {
+    const size_t folded = books_.fold_of(0).cells;
+    return cells() - (folded > 0 ? folded : std::min(cells(), static_cast<size_t>(compact_.budget.keep_first)));
 }
 
 Result<std::vector<Matrix>> ChatLane::ask_on(const SequenceState& state, const std::vector<Probe>& probes) {
