@@ -70,12 +70,11 @@ Tensor Graph::rounded(Tensor operand) {
     return operand;
 }
 
+// Operands are floats, of which every backend makes sums of floats: no precision has to be asked for.
 Tensor Graph::product(Tensor a, Tensor b) {
     const bool is_gram = a == b; // of one rounded array, so that it stays positive definite
     a = rounded(a);
-    const Tensor node = ggml_mul_mat(context(), a, is_gram ? a : rounded(b));
-    ggml_prec_set_acc(node, GGML_PREC_F32);
-    return node;
+    return ggml_mul_mat(context(), a, is_gram ? a : rounded(b));
 }
 
 Tensor Graph::transposed(Tensor a) { return ggml_cont(context(), ggml_transpose(context(), a)); }

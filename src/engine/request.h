@@ -39,10 +39,6 @@ struct CompactRequest {
     KeptFolds* kept = nullptr; // gets what the fold replaces, and a fold of a fold is made of what it has
 };
 
-// What earlier folds replaced may be many times as many cells as a cache has. They are folded in chunks of as many as
-// it has, but of no fewer than these: each chunk is studied by itself, and gets its share of the cells whatever it holds.
-inline constexpr size_t kLeastAtOnce = 2048;
-
 // Cells of the region that are folded at once; 0: all.
 inline size_t most_at_once(const CompactRequest& request) {
     const size_t asked = request.most_cells, method = request.method->chunk;

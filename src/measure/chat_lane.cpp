@@ -30,7 +30,6 @@ Result<ChatLane> ChatLane::open(llama_model* model, const EvalCache& cache, cons
 
 void ChatLane::fold_with(const Method& method, double ratio, size_t archive_bytes) {
     archive_ = Archive(archive_bytes);
-    compact_.most_cells = std::max(limit_, kLeastAtOnce);
     policy_.emplace();
     policy_->method = compact_.method = &method;
     policy_->ratio = ratio;

@@ -139,7 +139,6 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
                  request.method->name, method->name);
     method = request.method;
     if (pace.is_awaited) request.effort_share = kAwaitedEffort;
-    request.most_cells = std::max<size_t>(n_ctx_seq_, kLeastAtOnce);
     KVFOLD_TRY(auto task, prepare_fold(ctx_, seq_id, std::move(request), books_));
     fold_is_void_ = false;
     running_job_ = next_job_++;

@@ -82,7 +82,7 @@ TEST(Metrics, EverySampleFollowsItsHelpAndType) {
             ++samples;
         }
     }
-    EXPECT_EQ(samples, 3 + 2 * (3 + 15 + 3 * 2));
+    EXPECT_EQ(samples, 3 + 2 * (3 + 17 + 3 * 2));
 }
 
 // The text of one process whose model has no name.

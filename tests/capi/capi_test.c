@@ -75,6 +75,10 @@ static void wrong_requests_are_refused_and_leave_the_sequence_alone(struct llama
     params.method = "no such method";
     EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, &params, NULL) == KVFOLD_ERROR_INVALID_ARGUMENT);
     EXPECT(strstr(kvfold_last_error(), "solver") != NULL);
+    params = kvfold_compact_default_params();
+    params.solve_on = "moon";
+    EXPECT(kvfold_sequence_compact(ctx, 0, tokens, CONTEXT, &params, NULL) == KVFOLD_ERROR_INVALID_ARGUMENT);
+    EXPECT(strstr(kvfold_last_error(), "auto, cpu, device") != NULL);
     EXPECT(same_state(ctx, before, size));
     free(before);
 }

@@ -12,6 +12,7 @@ TEST(Settings, AllGivenFieldsComeBack) {
     all.virtual_factor = 4;
     all.ratio = 8.5;
     all.method = "refine";
+    all.solve_on = "device";
     all.high_water = 0.75;
     all.keep_first = 4;
     all.keep_last = 0;
@@ -77,6 +78,7 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{R"({"virtual":"4"})", "virtual"}, Wrong{R"({"virtual":null})", "virtual"},
         Wrong{R"({"ratio":0.99})", "ratio"}, Wrong{R"({"ratio":"8"})", "ratio"},
         Wrong{R"({"ratio":true})", "ratio"}, Wrong{R"({"ratio":1e999})", "JSON"},
+        Wrong{R"({"solve_on":1})", "solve_on"}, Wrong{R"({"solve_on":""})", "solve_on"},
         Wrong{R"({"method":7})", "method"}, Wrong{R"({"method":""})", "method"},
         Wrong{R"({"high_water":0})", "high_water"}, Wrong{R"({"high_water":1})", "high_water"},
         Wrong{R"({"high_water":-0.5})", "high_water"}, Wrong{R"({"high_water":[]})", "high_water"},

@@ -28,7 +28,7 @@ TEST(Chat, AFoldThatIsOnlyAskedLeavesNoTrace) {
         ASSERT_TRUE(lane->say(script.next()));
     const std::vector<Probe> probes = {script.recall().front()};
     const auto before = lane->ask(probes);
-    const auto folded = lane->ask_folded(probes, methods::select, 64);
+    const auto folded = lane->ask_folded(probes, methods::select, 64, 16);
     const auto after = lane->ask(probes);
     ASSERT_TRUE(before && folded && after);
     EXPECT_EQ(before->front(), after->front());

@@ -61,6 +61,8 @@ class Spread(unittest.TestCase):
                 answer = server.admin("/compact", {"id_slot": 0, "method": "solver", "ratio": 4.0})
                 self.assertTrue(answer["success"])
                 self.assertAlmostEqual(answer["compression_ratio"], 4, delta=0.1)
+                self.assertRegex(answer["solved_on"], r"the processor: RPC\S* does not tell what it computes")
+                self.assertRegex(server.log(), r"solved on the processor.*: RPC")
                 again = server.complete(prompt + first["content"] + " and", 8)
                 self.assertLess(again["timings"]["prompt_n"], 16)
                 self.assertEqual(again["timings"]["predicted_n"], 8)
