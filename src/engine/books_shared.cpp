@@ -15,7 +15,7 @@ std::vector<Foldable> Books::foldable_of(llama_seq_id seq_id) const {
     return parts_of(seq_id, cells_of(seq_id));
 }
 
-std::vector<Foldable> Books::parts_of(llama_seq_id seq_id, std::span<const Cell* const> cells) {
+std::vector<Foldable> Books::parts_of(llama_seq_id seq_id, std::span<const Cell* const> cells) const {
     if (cells.empty()) return {};
     const Owners alone = Owners().set(size_t(seq_id));
     const auto is_shared = [&](const Cell* cell) { return cell->owners != alone; };
@@ -27,6 +27,10 @@ std::vector<Foldable> Books::parts_of(llama_seq_id seq_id, std::span<const Cell*
             seq_id, first, last - first, 0, cells.size() - last, std::ranges::any_of(cells, is_shared)};
         for (size_t i = first; i < last && cells[i]->is_folded; ++i)
             ++found.folded;
+        if (first == 0 && found.folded > 0) {
+            const llama_pos end = fold_of(seq_id).end;
+            if (history(seq_id).first_cut(end) == 0) found.originals = static_cast<size_t>(end);
+        }
         found.changing = answer;
         return found;
     };

@@ -1,6 +1,7 @@
 #include "engine/fold_task.h"
 
 #include "engine/from_originals.h"
+#include "engine/policy.h"
 #include "engine/recall.h"
 #include "state/live_sequence.h"
 
@@ -9,11 +10,6 @@
 namespace kvfold {
 
 namespace {
-
-// What earlier folds replaced may be many times as many cells as the cache has. They are folded in chunks of as many as
-// it has, but of no fewer than these: a chunk is studied by itself and gets its share of the cells whatever it holds. In
-// a conversation in 256 cells, chunks of 256 lost what was told at its start (docs/experiments/2026-11-30-drift.md).
-constexpr size_t kLeastAtOnce = 2048;
 
 template <class Wanted> std::vector<uint32_t> cells_where(const KvSection& section, Wanted wanted) {
     std::vector<uint32_t> cells;
@@ -50,7 +46,7 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     if (books.knows_all_tokens(seq_id)) task->tokens = books.tokens(seq_id);
     task->request = std::move(request);
     task->request.tokens = task->tokens;
-    task->request.most_cells = std::max<size_t>(llama_n_ctx_seq(ctx), kLeastAtOnce);
+    task->request.most_cells = std::max<size_t>(llama_n_ctx_seq(ctx), kFoldedTogether);
     FoldedState plan;
     plan.budget = task->request.budget;
     KVFOLD_TRY(plan.state, read_sequence(ctx, seq_id));

@@ -50,7 +50,10 @@ std::optional<FoldPlan> plan_with(const Foldable& part, const Policy& policy, si
     const double never_folded = std::min(mark, static_cast<double>(head));
     const double most = never_folded + kMostFolded * (mark - never_folded);
     const bool fits = part.folded == 0 || static_cast<double>(newer) <= most;
-    if (fits && newer + least_gain <= before) return plan_of(part, newer, kept, tail);
+    if (fits && newer + least_gain <= before) {
+        const bool is_anew = part.originals > 0 && part.originals + fresh <= kFoldedTogether;
+        return plan_of(part, newer, is_anew ? head : kept, tail);
+    }
 
     // Old folds are folded again when they fill the room, or when nothing else frees cells that are needed
     // now.
@@ -63,7 +66,7 @@ std::optional<FoldPlan> plan_with(const Foldable& part, const Policy& policy, si
 
 // Else they are worn by one more fold.
 bool leaves_folds(const Foldable& part, const FoldPlan& plan) {
-    return static_cast<size_t>(plan.budget.keep_first) >= part.untouched + part.folded;
+    return part.originals > 0 || static_cast<size_t>(plan.budget.keep_first) >= part.untouched + part.folded;
 }
 
 } // namespace

@@ -56,6 +56,17 @@ TEST(FoldPlan, LaterFoldsLeaveWhatIsFoldedAsItIs) {
     EXPECT_EQ(plan->budget.keep_first, 4 + 159);
 }
 
+TEST(FoldPlan, WhereOriginalsAreKeptUpToSoManyCellsAreFoldedTogether) {
+    Foldable part = part_of(1699, 163);
+    part.originals = 600; // 1280 are new
+    const auto anew = plan_fold(part, Policy{}, kCells, false), apart = plan_fold(part_of(1699, 163), Policy{}, kCells, false);
+    ASSERT_TRUE(anew && apart);
+    EXPECT_EQ(anew->budget.keep_first, 4);
+    EXPECT_EQ(anew->cells_after, apart->cells_after);
+    part.originals = 900;
+    EXPECT_EQ(plan_fold(part, Policy{}, kCells, false)->budget.keep_first, 163);
+}
+
 TEST(FoldPlan, AFoldThatFillsTheRoomIsFoldedAgain) {
     const auto plan = plan_fold(part_of(2504, 1004), Policy{}, kCells, false);
     ASSERT_TRUE(plan);
