@@ -51,8 +51,8 @@ void add_solve_on_option(CLI::App& command, ModelOptions& options) {
         .add_option_function<std::string>(
             "--solve-on",
             [&options](const std::string& name) { options.solve_on = solve_on_named(name).value(); },
-            "where folds are solved: auto: each layer on the device that holds its cache; cpu; device: through "
-            "ggml also where that is the processor; default: auto")
+            "where folds are solved: auto: each layer on the device that holds its cache; cpu; device: "
+            "through ggml also where that is the processor; default: auto")
         ->check(solve_on_check())
         ->option_text("WHERE");
 }

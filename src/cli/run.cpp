@@ -157,8 +157,9 @@ void add_run_options(CLI::App& command, RunOptions& options) {
         ->check(method_check())
         ->option_text("NAME");
     command
-        .add_option("--solve-on", settings.solve_on,
-                    "where folds are solved: auto: each layer on the device that holds its cache; cpu; device")
+        .add_option(
+            "--solve-on", settings.solve_on,
+            "where folds are solved: auto: each layer on the device that holds its cache; cpu; device")
         ->check(solve_on_check())
         ->option_text("WHERE");
     command.add_option("--high-water", settings.high_water, "share of the cells in use that starts a fold")

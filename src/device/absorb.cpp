@@ -16,9 +16,10 @@ std::vector<float> projections_of(std::span<const AbsorbDirection> directions, I
     return rows;
 }
 
-// Squared errors of the log-mass with 0 .. 4 quarters of the bias, of each head: A exp(b u / 4)^k is the mass with k
-// of them.
-Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor shares, const std::vector<float>& bias,
+// Squared errors of the log-mass with 0 .. 4 quarters of the bias, of each head: A exp(b u / 4)^k is the mass
+// with k of them.
+Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor shares,
+                                               const std::vector<float>& bias,
                                                const std::vector<float>& projections) {
     const LayerSizes& of = layer.sizes;
     Tensors given(layer.backend);
@@ -39,8 +40,8 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
     const std::vector<float> read_back = read(errors);
     std::vector<Errors> of_heads;
     for (Index head = 0; head < of.heads; ++head)
-        of_heads.push_back(Eigen::Map<const Eigen::ArrayXf>(&read_back[static_cast<size_t>(head * (kBiasQuarters + 1))],
-                                                            kBiasQuarters + 1)
+        of_heads.push_back(Eigen::Map<const Eigen::ArrayXf>(
+                               &read_back[static_cast<size_t>(head * (kBiasQuarters + 1))], kBiasQuarters + 1)
                                .cast<double>());
     return of_heads;
 }
@@ -53,7 +54,8 @@ Result<std::vector<float>> mean_logits(LayerTensors& layer, Tensor shares) {
     KVFOLD_CHECK(result.allocate());
     Graph graph(layer.backend);
     const Tensor mass = graph.shaped(layer.mass, of.queries, 1, of.heads);
-    const Tensor weighted = graph.multiply(shares, graph.add(graph.log(shares), mass)); // S_ij = log A_ij + m_i
+    const Tensor weighted =
+        graph.multiply(shares, graph.add(graph.log(shares), mass)); // S_ij = log A_ij + m_i
     graph.store(graph.divide(graph.sum_rows(weighted), graph.sum_rows(shares)), means);
     KVFOLD_CHECK(graph.compute());
     return read(means);
@@ -69,7 +71,8 @@ Status absorb_weights(LayerTensors& layer, std::span<const AbsorbDirection> dire
     const auto is_untrusted = [](const AbsorbDirection& each) { return each.residual > kTrustedResidual; };
     std::vector<Errors> errors;
     if (std::ranges::any_of(directions, is_untrusted)) {
-        KVFOLD_TRY(errors, errors_of_quarters(layer, shares, bias, projections_of(directions, layer.sizes.queries)));
+        KVFOLD_TRY(errors,
+                   errors_of_quarters(layer, shares, bias, projections_of(directions, layer.sizes.queries)));
     }
     std::vector<float> means;
     const float softcap = layer.sizes.softcap;

@@ -8,8 +8,8 @@
 
 namespace kvfold::device {
 
-// The weights are those of layer.weights. directions: one for each head. shares: A of the kept cells [n, t, h]. keys:
-// [heads] each [t, d], changed in place.
+// The weights are those of layer.weights. directions: one for each head. shares: A of the kept cells [n, t,
+// h]. keys: [heads] each [t, d], changed in place.
 Status absorb_weights(LayerTensors& layer, std::span<const AbsorbDirection> directions,
                       std::span<Matrix> keys, Tensor shares);
 

@@ -18,15 +18,17 @@ Logits cap(Graph& graph, Tensor logits, float softcap) {
     return {graph.scale(tanh, softcap), ggml_scale_bias(graph.context(), graph.square(tanh), -1, 1)};
 }
 
-// log-sum-exp of logits: [m, n, h], from them and their softmax: [1, n, h]. S_ij - log P_ij is m_i for any j; the most
-// probable one loses no digits.
+// log-sum-exp of logits: [m, n, h], from them and their softmax: [1, n, h]. S_ij - log P_ij is m_i for any j;
+// the most probable one loses no digits.
 Tensor log_mass(Graph& graph, Tensor logits, Tensor probabilities) {
     const Index keys = logits->ne[0], queries = logits->ne[1], heads = logits->ne[2], rows = queries * heads;
-    const Tensor best = ggml_argmax(graph.context(), ggml_reshape_2d(graph.context(), probabilities, keys, rows));
+    const Tensor best =
+        ggml_argmax(graph.context(), ggml_reshape_2d(graph.context(), probabilities, keys, rows));
     const auto of_best = [&](Tensor matrix) {
         return graph.rows(graph.shaped(matrix, 1, keys, rows), graph.shaped(best, 1, rows, 1));
     };
-    return graph.shaped(graph.subtract(of_best(logits), graph.log(of_best(probabilities))), 1, queries, heads);
+    return graph.shaped(graph.subtract(of_best(logits), graph.log(of_best(probabilities))), 1, queries,
+                        heads);
 }
 
 // Of one block of queries.
@@ -35,7 +37,8 @@ Status attend_block(LayerTensors& layer, Index first, Index count) {
     const Tensor queries = graph.some_rows(layer.queries, first, count);
     const Tensor logits = cap(graph, graph.product(layer.keys, queries), layer.sizes.softcap).capped;
     const Tensor mask = layer.no_cell ? graph.some_rows(layer.no_cell, 0, count) : nullptr;
-    const Tensor probabilities = ggml_soft_max_ext(graph.context(), logits, mask, /*scale=*/1, /*max_bias=*/0);
+    const Tensor probabilities =
+        ggml_soft_max_ext(graph.context(), logits, mask, /*scale=*/1, /*max_bias=*/0);
     graph.store(graph.product(layer.values, probabilities), graph.some_rows(layer.output, first, count));
     graph.store(log_mass(graph, logits, probabilities), graph.some_rows(layer.mass, first, count));
 

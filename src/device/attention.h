@@ -8,7 +8,8 @@ namespace kvfold::device {
 // score, mass and output of all cells, from keys, values and queries; in blocks of queries.
 Status attend_all(LayerTensors& layer);
 
-// Divides output and values by y, which becomes 1 / unit: all that follows is of the same size for every head.
+// Divides output and values by y, which becomes 1 / unit: all that follows is of the same size for every
+// head.
 Status divide_by_size(LayerTensors& layer);
 
 // exp(S_ij - m_i): the share of the full mass that each key holds: [n, m, h], queries innermost.

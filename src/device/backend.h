@@ -13,16 +13,24 @@
 namespace kvfold::device {
 
 // What becomes of the operands of a product before they are multiplied. Sums are always of single precision.
-// Devices round as they like: those of 2020 and later keep 11 bits, some as halves with their small range. The
-// processor does not, so tests and experiments ask it to.
+// Devices round as they like: those of 2020 and later keep 11 bits, some as halves with their small range.
+// The processor does not, so tests and experiments ask it to.
 enum class Operands { as_they_are, eleven_bits, halves };
+
+// What graphs have computed: counted from their nodes, not measured.
+struct Work {
+    double product_flop = 0; // of matrix products
+    double other_bytes = 0;  // that all other nodes read and write
+    size_t graphs = 0, nodes = 0;
+};
 
 // One backend instance: its own queue of work, so that decoding on the same device goes on. One thread at a
 // time.
 class Backend {
   public:
     // threads: of a processor's backend; other devices have none. Fails with unsupported for devices of which
-    // ggml cannot tell what they compute (RPC, several devices as one); with memory when the device gives no queue.
+    // ggml cannot tell what they compute (RPC, several devices as one); with memory when the device gives no
+    // queue.
     static Result<std::unique_ptr<Backend>> open(ggml_backend_dev_t device, int threads,
                                                  Operands operands = Operands::as_they_are);
     ~Backend();
@@ -33,6 +41,8 @@ class Backend {
     ggml_gallocr_t working_memory() const { return working_; } // of one graph at a time
     Operands operands() const { return operands_; }
     std::string description() const;
+    const Work& work() const { return work_; } // since it was opened
+    void add_work(const Work& work);
 
     // Floats of logits that are worth holding at once: what stays in a processor's cache, or what keeps a
     // device busy.
@@ -48,6 +58,7 @@ class Backend {
     ggml_backend_t backend_;
     ggml_gallocr_t working_;
     Operands operands_;
+    Work work_;
 };
 
 bool is_processor(ggml_backend_dev_t device);

@@ -15,21 +15,24 @@ constexpr float kMargin = 1.05f;
 
 Status fit_weights(LayerTensors& layer, Tensor shares, Tensor gram) {
     const LayerSizes& of = layer.sizes;
-    const float low = std::exp(static_cast<float>(-kLargestBias)), high = std::exp(static_cast<float>(kLargestBias));
+    const float low = std::exp(static_cast<float>(-kLargestBias)),
+                high = std::exp(static_cast<float>(kLargestBias));
     Graph graph(layer.backend);
     const Tensor norms = graph.diagonal(gram);
     const Tensor mean = graph.scale(graph.sum_of_head(norms), 1 / static_cast<float>(of.kept));
     const Tensor lambda = graph.scale(mean, static_cast<float>(kBiasRidge));
     const Tensor linear = graph.add(graph.shaped(graph.sum_rows(shares), of.kept, 1, of.heads), lambda);
 
-    // Steps are as long as the cell's own share allows: a sink holds a thousand times what others do, and a step that
-    // is right for it would leave all others where they are. The box stays a box.
+    // Steps are as long as the cell's own share allows: a sink holds a thousand times what others do, and a
+    // step that is right for it would leave all others where they are. The box stays a box.
     const Tensor own = graph.add(norms, lambda);
     Tensor vector = ggml_scale_bias(graph.context(), linear, 0, 1), largest = nullptr;
     for (int i = 0; i < kPowerSteps; ++i) {
         const Tensor next =
             graph.divide(graph.add(graph.product(gram, vector), graph.multiply(vector, lambda)), own);
-        const auto length = [&](Tensor of_vector) { return graph.root(graph.sum_rows(graph.square(of_vector))); };
+        const auto length = [&](Tensor of_vector) {
+            return graph.root(graph.sum_rows(graph.square(of_vector)));
+        };
         largest = graph.divide(length(next), length(vector));
         vector = graph.divide(next, length(next));
     }
@@ -39,8 +42,8 @@ Status fit_weights(LayerTensors& layer, Tensor shares, Tensor gram) {
     Tensor weights = ggml_scale_bias(graph.context(), layer.weights, 0, 1), ahead = weights;
     float momentum = 1;
     for (int step = 0; step < kWeightSteps; ++step) {
-        const Tensor slope = graph.subtract(
-            graph.add(graph.product(gram, ahead), graph.multiply(ahead, lambda)), linear);
+        const Tensor slope =
+            graph.subtract(graph.add(graph.product(gram, ahead), graph.multiply(ahead, lambda)), linear);
         const Tensor next = graph.clamp(graph.subtract(ahead, graph.divide(slope, lipschitz)), low, high);
         const float next_momentum = (1 + std::sqrt(1 + 4 * momentum * momentum)) / 2;
         ahead = graph.add(next, graph.scale(graph.subtract(next, weights), (momentum - 1) / next_momentum));

@@ -74,7 +74,8 @@ Result<Lease> Lease::of(ggml_backend_dev_t device) {
     std::unique_lock lock(all.mutex);
     const auto is_of_device = [&](const Open& open) { return open.device == device; };
     for (;;) {
-        const auto idle = std::ranges::find_if(all.open, [&](const Open& open) { return is_of_device(open) && open.idle; });
+        const auto idle =
+            std::ranges::find_if(all.open, [&](const Open& open) { return is_of_device(open) && open.idle; });
         if (idle != all.open.end()) return Lease(device, std::move(idle->idle));
         if (is_processor(device) || std::ranges::none_of(all.open, is_of_device)) break;
         all.given_back.wait(lock);

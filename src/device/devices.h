@@ -10,7 +10,8 @@
 namespace kvfold {
 
 enum class SolveOn {
-    automatic, // the device that holds the layer's cache; what lies in the processor's memory it solves itself, by Eigen
+    automatic, // the device that holds the layer's cache; what lies in the processor's memory it solves
+               // itself, by Eigen
     processor, // all layers by Eigen
     device,    // all layers by ggml, those in the processor's memory too
 };
@@ -30,7 +31,8 @@ struct SolvedOn {
 
 void add(SolvedOn& sum, const SolvedOn& more);
 
-// "the processor", "CUDA0", "CUDA0 (16 layers) and the processor (4)", with the reason behind it where there is one.
+// "the processor", "CUDA0", "CUDA0 (16 layers) and the processor (4)", with the reason behind it where there
+// is one.
 std::string to_text(const SolvedOn& solved);
 
 namespace device {
@@ -38,8 +40,9 @@ namespace device {
 // The device that solves a layer whose cache `holder` holds (null: the processor's memory); null: Eigen does.
 ggml_backend_dev_t solving_device(SolveOn where, ggml_backend_dev_t holder);
 
-// A backend that nobody else uses meanwhile. A processor has one for each thread that asks, other devices have one, for
-// which threads wait in turn: a second one would need as much memory again and would not be faster.
+// A backend that nobody else uses meanwhile. A processor has one for each thread that asks, other devices
+// have one, for which threads wait in turn: a second one would need as much memory again and would not be
+// faster.
 class Lease {
   public:
     // Fails as Backend::open does.
@@ -57,7 +60,8 @@ class Lease {
     std::unique_ptr<Backend> backend_;
 };
 
-// Gives the working memory of all idle backends back; they stay open, which on some devices takes longer than a fold.
+// Gives the working memory of all idle backends back; they stay open, which on some devices takes longer than
+// a fold.
 void release_memory();
 
 } // namespace device

@@ -1,5 +1,8 @@
 #include "device/graph.h"
 
+#include <algorithm>
+#include <string_view>
+
 namespace kvfold::device {
 namespace {
 
@@ -9,6 +12,20 @@ Context new_context(size_t bytes) {
     Context context(ggml_init({bytes, nullptr, /*no_alloc=*/true}));
     if (!context) throw std::bad_alloc();
     return context;
+}
+
+void add_node(Work& work, const ggml_tensor* node) {
+    const bool is_view = node->view_src && std::string_view(ggml_op_name(node->op)) != "CPY";
+    if (is_view) return;
+    ++work.nodes;
+    const ggml_tensor *a = node->src[0], *b = node->src[1];
+    if (std::string_view(ggml_op_name(node->op)) == "MUL_MAT") {
+        work.product_flop += 2.0 * static_cast<double>(a->ne[0]) * static_cast<double>(ggml_nelements(node));
+        return;
+    }
+    work.other_bytes += static_cast<double>(ggml_nbytes(node));
+    if (a) work.other_bytes += static_cast<double>(std::min(ggml_nbytes(a), ggml_nbytes(node)));
+    if (b) work.other_bytes += static_cast<double>(std::min(ggml_nbytes(b), ggml_nbytes(node)));
 }
 
 } // namespace
@@ -59,7 +76,8 @@ Tensor Graph::rounded(Tensor operand) {
     if (backend_.operands() != Operands::as_they_are && !ggml_is_contiguous(operand))
         operand = ggml_cont(context(), operand);
     switch (backend_.operands()) {
-    case Operands::as_they_are: return operand;
+    case Operands::as_they_are:
+        return operand;
     case Operands::eleven_bits: {
         const Tensor high = scale(operand, 8193); // 2^13 + 1
         return subtract(high, subtract(high, operand));
@@ -125,12 +143,17 @@ Status Graph::compute() {
             if (!ggml_backend_supports_op(backend_.get(), node))
                 return fail(ErrorCode::unsupported, "{} does not compute {}", backend_.description(),
                             ggml_op_desc(node));
+            add_node(work_, node);
         }
+        work_.graphs = 1;
         if (!ggml_gallocr_alloc_graph(backend_.working_memory(), graph_))
             return fail(ErrorCode::memory, "{} has no memory left to solve on", backend_.description());
         is_allocated_ = true;
     }
-    if (ggml_backend_graph_compute(backend_.get(), graph_) == GGML_STATUS_SUCCESS) return {};
+    if (ggml_backend_graph_compute(backend_.get(), graph_) == GGML_STATUS_SUCCESS) {
+        backend_.add_work(work_);
+        return {};
+    }
     return fail(ErrorCode::llama, "ggml failed to compute on {}", backend_.description());
 }
 

@@ -52,7 +52,7 @@ class Graph {
 
     // Contracts the innermost dimension: [k, m, h], [k, n, h] -> [m, n, h].
     Tensor product(Tensor a, Tensor b);
-    Tensor transposed(Tensor a); // [m, n, h] -> [n, m, h], copied
+    Tensor transposed(Tensor a);       // [m, n, h] -> [n, m, h], copied
     Tensor rows(Tensor a, Tensor ids); // [k, m, h], [r, h] -> [k, r, h]
 
     // The second operand of these is repeated where a dimension of it is 1.
@@ -70,14 +70,18 @@ class Graph {
     Tensor root(Tensor a) { return ggml_sqrt(context(), a); }
     Tensor positive(Tensor a) { return ggml_relu(context(), a); }
 
-    Tensor joined(Tensor a, Tensor b) { return ggml_concat(context(), a, b, 0); } // [k, m, h], [l, m, h] -> [k + l, m, h]
+    Tensor joined(Tensor a, Tensor b) {
+        return ggml_concat(context(), a, b, 0);
+    }                                     // [k, m, h], [l, m, h] -> [k + l, m, h]
     Tensor filled(Tensor a, Index width); // [k, m, h] -> [width, m, h], the rest being 0
 
     Tensor sum_rows(Tensor a) { return ggml_sum_rows(context(), a); } // [k, m, h] -> [1, m, h]
     Tensor sum_columns(Tensor a);                                     // [k, m, h] -> [k, 1, h]
     Tensor sum_of_head(Tensor a);                                     // [k, m, h] -> [1, 1, h]
     Tensor diagonal(Tensor a);                                        // [k, k, h] -> [k, 1, h]
-    Tensor shaped(Tensor a, Index n0, Index n1, Index n2) { return ggml_reshape_3d(context(), a, n0, n1, n2); }
+    Tensor shaped(Tensor a, Index n0, Index n1, Index n2) {
+        return ggml_reshape_3d(context(), a, n0, n1, n2);
+    }
     // Rows `first` .. `first + count` of every head.
     Tensor some_rows(Tensor a, Index first, Index count);
 
@@ -97,6 +101,7 @@ class Graph {
     Context context_;
     ggml_cgraph* graph_;
     bool is_allocated_ = false;
+    Work work_; // of computing it once
 };
 
 } // namespace kvfold::device

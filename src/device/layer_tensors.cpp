@@ -12,15 +12,17 @@ namespace kvfold::device {
 
 namespace {
 
-constexpr float kNoLogit = -1e6f;   // of slots without a cell
+constexpr float kNoLogit = -1e6f; // of slots without a cell
 constexpr Index kLeastBlock = 32; // fewer rows and each graph computes too little
 
 Index block_of(const Backend& backend, const LayerSizes& of) {
-    return std::min(of.queries, std::max(kLeastBlock, backend.block_floats() / (of.padded_cells() * of.heads)));
+    return std::min(of.queries,
+                    std::max(kLeastBlock, backend.block_floats() / (of.padded_cells() * of.heads)));
 }
 
 // parts: [h] matrices [rows, k] -> [k, rows, h], rows that are missing being 0.
-template <class Part> std::vector<float> stacked(std::span<const HeadProblem> problems, Index rows, Index width, Part&& part) {
+template <class Part>
+std::vector<float> stacked(std::span<const HeadProblem> problems, Index rows, Index width, Part&& part) {
     std::vector<float> all(problems.size() * static_cast<size_t>(rows * width));
     for (size_t i = 0; i < problems.size(); ++i) {
         const Matrix matrix = part(problems[i]);
@@ -40,9 +42,11 @@ Index candidates_of(Index cells, Index kept, Index given) {
 
 } // namespace
 
-LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan, const SolveRequest& request) {
+LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan,
+                    const SolveRequest& request) {
     const HeadProblem& one = problems.front();
-    // Products over other numbers of queries are slow on a processor, and ggml 0.5 on Vulkan wrote behind its memory.
+    // Products over other numbers of queries are slow on a processor, and ggml 0.5 on Vulkan wrote behind its
+    // memory.
     const Index n = one.queries.rows() / kRegister * kRegister;
     const Index by_score = cells_by_score(plan.pursued, request);
     const bool pursues = by_score < request.kept;
@@ -53,7 +57,9 @@ LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan
             .value_width = one.values.cols(),
             .kept = request.kept,
             .candidates = pursues ? candidates_of(one.keys.rows(), request.kept, by_score) : 0,
-            .step = pursues ? LayerSizes::padded(std::max(pursuit_step(request.kept), std::min(kLargestBlock, by_score))) : 0,
+            .step = pursues ? LayerSizes::padded(
+                                  std::max(pursuit_step(request.kept), std::min(kLargestBlock, by_score)))
+                            : 0,
             .batch = plan.refine_steps > 0 ? std::min(n, kRefineBatch) : 0,
             .softcap = one.softcap};
 }
@@ -61,13 +67,15 @@ LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan
 size_t LayerSizes::floats(Index block_floats) const {
     const Index pursued = candidates * (queries + 4 * candidates + 2 * (1 + value_width) + 4 * step);
     const Index compact = slots() * (4 * queries + 3 * kept + 10 * (key_width + value_width));
-    const Index given = padded_cells() * (key_width + value_width + 2) + queries * (key_width + value_width + 2);
+    const Index given =
+        padded_cells() * (key_width + value_width + 2) + queries * (key_width + value_width + 2);
     const Index steps = batch * (8 * kept + 4 * (key_width + value_width));
     return static_cast<size_t>(heads * (pursued + compact + given + steps) +
                                4 * std::max(block_floats, 32 * heads * padded_cells()));
 }
 
-LayerTensors::LayerTensors(Backend& on, const LayerSizes& of) : backend(on), sizes(of), block(block_of(on, of)), tensors(on) {
+LayerTensors::LayerTensors(Backend& on, const LayerSizes& of)
+    : backend(on), sizes(of), block(block_of(on, of)), tensors(on) {
     const Index h = of.heads, T = of.padded_cells(), n = of.queries, d = of.key_width, dv = of.value_width;
     const Index t = of.kept, slots = of.slots(), M = of.candidates, s = of.step, b = of.batch;
     keys = tensors.floats(d, T, h);
@@ -119,14 +127,14 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of) : backend(on), siz
 void upload(LayerTensors& layer, std::span<const HeadProblem> problems) {
     const LayerSizes& of = layer.sizes;
     const Index T = of.padded_cells();
-    write(layer.keys, stacked(problems, T, of.key_width, [](const HeadProblem& one) -> Matrix { return one.keys; }));
+    write(layer.keys,
+          stacked(problems, T, of.key_width, [](const HeadProblem& one) -> Matrix { return one.keys; }));
     write(layer.values, stacked(problems, of.value_width, T, [T](const HeadProblem& one) -> Matrix {
               Matrix padded = Matrix::Zero(one.values.cols(), T);
               padded.leftCols(one.values.rows()) = one.values.transpose();
               return padded;
           }));
-    write(layer.queries, stacked(problems, of.queries, of.key_width,
-                                 [&of](const HeadProblem& one) -> Matrix {
+    write(layer.queries, stacked(problems, of.queries, of.key_width, [&of](const HeadProblem& one) -> Matrix {
               return one.scale * one.queries.topRows(of.queries);
           }));
     if (layer.no_cell) {
@@ -160,8 +168,8 @@ std::vector<Matrix> read_keys(const LayerTensors& layer) {
     const std::vector<float> all = read(layer.compact_keys);
     std::vector<Matrix> rows;
     for (Index head = 0; head < of.heads; ++head)
-        rows.emplace_back(Eigen::Map<const Matrix>(&all[static_cast<size_t>(head * of.slots() * of.key_width)], of.kept,
-                                                   of.key_width));
+        rows.emplace_back(Eigen::Map<const Matrix>(
+            &all[static_cast<size_t>(head * of.slots() * of.key_width)], of.kept, of.key_width));
     return rows;
 }
 
@@ -181,8 +189,8 @@ std::vector<Matrix> read_values(const LayerTensors& layer, Tensor place) {
     const std::vector<float> all = read(place), unit = read(layer.unit);
     std::vector<Matrix> rows;
     for (Index head = 0; head < of.heads; ++head) {
-        const Eigen::Map<const Matrix> transposed(&all[static_cast<size_t>(head * of.slots() * of.value_width)],
-                                                  of.value_width, of.slots());
+        const Eigen::Map<const Matrix> transposed(
+            &all[static_cast<size_t>(head * of.slots() * of.value_width)], of.value_width, of.slots());
         rows.emplace_back(transposed.leftCols(of.kept).transpose() / unit[static_cast<size_t>(head)]);
     }
     return rows;

@@ -22,8 +22,8 @@ struct LayerSizes {
     Index batch;       // b: queries of a refinement step; 0: no refinement
     float softcap;     // 0 = off
 
-    // What products contract over is a multiple of what vector registers hold: others take four times as long on a
-    // processor. Padded cells and slots are masked.
+    // What products contract over is a multiple of what vector registers hold: others take four times as long
+    // on a processor. Padded cells and slots are masked.
     Index padded_cells() const { return padded(cells); }
     Index slots() const { return padded(kept); }
     static Index padded(Index count) { return (count + kRegister - 1) / kRegister * kRegister; }
@@ -35,7 +35,8 @@ struct LayerSizes {
 };
 
 // problems: of equal shapes, with kRegister queries or more.
-LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan, const SolveRequest& request);
+LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan,
+                    const SolveRequest& request);
 
 struct LayerTensors {
     LayerTensors(Backend& backend, const LayerSizes& sizes);
@@ -46,21 +47,21 @@ struct LayerTensors {
     Tensors tensors;
 
     // The layer.
-    Tensor keys;     // K: [d, T, h]
-    Tensor values;   // V, transposed and divided by y: [T, dv, h]
-    Tensor queries;  // scale Q: [d, n, h]
-    Tensor no_cell;  // [T, block]: 0, and -inf where there is no cell
-    Tensor mass;     // m: [1, n, h]
-    Tensor output;   // Y / y: [dv, n, h]
-    Tensor score;    // RMS of the probability of each cell: [T, 1, h]
-    Tensor unit;     // 1 / y: [1, 1, h], y^2 = mean_i ||Y_i||^2
+    Tensor keys;    // K: [d, T, h]
+    Tensor values;  // V, transposed and divided by y: [T, dv, h]
+    Tensor queries; // scale Q: [d, n, h]
+    Tensor no_cell; // [T, block]: 0, and -inf where there is no cell
+    Tensor mass;    // m: [1, n, h]
+    Tensor output;  // Y / y: [dv, n, h]
+    Tensor score;   // RMS of the probability of each cell: [T, 1, h]
+    Tensor unit;    // 1 / y: [1, 1, h], y^2 = mean_i ||Y_i||^2
 
     // Pursuit. One of its blocks holds s cells.
-    Tensor candidates;  // [M, h] cells
-    Tensor shares;      // A: [n, M, h], or of the kept cells [n, t, h]
-    Tensor first_gram;  // A^T A: [M, M, h]
-    Tensor gram;        // the same, less what the chosen cells explain
-    Tensor correlation; // A^T R, transposed: [M, 1 + dv, h]
+    Tensor candidates;   // [M, h] cells
+    Tensor shares;       // A: [n, M, h], or of the kept cells [n, t, h]
+    Tensor first_gram;   // A^T A: [M, M, h]
+    Tensor gram;         // the same, less what the chosen cells explain
+    Tensor correlation;  // A^T R, transposed: [M, 1 + dv, h]
     Tensor norms, gains; // [M, 1, h]
     Tensor ridge;        // lambda: [1, 1, h]
     Tensor pool;         // [s, h] candidates
@@ -71,8 +72,8 @@ struct LayerTensors {
     Tensor targets;      // [s, 1 + dv, h]
 
     // The compact cells.
-    Tensor kept;         // [t, h] cells, or candidates
-    Tensor weights;      // w: [t, 1, h]
+    Tensor kept;    // [t, h] cells, or candidates
+    Tensor weights; // w: [t, 1, h]
 
     // Of t slots, rounded up.
     Tensor no_slot;      // [t, 1, 1]: 0, and very low where there is no cell; null where all are
@@ -84,11 +85,11 @@ struct LayerTensors {
     Tensor mass_errors;
 
     // Refinement.
-    Tensor batch;                   // [b, h] queries
-    Tensor first_of_register;       // 1 and then 0: [register, t, h]
-    Tensor key_rate, value_rate;    // of this step: [1, 1, h]
-    Tensor square_bias;             // 1 / (1 - decay^step) of Adam's squares: [1, 1, 1]
-    Tensor key_mean, key_square;    // Adam's: [d, t, h]
+    Tensor batch;                    // [b, h] queries
+    Tensor first_of_register;        // 1 and then 0: [register, t, h]
+    Tensor key_rate, value_rate;     // of this step: [1, 1, h]
+    Tensor square_bias;              // 1 / (1 - decay^step) of Adam's squares: [1, 1, 1]
+    Tensor key_mean, key_square;     // Adam's: [d, t, h]
     Tensor value_mean, value_square; // [t, dv, h]
 
     Status allocate() { return tensors.allocate(); }

@@ -53,8 +53,9 @@ class Block {
     // inverse: [s, s], rows the taken ones in their order, targets: [1 + dv rows, s], zero elsewhere.
     void write(float* inverse, float* targets) const {
         const Index size = inner_.rows(), count = std::ssize(taken_);
-        const MatrixD of_taken =
-            factor_.topLeftCorner(count, count).triangularView<Eigen::Lower>().solve(MatrixD::Identity(count, count));
+        const MatrixD of_taken = factor_.topLeftCorner(count, count)
+                                     .triangularView<Eigen::Lower>()
+                                     .solve(MatrixD::Identity(count, count));
         Eigen::Map<Matrix> rows(inverse, size, size);
         rows.setZero();
         for (Index column = 0; column < count; ++column)
@@ -138,7 +139,8 @@ void write_pools(LayerTensors& layer, const std::vector<Head>& heads) {
     std::vector<int32_t> pools;
     for (const Head& head : heads) {
         for (Index i = 0; i < layer.sizes.step; ++i) // what lies behind the pool is not taken
-            pools.push_back(i < std::ssize(head.pool) ? static_cast<int32_t>(head.pool[static_cast<size_t>(i)]) : 0);
+            pools.push_back(
+                i < std::ssize(head.pool) ? static_cast<int32_t>(head.pool[static_cast<size_t>(i)]) : 0);
     }
     write(layer.pool, pools);
 }
@@ -202,7 +204,8 @@ Result<std::vector<std::vector<int32_t>>> pursue(LayerTensors& layer,
     std::vector<float> ridges;
     for (size_t i = 0; i < heads.size(); ++i) {
         Vector heaviest = Eigen::Map<const Vector>(&norms[i * candidates[i].size()], of.candidates);
-        std::nth_element(heaviest.begin(), heaviest.begin() + (of.kept - 1), heaviest.end(), std::greater<>());
+        std::nth_element(heaviest.begin(), heaviest.begin() + (of.kept - 1), heaviest.end(),
+                         std::greater<>());
         ridges.push_back(static_cast<float>(kPursuitRidge) * heaviest.head(of.kept).mean());
         heads[i].ridge = static_cast<double>(ridges.back());
     }

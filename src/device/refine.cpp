@@ -19,8 +19,8 @@ struct Moved {
 // Adam (arXiv 1412.6980). A common factor of the gradient and of its past does not matter to it.
 void step(Graph& graph, const LayerTensors& layer, const Moved& moved, Tensor gradient) {
     const Tensor mean = graph.add(graph.scale(moved.mean, kMeanDecay), graph.scale(gradient, 1 - kMeanDecay));
-    const Tensor square =
-        graph.add(graph.scale(moved.square, kSquareDecay), graph.scale(graph.square(gradient), 1 - kSquareDecay));
+    const Tensor square = graph.add(graph.scale(moved.square, kSquareDecay),
+                                    graph.scale(graph.square(gradient), 1 - kSquareDecay));
     const Tensor size = graph.clamp(graph.root(graph.multiply(square, layer.square_bias)), kTinyStep, 1e30f);
     const Tensor change = graph.multiply(graph.divide(mean, size), moved.rate);
     const Tensor next = graph.subtract(moved.place, change);
@@ -39,11 +39,11 @@ void build_step(Graph& graph, LayerTensors& layer) {
     const Tensor output = graph.product(layer.fitted, X); // [dv, b, h]
     const Tensor error = graph.subtract(output, wanted);
 
-    const Tensor by_query = graph.transposed(X); // [b, t, h]
+    const Tensor by_query = graph.transposed(X);                                    // [b, t, h]
     const Tensor value_gradient = graph.product(by_query, graph.transposed(error)); // [t, dv, h]
 
-    // dL/dX less its mean over X, with what the mass wants: all of it is a product, the same for every key of a query
-    // being one more column of the error.
+    // dL/dX less its mean over X, with what the mass wants: all of it is a product, the same for every key of
+    // a query being one more column of the error.
     const Tensor level = graph.subtract(graph.scale(compact.gained, kMassWeight),
                                         graph.sum_rows(graph.multiply(error, output))); // [1, b, h]
     const Tensor pull = graph.product(graph.joined(graph.transposed(layer.fitted), layer.first_of_register),
@@ -54,7 +54,8 @@ void build_step(Graph& graph, LayerTensors& layer) {
         graph.product(graph.transposed(queries), graph.transposed(logit_gradient)); // [d, t, h]
 
     step(graph, layer, {layer.compact_keys, layer.key_mean, layer.key_square, layer.key_rate}, key_gradient);
-    step(graph, layer, {layer.fitted, layer.value_mean, layer.value_square, layer.value_rate}, value_gradient);
+    step(graph, layer, {layer.fitted, layer.value_mean, layer.value_square, layer.value_rate},
+         value_gradient);
 }
 
 void clear(Tensor tensor) { ggml_backend_tensor_memset(tensor, 0, 0, ggml_nbytes(tensor)); }
@@ -73,7 +74,8 @@ struct Rates {
     std::vector<float> key, value;
 };
 
-Rates rates_of(const LayerTensors& layer, std::span<const HeadProblem> problems, const std::vector<float>& loss) {
+Rates rates_of(const LayerTensors& layer, std::span<const HeadProblem> problems,
+               const std::vector<float>& loss) {
     const std::vector<float> values = read(layer.fitted);
     const size_t each = values.size() / problems.size();
     const auto elements = static_cast<float>(layer.sizes.kept * layer.sizes.value_width);

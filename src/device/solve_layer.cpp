@@ -21,7 +21,7 @@ using Heads = std::span<const HeadProblem>;
 
 struct Chosen {
     std::vector<std::vector<uint32_t>> cells; // [heads] t rising cells
-    bool among_candidates = false;            // layer.kept are positions among the candidates, whose shares are there
+    bool among_candidates = false; // layer.kept are positions among the candidates, whose shares are there
 };
 
 // Leaves in layer.kept where the kept cells' shares are: among the candidates, or the cells themselves.
@@ -32,7 +32,8 @@ Result<Chosen> choose_cells(LayerTensors& layer, const SolvePlan& plan, const So
     Chosen chosen;
     std::vector<std::vector<uint32_t>> candidates;
     for (Index head = 0; head < of.heads; ++head) {
-        const Vector score = Eigen::Map<const Vector>(&scores[static_cast<size_t>(head * of.padded_cells())], of.cells);
+        const Vector score =
+            Eigen::Map<const Vector>(&scores[static_cast<size_t>(head * of.padded_cells())], of.cells);
         chosen.cells.push_back(select_cells(score, by_score, request.pinned));
         if (of.candidates > 0) candidates.push_back(select_cells(score, of.candidates, chosen.cells.back()));
     }
@@ -67,7 +68,8 @@ Status weigh(LayerTensors& layer, std::span<const AbsorbDirection> directions, c
         if (chosen.among_candidates) {
             graph.store(graph.rows(layer.shares, layer.kept), shares);
             // Rows, and of their transpose the rows again: the Gram matrix of the pursuit has it all.
-            graph.store(graph.rows(graph.transposed(graph.rows(layer.first_gram, layer.kept)), layer.kept), gram);
+            graph.store(graph.rows(graph.transposed(graph.rows(layer.first_gram, layer.kept)), layer.kept),
+                        gram);
         } else {
             const Tensor of_cells = mass_shares(graph, layer, graph.rows(layer.keys, layer.kept));
             graph.store(of_cells, shares);
@@ -90,8 +92,8 @@ void read_errors(const LayerTensors& layer, std::vector<CompactHead>& heads) {
 }
 
 Result<std::vector<CompactHead>> solve_chunk(Backend& backend, Heads problems,
-                                             std::span<const AbsorbDirection> directions, const SolvePlan& plan,
-                                             const SolveRequest& request) {
+                                             std::span<const AbsorbDirection> directions,
+                                             const SolvePlan& plan, const SolveRequest& request) {
     LayerTensors layer(backend, sizes_of(problems, plan, request));
     KVFOLD_CHECK(layer.allocate());
     upload(layer, problems);
@@ -137,11 +139,13 @@ Result<std::vector<CompactHead>> solve_chunk(Backend& backend, Heads problems,
 }
 
 // Heads that are solved together.
-size_t heads_at_once(const Backend& backend, Heads problems, const SolvePlan& plan, const SolveRequest& request) {
+size_t heads_at_once(const Backend& backend, Heads problems, const SolvePlan& plan,
+                     const SolveRequest& request) {
     const size_t free = backend.free_bytes() / 2;
     size_t count = problems.size();
-    while (count > 1 && sizes_of(problems.first(count), plan, request).floats(backend.block_floats()) * sizeof(float) >
-                            free)
+    while (count > 1 &&
+           sizes_of(problems.first(count), plan, request).floats(backend.block_floats()) * sizeof(float) >
+               free)
         count = (count + 1) / 2;
     return count;
 }
@@ -159,8 +163,8 @@ Result<PreparedLayer> prepare_layer(Heads heads, const SolvePlan& plan, const So
     return layer;
 }
 
-Result<std::vector<CompactHead>> solve_layer(Backend& backend, const PreparedLayer& layer, const SolvePlan& plan,
-                                             const SolveRequest& request) {
+Result<std::vector<CompactHead>> solve_layer(Backend& backend, const PreparedLayer& layer,
+                                             const SolvePlan& plan, const SolveRequest& request) {
     const Heads problems = layer.heads;
     std::vector<CompactHead> heads;
     if (request.kept == problems.front().keys.rows()) {

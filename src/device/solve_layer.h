@@ -1,5 +1,5 @@
-// Attention matching for all KV heads of one layer, on a device: what solve/solve_head.h does for one head on the
-// processor.
+// Attention matching for all KV heads of one layer, on a device: what solve/solve_head.h does for one head on
+// the processor.
 //
 //   select -> bias -> absorb -> refine -> round -> values
 #pragma once
@@ -23,13 +23,13 @@ struct PreparedLayer {
 Result<PreparedLayer> prepare_layer(std::span<const HeadProblem> heads, const SolvePlan& plan,
                                     const SolveRequest& request);
 
-// request: of each head; its pinned cells are those of all. Up to 15 of the queries are left out. Fails as solve_head
-// does; with unsupported where there are fewer than 16, or the device cannot compute what is needed; and with memory
-// where it has too little.
+// request: of each head; its pinned cells are those of all. Up to 15 of the queries are left out. Fails as
+// solve_head does; with unsupported where there are fewer than 16, or the device cannot compute what is
+// needed; and with memory where it has too little.
 //
-// As many heads are solved together as half of the device's free memory holds, at least one. A device that rounds the
-// operands of products finds other cells now and then, and keys and values that are as good.
-Result<std::vector<CompactHead>> solve_layer(Backend& backend, const PreparedLayer& layer, const SolvePlan& plan,
-                                             const SolveRequest& request);
+// As many heads are solved together as half of the device's free memory holds, at least one. A device that
+// rounds the operands of products finds other cells now and then, and keys and values that are as good.
+Result<std::vector<CompactHead>> solve_layer(Backend& backend, const PreparedLayer& layer,
+                                             const SolvePlan& plan, const SolveRequest& request);
 
 } // namespace kvfold::device

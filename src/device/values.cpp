@@ -24,7 +24,8 @@ Tensor solve_ridge(Graph& graph, Tensor gram, Tensor linear) {
     Tensor length = graph.sum_rows(graph.multiply(left, direction)); // of what is left: [1, dv, h]
     for (int step = 0; step < kValueSteps; ++step) {
         const Tensor image = graph.add(graph.product(gram, direction), graph.multiply(direction, lambda));
-        const Tensor curvature = graph.clamp(graph.sum_rows(graph.multiply(direction, image)), kTiniest, kHuge);
+        const Tensor curvature =
+            graph.clamp(graph.sum_rows(graph.multiply(direction, image)), kTiniest, kHuge);
         const Tensor taken = graph.divide(length, curvature);
         const Tensor part = graph.multiply(direction, taken);
         solution = solution ? graph.add(solution, part) : part;

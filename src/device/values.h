@@ -8,8 +8,8 @@ namespace kvfold::device {
 inline constexpr int kValueSteps = 16;
 
 // From compact_keys and chosen: `fitted`, and the sums of squares that it leaves: errors and mass_errors.
-// Conjugate gradients on (X^T X + lambda I) C = X^T (Y - X V_sel), preconditioned by the diagonal, all columns
-// at once.
+// Conjugate gradients on (X^T X + lambda I) C = X^T (Y - X V_sel), preconditioned by the diagonal, all
+// columns at once.
 Status fit_values(LayerTensors& layer);
 
 // The sums of squares that compact_keys and `fitted` leave as they are.

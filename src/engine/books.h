@@ -144,7 +144,8 @@ class Books {
     static bool is_kept(llama_seq_id seq_id) { return seq_id >= 0 && size_t(seq_id) < kMostSequences; }
     std::vector<Cell>& cells_with(llama_seq_id seq_id) { return streams_[stream_of(seq_id)]; }
     std::vector<const Cell*> cells_of(llama_seq_id seq_id) const; // by rising position, but for recalled ones
-    std::vector<Foldable> parts_of(llama_seq_id seq_id, std::span<const Cell* const> cells) const; // its cells, sorted
+    std::vector<Foldable> parts_of(llama_seq_id seq_id,
+                                   std::span<const Cell* const> cells) const; // its cells, sorted
     void set_token(llama_seq_id seq_id, llama_pos pos, llama_token token);
     // At each position, of two sequences: cells that both own, and cells that one of them owns alone.
     std::map<llama_pos, std::pair<size_t, size_t>> compared(llama_seq_id one, llama_seq_id other) const;

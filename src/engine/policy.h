@@ -26,10 +26,10 @@ Status check(const Policy& policy);
 // invalid_argument, saying what would fit.
 Status check_room(const Policy& policy, size_t cells);
 
-// Cells that are folded together, whatever the cache holds, as far as their originals are kept: chunks and folds of
-// fewer are each studied by themselves, and each gets its share of the cells whatever it holds. In a conversation in 256
-// cells, pieces of 100 lost what was told at its start, and one fold of all of them did not
-// (docs/experiments/2026-11-30-drift.md).
+// Cells that are folded together, whatever the cache holds, as far as their originals are kept: chunks and
+// folds of fewer are each studied by themselves, and each gets its share of the cells whatever it holds. In a
+// conversation in 256 cells, pieces of 100 lost what was told at its start, and one fold of all of them did
+// not (docs/experiments/2026-11-30-drift.md).
 inline constexpr size_t kFoldedTogether = 2048;
 
 struct FoldPlan {
@@ -40,11 +40,11 @@ struct FoldPlan {
 
 // What to fold of a part that may use `cells` cells; nothing when it would not gain enough to pay.
 // Cells that were folded once stay as they are, and only newer ones are folded, so that a text is not worn
-// down by every fold; only when the folded part itself fills most of the room is all of it folded again. Where their
-// originals are kept nothing is worn, and up to kFoldedTogether cells are folded anew with the newer ones.
-// What the program may change stays as it is where enough is gained all the same: an answer that is asked for
-// once more is cut off at its beginning, and a cut inside a fold reads everything again.
-// urgent: cells have run out, so small gains count too.
+// down by every fold; only when the folded part itself fills most of the room is all of it folded again.
+// Where their originals are kept nothing is worn, and up to kFoldedTogether cells are folded anew with the
+// newer ones. What the program may change stays as it is where enough is gained all the same: an answer that
+// is asked for once more is cut off at its beginning, and a cut inside a fold reads everything again. urgent:
+// cells have run out, so small gains count too.
 std::optional<FoldPlan> plan_fold(const Foldable& part, const Policy& policy, size_t cells, bool urgent);
 
 // Newest cells kept as they are, of a sequence that may use `cells` cells.

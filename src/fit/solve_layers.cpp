@@ -53,7 +53,8 @@ class Collector {
             std::string_view what = solved.error().message;
             constexpr std::string_view kPrefix = "head: "; // solve_head does not know which
             if (what.starts_with(kPrefix)) what.remove_prefix(kPrefix.size());
-            const std::string which = job.heads == 1 ? kvfold::format("KV head {}", job.head) : "all KV heads";
+            const std::string which =
+                job.heads == 1 ? kvfold::format("KV head {}", job.head) : "all KV heads";
             if (status) status = fail(solved.error().code, "layer {}, {}: {}", layer.layer, which, what);
             return false;
         }
@@ -185,7 +186,8 @@ Result<Solution> join_solution(const RegionProblem& problem, Collector& found) {
 
 using JobSolver = std::function<Result<Solved>(const Job&)>;
 
-Result<Solution> solve_jobs(const RegionProblem& problem, const std::vector<Job>& jobs, const JobSolver& solve) {
+Result<Solution> solve_jobs(const RegionProblem& problem, const std::vector<Job>& jobs,
+                            const JobSolver& solve) {
     const size_t heads = jobs.empty() ? 0 : jobs.back().index + static_cast<size_t>(jobs.back().heads);
     Collector found(heads, problem.progress);
     parallel_for(jobs.size(), problem.threads, [&](size_t i) {
@@ -236,17 +238,15 @@ Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, 
     const auto by_head = [&plan](const HeadTask& task) {
         return task.kernels.solve_head(task.problem, plan, task.request);
     };
-    auto solution = solve_jobs(problem, list_jobs(problem.map, problem.solve_on), [&](const Job& job) {
-        return solve_job(problem, study, plan, by_head, job);
-    });
+    auto solution = solve_jobs(problem, list_jobs(problem.map, problem.solve_on),
+                               [&](const Job& job) { return solve_job(problem, study, plan, by_head, job); });
     device::release_memory();
     return solution;
 }
 
 Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const HeadSolver& solve) {
-    return solve_jobs(problem, list_jobs(problem.map, SolveOn::processor), [&](const Job& job) {
-        return solve_on_processor(problem, study, solve, job);
-    });
+    return solve_jobs(problem, list_jobs(problem.map, SolveOn::processor),
+                      [&](const Job& job) { return solve_on_processor(problem, study, solve, job); });
 }
 
 } // namespace kvfold

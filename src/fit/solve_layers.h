@@ -1,4 +1,5 @@
-// Solve: every layer and KV head of a region, in parallel. Heads by the processor, or layers by their devices.
+// Solve: every layer and KV head of a region, in parallel. Heads by the processor, or layers by their
+// devices.
 #pragma once
 
 #include "fit/fit.h"
@@ -25,11 +26,12 @@ Matrix queries_of_head(const Study& study, const AttentionMap& map, size_t layer
 // A head as the cache will hold it. layer: index into map.layers, index: into solution.heads.
 CompactHead head_in_cache(const Solution& solution, const AttentionMap& map, size_t layer, size_t index);
 
-// The layers of problem.map, where problem.solve_on says. Memory beside the result: a thread holds one head, (T + t) (d + dv) + n (T_block
+// The layers of problem.map, where problem.solve_on says. Memory beside the result: a thread holds one head,
+// (T + t) (d + dv) + n (T_block
 // + 3 t + d + dv) floats, the normal equations of the bias (3 t^2 doubles), and where cells are pursued M (n
 // + 2 t + dv) floats, M <= min(T, 4 t). Fails as solve_head does, naming layer and head, with `cancelled`, or
-// with `memory` when a thread finds none. A layer whose device cannot solve it is solved by the processor, and
-// Solution::solved_on says why; that is an error where a device was asked for.
+// with `memory` when a thread finds none. A layer whose device cannot solve it is solved by the processor,
+// and Solution::solved_on says why; that is an error where a device was asked for.
 Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const SolvePlan& plan);
 
 // The same with another way to solve a head, on the processor, which is called from several threads at once.

@@ -32,7 +32,8 @@ Status read_limited(const Limit& limit, const Json& value, std::optional<Number>
     return {};
 }
 
-Status read_name(const Json& value, std::string_view field, std::string_view wanted, std::optional<std::string>& out) {
+Status read_name(const Json& value, std::string_view field, std::string_view wanted,
+                 std::optional<std::string>& out) {
     if (!value.is_string() || value.get_ref<const std::string&>().empty()) return wrong(field, value, wanted);
     out = value.get<std::string>();
     return {};

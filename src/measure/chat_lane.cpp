@@ -72,7 +72,8 @@ Result<std::vector<Matrix>> ChatLane::ask_folded(const std::vector<Probe>& probe
 
 size_t ChatLane::newest() const {
     const size_t folded = books_.fold_of(0).cells;
-    return cells() - (folded > 0 ? folded : std::min(cells(), static_cast<size_t>(compact_.budget.keep_first)));
+    return cells() -
+           (folded > 0 ? folded : std::min(cells(), static_cast<size_t>(compact_.budget.keep_first)));
 }
 
 Result<std::vector<Matrix>> ChatLane::ask_on(const SequenceState& state, const std::vector<Probe>& probes) {

@@ -23,10 +23,10 @@ class ChatLane {
     // What the sequence answers to each probe; it forgets them again.
     Result<std::vector<Matrix>> ask(const std::vector<Probe>& probes);
 
-    // What it would answer had it been folded once, now, to `cells` cells, the `newest` as they are. It stays as it is.
-    // REQUIRES: fewer than it has; the text is known.
-    Result<std::vector<Matrix>> ask_folded(const std::vector<Probe>& probes, const Method& method, size_t cells,
-                                           size_t newest);
+    // What it would answer had it been folded once, now, to `cells` cells, the `newest` as they are. It stays
+    // as it is. REQUIRES: fewer than it has; the text is known.
+    Result<std::vector<Matrix>> ask_folded(const std::vector<Probe>& probes, const Method& method,
+                                           size_t cells, size_t newest);
 
     size_t tokens() const { return static_cast<size_t>(books_.end(0)); }
     size_t cells() const { return books_.cells(0); }

@@ -296,7 +296,7 @@ class ManagedContext {
         false; // llama.cpp moves keys and copies streams at the next decode
     bool closed_ KVFOLD_GUARDED_BY(mutex_) = false;
     std::string why_not_on_device_ KVFOLD_GUARDED_BY(mutex_); // that was said last
-    bool fold_is_void_ KVFOLD_GUARDED_BY(mutex_) = false; // its cells are not what they were
+    bool fold_is_void_ KVFOLD_GUARDED_BY(mutex_) = false;     // its cells are not what they were
     std::map<llama_seq_id, llama_pos>
         refused_ KVFOLD_GUARDED_BY(mutex_); // end of the sequence when a fold failed
     AskingTime asking_time_ KVFOLD_GUARDED_BY(mutex_){recalling_.time_share};

@@ -207,7 +207,8 @@ void ManagedContext::note_fold(const FoldTask& task, Status status, const Result
         log_info("{}: {} cells became {} ({:.1f} s study, {:.1f} s solve, {:.0f} ms swap)", name(task.seq_id),
                  job.report.cells_before, job.report.cells_after, job.report.study_s, job.report.solve_s,
                  1000 * job.report.swap_s);
-        if (const SolvedOn& on = job.report.solved_on; !on.why_not.empty() && why_not_on_device_ != on.why_not) {
+        if (const SolvedOn& on = job.report.solved_on;
+            !on.why_not.empty() && why_not_on_device_ != on.why_not) {
             why_not_on_device_ = on.why_not;
             log_warning("solved on {}", to_text(on));
         }

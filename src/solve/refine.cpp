@@ -47,7 +47,8 @@ class Adam {
         square_ += (1 - kSquareDecay) * (gradient.cwiseAbs2() - square_);
         const float mean_bias = 1 - std::pow(kMeanDecay, static_cast<float>(steps_));
         const float square_bias = 1 - std::pow(kSquareDecay, static_cast<float>(steps_));
-        rows.array() -= rate / mean_bias * mean_.array() / ((square_.array() / square_bias).sqrt() + kTinyStep);
+        rows.array() -=
+            rate / mean_bias * mean_.array() / ((square_.array() / square_bias).sqrt() + kTinyStep);
     }
 
   private:
@@ -162,7 +163,8 @@ Status refine_keys(const HeadProblem& problem, const FullAttention& full, const 
     const Index count = refine_steps_for(steps, keys.rows());
     for (Index step = 0; step < count; ++step) {
         const float left = refine_share_of_rate(step, count);
-        const RefineLoss loss = refine_loss(batch_of(problem, full, square, order.draw()), refined, fit.values);
+        const RefineLoss loss =
+            refine_loss(batch_of(problem, full, square, order.draw()), refined, fit.values);
         key_adam.step(loss.keys, left * key_rate, refined);
         value_adam.step(loss.values, left * value_rate, fit.values);
     }

@@ -71,8 +71,8 @@ class RefineOrder {
 // changes a typical logit by sqrt(L) / 2, but 0.2 at most, and a typical value by half as much of its size;
 // these rates rise over the first fifth of the steps and fall to a tenth over the others. Only the keys are
 // kept, for solve_head fits values to them when they are rounded, and those that were given are unless the
-// loss over all queries is lower afterwards. values: V_sel: [t, dv], the anchor of the first fit, as in values.h. The cost of a step
-// is that of five products [512, t] x [t, d]. Fails as fit_values does.
+// loss over all queries is lower afterwards. values: V_sel: [t, dv], the anchor of the first fit, as in
+// values.h. The cost of a step is that of five products [512, t] x [t, d]. Fails as fit_values does.
 Status refine_keys(const HeadProblem& problem, const FullAttention& full, const Matrix& values, int steps,
                    Matrix& keys);
 

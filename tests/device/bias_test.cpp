@@ -23,7 +23,8 @@ Weighed weigh(const TestLayer& test, Index kept, Operands operands) {
     Weighed result;
     std::vector<int32_t> cells;
     for (const HeadProblem& head : test.problems) {
-        const auto full = reference::naive_attention(head, head.keys.cast<double>(), head.values.cast<double>());
+        const auto full =
+            reference::naive_attention(head, head.keys.cast<double>(), head.values.cast<double>());
         const auto chosen = select_cells(full.score.cast<float>(), kept, {});
         cells.insert(cells.end(), chosen.begin(), chosen.end());
         result.shares.push_back(full.probabilities(Eigen::all, chosen)); // exp(S - m) is P

@@ -45,8 +45,8 @@ TEST(DevicePursuit, TakesTheCellsOfTheProcessor) {
 // Pinned cells come in blocks, and a pool is larger than a block of them.
 TEST(DevicePursuit, OfManyCells) {
     const Pursued both =
-        pursue_both(TestLayer({.cells = 1024, .queries = 640, .key_width = 16, .value_width = 16}), 400, 0.25f,
-                    Operands::as_they_are);
+        pursue_both(TestLayer({.cells = 1024, .queries = 640, .key_width = 16, .value_width = 16}), 400,
+                    0.25f, Operands::as_they_are);
     for (size_t i = 0; i < both.cells.size(); ++i)
         EXPECT_GE(shared(both.cells[i], both.wanted[i]), 0.95);
 }
@@ -55,7 +55,8 @@ TEST(DevicePursuit, WithRoundedOperandsTakesNearlyTheSame) {
     const Pursued both = pursue_both(TestLayer({.cells = 512, .queries = 640}), 64, 1, Operands::eleven_bits);
     for (size_t i = 0; i < both.cells.size(); ++i) {
         EXPECT_GE(shared(both.cells[i], both.wanted[i]), 0.75);
-        EXPECT_TRUE(std::ranges::adjacent_find(both.cells[i], std::ranges::greater_equal()) == both.cells[i].end());
+        EXPECT_TRUE(std::ranges::adjacent_find(both.cells[i], std::ranges::greater_equal()) ==
+                    both.cells[i].end());
     }
 }
 

@@ -13,7 +13,8 @@ double loss_of(const HeadProblem& head, const Matrix& keys, const Matrix& values
     const auto compact = reference::naive_attention(head, keys.cast<double>(), values.cast<double>());
     const double square = full.output.squaredNorm() / static_cast<double>(full.output.rows());
     const double output = (compact.output - full.output).squaredNorm() / square;
-    return (output + kMassWeight * (compact.mass - full.mass).squaredNorm()) / static_cast<double>(full.mass.size());
+    return (output + kMassWeight * (compact.mass - full.mass).squaredNorm()) /
+           static_cast<double>(full.mass.size());
 }
 
 void expect_refined(float softcap, Operands operands, double most) {

@@ -12,7 +12,8 @@ Quality quality(const HeadProblem& head, const CompactHead& compact) {
     return naive_quality(head, compact.keys.cast<double>(), compact.values.cast<double>());
 }
 
-void expect_as_good(const TestLayer& test, const SolvePlan& plan, Index kept, Operands operands, double most) {
+void expect_as_good(const TestLayer& test, const SolvePlan& plan, Index kept, Operands operands,
+                    double most) {
     if (device_rounds()) most += 0.03;
     const auto backend = test_backend(operands);
     const auto solved = solve(*backend, test, plan, {.kept = kept});
@@ -47,8 +48,10 @@ TEST(DeviceSolve, WithRoundedOperands) {
 
 // Queries that share no direction: the bias is taken in by quarters, or not at all.
 TEST(DeviceSolve, OfQueriesWithoutADirection) {
-    expect_as_good(TestLayer({.cells = 256, .queries = 384, .shared = 0}), {}, 32, Operands::as_they_are, 1.02);
-    expect_as_good(TestLayer({.cells = 256, .queries = 384, .shared = 1}), {}, 32, Operands::as_they_are, 1.02);
+    expect_as_good(TestLayer({.cells = 256, .queries = 384, .shared = 0}), {}, 32, Operands::as_they_are,
+                   1.02);
+    expect_as_good(TestLayer({.cells = 256, .queries = 384, .shared = 1}), {}, 32, Operands::as_they_are,
+                   1.02);
 }
 
 TEST(DeviceSolve, OfCappedLogits) {
@@ -79,7 +82,8 @@ TEST(DeviceSolve, RoundsKeysBeforeValues) {
     const auto solved = solve(*test_backend(), test, {}, {.kept = 32, .round_keys = coarse});
     ASSERT_TRUE(solved);
     for (size_t i = 0; i < test.problems.size(); ++i) {
-        const CompactHead wanted = solve_head(test.problems[i], {}, {.kept = 32, .round_keys = coarse}).value();
+        const CompactHead wanted =
+            solve_head(test.problems[i], {}, {.kept = 32, .round_keys = coarse}).value();
         EXPECT_LT(quality(test.problems[i], (*solved)[i]).output_error,
                   1.03 * quality(test.problems[i], wanted).output_error);
         EXPECT_EQ(Matrix(4 * (*solved)[i].keys), Matrix((4 * (*solved)[i].keys).array().round()));
@@ -88,8 +92,7 @@ TEST(DeviceSolve, RoundsKeysBeforeValues) {
 
 TEST(DeviceSolve, RefusesWhatTheProcessorRefuses) {
     TestLayer test({.cells = 64, .queries = 32});
-    EXPECT_EQ(solve(*test_backend(), test, {}, {.kept = 65}).error().code,
-              ErrorCode::invalid_argument);
+    EXPECT_EQ(solve(*test_backend(), test, {}, {.kept = 65}).error().code, ErrorCode::invalid_argument);
     test.heads[1].keys(3, 3) = std::numeric_limits<float>::quiet_NaN();
     EXPECT_EQ(solve(*test_backend(), test, {}, {.kept = 8}).error().code, ErrorCode::numeric);
 }

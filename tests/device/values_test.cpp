@@ -29,7 +29,8 @@ void expect_values(const TestLayer& test, Index kept, Operands operands, double 
     for (size_t i = 0; i < test.problems.size(); ++i) {
         const HeadProblem& head = test.problems[i];
         const Table k = head.keys.topRows(kept).cast<double>(), v = head.values.topRows(kept).cast<double>();
-        const auto full = reference::naive_attention(head, head.keys.cast<double>(), head.values.cast<double>());
+        const auto full =
+            reference::naive_attention(head, head.keys.cast<double>(), head.values.cast<double>());
         const auto compact = reference::naive_attention(head, k, v);
         const Table left = full.output - compact.output;
         const Table best = v + reference::naive_ridge(compact.probabilities, left, 1e-3);

@@ -59,7 +59,8 @@ TEST(FoldPlan, LaterFoldsLeaveWhatIsFoldedAsItIs) {
 TEST(FoldPlan, WhereOriginalsAreKeptUpToSoManyCellsAreFoldedTogether) {
     Foldable part = part_of(1699, 163);
     part.originals = 600; // 1280 are new
-    const auto anew = plan_fold(part, Policy{}, kCells, false), apart = plan_fold(part_of(1699, 163), Policy{}, kCells, false);
+    const auto anew = plan_fold(part, Policy{}, kCells, false),
+               apart = plan_fold(part_of(1699, 163), Policy{}, kCells, false);
     ASSERT_TRUE(anew && apart);
     EXPECT_EQ(anew->budget.keep_first, 4);
     EXPECT_EQ(anew->cells_after, apart->cells_after);

@@ -32,7 +32,8 @@ TEST_P(SolveOnPlaces, ADeviceMakesHeadsAsGood) {
         EXPECT_LT(mine.mass_error, 1.1f * wanted.mass_error + 1e-3f);
         EXPECT_EQ(mine.kept.size(), wanted.kept.size());
     }
-    EXPECT_NE(encode_sequence(there->state), encode_sequence(here->state)); // it was no other name for the same
+    EXPECT_NE(encode_sequence(there->state),
+              encode_sequence(here->state)); // it was no other name for the same
 }
 
 TEST_P(SolveOnPlaces, TheProcessorsOwnMemoryIsItsOwnByItself) {
@@ -69,7 +70,8 @@ TEST(FoldTask, FoldsManyCellsAtOnceWhateverTheCacheHolds) {
     const llama_seq_id owner[] = {0};
     for (const llama_token token : tokens)
         books.decode(books.end(0), token, owner);
-    const auto task = prepare_fold(ctx.get(), 0, testing::request_for(tokens, 4, testing::quick_method()), books);
+    const auto task =
+        prepare_fold(ctx.get(), 0, testing::request_for(tokens, 4, testing::quick_method()), books);
     ASSERT_TRUE(task) << task.error().message;
     EXPECT_GE((*task)->request.most_cells, 2048u);
 }

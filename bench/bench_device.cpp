@@ -1,0 +1,110 @@
+// What it takes to solve the layers of a model through ggml: seconds of one layer, and the products and bytes
+// of the graphs that ran, for all of them. Heads are synthetic; what is counted depends on shapes alone.
+//
+//   bench_device --shape 8b --cells 8192                   on the processor, through ggml
+//   bench_device --shape 8b --cells 8192 --device CUDA0
+//   bench_device --shape 8b --cells 8192 --tflops 180 --gbs 2600    and what a card of that speed would take,
+//   as a model
+#include "base/format.h"
+#include "base/timer.h"
+#include "device/solve_layer.h"
+#include "method/method.h"
+#include "reference/synthetic_head.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+
+namespace kvfold {
+namespace {
+
+struct Shape {
+    std::string_view name;
+    Index layers, kv_heads, key_width, value_width;
+};
+
+constexpr Shape kShapes[] = {
+    {"smollm2-135m", 30, 3, 64, 64},
+    {"qwen-0.5b", 24, 2, 64, 64},
+    {"8b", 36, 8, 128, 128},
+};
+
+struct Options {
+    std::string shape = "8b", device = "CPU", method = "refine";
+    Index cells = 8192, queries = 4096, ratio = 8;
+    int threads = 1;
+    double tflops = 0, gbs = 0;
+};
+
+Status run(const Options& options) {
+    const auto shape = std::ranges::find(kShapes, options.shape, &Shape::name);
+    if (shape == std::end(kShapes))
+        return fail(ErrorCode::invalid_argument, "there are the shapes {}",
+                    joined(kShapes, ", ", &Shape::name));
+    KVFOLD_TRY(const Method* method, find_method(options.method));
+    ggml_backend_load_all();
+    const ggml_backend_dev_t device = ggml_backend_dev_by_name(options.device.c_str());
+    if (!device) return fail(ErrorCode::invalid_argument, "there is no device {}", options.device);
+    KVFOLD_TRY(const auto backend, device::Backend::open(device, options.threads));
+
+    std::vector<reference::SyntheticHead> heads;
+    std::vector<HeadProblem> problems;
+    for (Index head = 0; head < shape->kv_heads; ++head)
+        heads.push_back(reference::synthetic_head({.cells = options.cells,
+                                                   .queries = options.queries,
+                                                   .key_width = shape->key_width,
+                                                   .value_width = shape->value_width,
+                                                   .seed = static_cast<uint32_t>(head + 1)}));
+    for (const reference::SyntheticHead& head : heads)
+        problems.push_back(head.problem());
+    const SolveRequest request{.kept = options.cells / options.ratio};
+    Timer timer;
+    KVFOLD_TRY(const auto prepared, device::prepare_layer(problems, method->solve, request));
+    const double prepared_s = timer.seconds();
+    timer = {};
+    KVFOLD_TRY(const auto solved, device::solve_layer(*backend, prepared, method->solve, request));
+    const double solved_s = timer.seconds();
+
+    const auto layers = static_cast<double>(shape->layers);
+    const device::Work& work = backend->work();
+    const double given = 4.0 * static_cast<double>(shape->kv_heads) *
+                         static_cast<double>((options.cells + options.queries) * shape->key_width +
+                                             options.cells * shape->value_width);
+    std::printf("%s, %ld cells -> %ld, %ld queries, %s, on %s\n", options.shape.c_str(), long(options.cells),
+                long(request.kept), long(options.queries), options.method.c_str(), options.device.c_str());
+    std::printf("one layer of %ld heads: %.2f s, and %.2f s on the processor before it; output error %.3f\n",
+                long(shape->kv_heads), solved_s, prepared_s, double(solved.front().output_error));
+    std::printf(
+        "all %ld layers: %.2f TFLOP in products, %.1f GB in other nodes, %.2f GB to the device; %zu graphs "
+        "of %zu nodes\n",
+        long(shape->layers), layers * work.product_flop / 1e12, layers * work.other_bytes / 1e9,
+        layers * given / 1e9, size_t(layers) * work.graphs, size_t(layers) * work.nodes);
+    if (options.tflops > 0 && options.gbs > 0)
+        std::printf("model, not measured: %.2f s at %g TFLOP/s and %g GB/s\n",
+                    layers *
+                        (work.product_flop / options.tflops / 1e12 + work.other_bytes / options.gbs / 1e9),
+                    options.tflops, options.gbs);
+    return {};
+}
+
+} // namespace
+} // namespace kvfold
+
+int main(int argc, char** argv) {
+    kvfold::Options options;
+    CLI::App app("Time and count the solve of a layer through ggml");
+    app.add_option("--shape", options.shape);
+    app.add_option("--device", options.device);
+    app.add_option("--method", options.method);
+    app.add_option("--cells", options.cells);
+    app.add_option("--queries", options.queries);
+    app.add_option("--ratio", options.ratio);
+    app.add_option("--threads", options.threads);
+    app.add_option("--tflops", options.tflops);
+    app.add_option("--gbs", options.gbs);
+    CLI11_PARSE(app, argc, argv);
+    const kvfold::Status status = kvfold::run(options);
+    if (status) return 0;
+    std::fprintf(stderr, "bench_device: %s\n", status.error().message.c_str());
+    return 1;
+}
