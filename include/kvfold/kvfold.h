@@ -110,7 +110,8 @@ typedef struct kvfold_compact_params {
     kvfold_archive * archive;
 
     /* Where the fold is solved: "auto": each layer on the device that holds its cache; "cpu"; "device": through ggml
-     * also where that is the processor, and an error where a device cannot. Default NULL: "auto". */
+     * also where that is the processor, and an error where a device cannot. What a method solves a second time with
+     * other budgets or queries (nonuniform, on_policy) the processor solves. Default NULL: "auto". */
     const char * solve_on;
 } kvfold_compact_params;
 

@@ -13,7 +13,7 @@ namespace kvfold::admin {
 namespace {
 
 constexpr int64_t kLargestCount = 0x7fffffff; // what the other side counts slots with
-constexpr size_t kLongestMethod = 64;
+constexpr size_t kLongestName = 64;
 
 struct Field {
     std::string_view name;
@@ -30,21 +30,22 @@ bool is_count(const Json& value) {
     return value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() <= kLargestCount;
 }
 bool is_process(const Json& value) { return is_count(value) && value.get<int64_t>() > 0; }
-bool is_method(const Json& value) {
+bool is_name(const Json& value) {
     if (!value.is_string()) return false;
     const auto& name = value.get_ref<const std::string&>();
-    return !name.empty() && name.size() <= kLongestMethod;
+    return !name.empty() && name.size() <= kLongestName;
 }
 bool is_switch(const Json& value) { return value.is_boolean(); }
 
 constexpr Field kRatio = limited(limits::ratio);
-constexpr Field kMethod = {"method", "the name of a method", is_method};
+constexpr Field kMethod = {"method", "the name of a method", is_name};
 constexpr Field kProcess = {"process", "the number of a process, as GET /processes lists them", is_process};
 constexpr Field kSlot = {"id_slot", "a whole number of at least 0", is_count, /*required=*/true};
 constexpr std::array kCompactFields = {kSlot, kMethod, kRatio, kProcess};
 constexpr std::array kUnfoldFields = {kSlot, kProcess};
 constexpr std::array kPolicyFields = {kRatio,
                                       kMethod,
+                                      Field{"solve_on", "auto, cpu or device", is_name},
                                       limited(limits::high_water),
                                       limited(limits::keep_first),
                                       limited(limits::keep_last),

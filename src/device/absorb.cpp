@@ -1,6 +1,7 @@
 #include "device/absorb.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace kvfold::device {
@@ -24,7 +25,9 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
     const LayerSizes& of = layer.sizes;
     Tensors given(layer.backend);
     const Tensor b = given.floats(1, of.kept, of.heads), u = given.floats(1, of.queries, of.heads);
-    const Tensor errors = given.floats(1, kBiasQuarters + 1, of.heads);
+    std::array<Tensor, kBiasQuarters + 1> errors;
+    for (Tensor& each : errors)
+        each = given.floats(1, 1, of.heads);
     KVFOLD_CHECK(given.allocate());
     write(b, bias);
     write(u, projections);
@@ -34,15 +37,15 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
     for (int k = 0; k <= kBiasQuarters; ++k) {
         if (k > 0) mass = graph.multiply(mass, quarter);
         const Tensor change = graph.log(graph.sum_columns(mass));
-        graph.store(graph.sum_rows(graph.square(change)), graph.some_rows(errors, k, 1));
+        graph.store(graph.sum_rows(graph.square(change)), errors[static_cast<size_t>(k)]);
     }
     KVFOLD_CHECK(graph.compute());
-    const std::vector<float> read_back = read(errors);
-    std::vector<Errors> of_heads;
-    for (Index head = 0; head < of.heads; ++head)
-        of_heads.push_back(Eigen::Map<const Eigen::ArrayXf>(
-                               &read_back[static_cast<size_t>(head * (kBiasQuarters + 1))], kBiasQuarters + 1)
-                               .cast<double>());
+    std::vector<Errors> of_heads(static_cast<size_t>(of.heads));
+    for (size_t k = 0; k < errors.size(); ++k) {
+        const std::vector<float> of_share = read(errors[k]);
+        for (size_t head = 0; head < of_heads.size(); ++head)
+            of_heads[head][static_cast<Index>(k)] = static_cast<double>(of_share[head]);
+    }
     return of_heads;
 }
 

@@ -40,7 +40,10 @@ Status attend_block(LayerTensors& layer, Index first, Index count) {
     const Tensor probabilities =
         ggml_soft_max_ext(graph.context(), logits, mask, /*scale=*/1, /*max_bias=*/0);
     graph.store(graph.product(layer.values, probabilities), graph.some_rows(layer.output, first, count));
-    graph.store(log_mass(graph, logits, probabilities), graph.some_rows(layer.mass, first, count));
+    // Not into rows of one float: some backends take such a copy for a transposed one.
+    const LayerSizes& of = layer.sizes;
+    graph.store(graph.shaped(log_mass(graph, logits, probabilities), count, 1, of.heads),
+                graph.some_columns(graph.shaped(layer.mass, of.queries, 1, of.heads), first, count));
 
     Tensor squares = graph.sum_columns(graph.square(probabilities));
     if (first > 0) squares = graph.add(squares, layer.score);

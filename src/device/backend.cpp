@@ -27,7 +27,7 @@ bool is_processor(ggml_backend_dev_t device) {
 
 Result<std::unique_ptr<Backend>> Backend::open(ggml_backend_dev_t device, int threads, Operands operands) {
     // An RPC server is asked what it can compute, says yes to everything, and aborts on what it cannot.
-    if (kind_of(device) == "RPC" || kind_of(device) == "META")
+    if (kind_of(device) == "RPC" || kind_of(device) == "Meta")
         return fail(ErrorCode::unsupported, "{} does not tell what it computes",
                     ggml_backend_dev_name(device));
     const ggml_backend_t backend = ggml_backend_dev_init(device, nullptr);

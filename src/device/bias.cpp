@@ -38,8 +38,7 @@ Status fit_weights(LayerTensors& layer, Tensor shares, Tensor gram) {
     }
     const Tensor lipschitz = graph.multiply(own, graph.scale(largest, kMargin));
 
-    // The first step starts at w = 1, whatever the tensor holds.
-    Tensor weights = ggml_scale_bias(graph.context(), layer.weights, 0, 1), ahead = weights;
+    Tensor weights = ggml_scale_bias(graph.context(), linear, 0, 1), ahead = weights; // from w = 1
     float momentum = 1;
     for (int step = 0; step < kWeightSteps; ++step) {
         const Tensor slope =

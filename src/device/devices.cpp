@@ -26,6 +26,7 @@ void add(SolvedOn& sum, const SolvedOn& more) {
 
 std::string to_text(const SolvedOn& solved) {
     constexpr std::string_view kProcessor = "the processor";
+    if (solved.layers == 0) return "";
     std::string text = solved.on_devices == 0 ? std::string(kProcessor) : solved.device;
     if (solved.on_devices > 0 && solved.on_devices < solved.layers)
         text += kvfold::format(" ({} layers) and {} ({})", solved.on_devices, kProcessor,
@@ -97,7 +98,7 @@ Lease::~Lease() {
     const auto place = std::ranges::find_if(
         all.open, [&](const Open& open) { return open.device == device_ && !open.idle; });
     place->idle = std::move(backend_);
-    all.given_back.notify_one();
+    all.given_back.notify_all(); // others wait for other devices
 }
 
 void release_memory() {

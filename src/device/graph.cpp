@@ -1,6 +1,7 @@
 #include "device/graph.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string_view>
 
 namespace kvfold::device {
@@ -63,6 +64,10 @@ std::vector<float> read(Tensor tensor) {
     std::vector<float> values(static_cast<size_t>(ggml_nelements(tensor)));
     ggml_backend_tensor_get(tensor, values.data(), 0, values.size() * sizeof(float));
     return values;
+}
+
+bool all_finite(std::span<const float> values) {
+    return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
 }
 
 Graph::Graph(Backend& backend)
@@ -132,6 +137,11 @@ Tensor Graph::some_rows(Tensor a, Index first, Index count) {
                         static_cast<size_t>(first) * a->nb[1]);
 }
 
+Tensor Graph::some_columns(Tensor a, Index first, Index count) {
+    return ggml_view_3d(context(), a, count, a->ne[1], a->ne[2], a->nb[1], a->nb[2],
+                        static_cast<size_t>(first) * a->nb[0]);
+}
+
 void Graph::store(Tensor node, Tensor place) {
     ggml_build_forward_expand(graph_, ggml_cpy(context(), node, place));
 }
@@ -146,7 +156,10 @@ Status Graph::compute() {
             add_node(work_, node);
         }
         work_.graphs = 1;
-        if (!ggml_gallocr_alloc_graph(backend_.working_memory(), graph_))
+        // Planned anew: a plan of another graph with as many nodes of no larger sizes would be taken for its
+        // own.
+        if (!ggml_gallocr_reserve(backend_.working_memory(), graph_) ||
+            !ggml_gallocr_alloc_graph(backend_.working_memory(), graph_))
             return fail(ErrorCode::memory, "{} has no memory left to solve on", backend_.description());
         is_allocated_ = true;
     }

@@ -43,6 +43,7 @@ class Tensors {
 void write(Tensor tensor, std::span<const float> values);
 void write(Tensor tensor, std::span<const int32_t> values);
 std::vector<float> read(Tensor tensor);
+bool all_finite(std::span<const float> values);
 
 // Nodes in the order in which they are made. While a graph is computed nobody else uses the backend's working
 // memory, so that one graph is dropped before the next one is computed.
@@ -82,8 +83,9 @@ class Graph {
     Tensor shaped(Tensor a, Index n0, Index n1, Index n2) {
         return ggml_reshape_3d(context(), a, n0, n1, n2);
     }
-    // Rows `first` .. `first + count` of every head.
+    // Rows, or columns, `first` .. `first + count` of every head.
     Tensor some_rows(Tensor a, Index first, Index count);
+    Tensor some_columns(Tensor a, Index first, Index count);
 
     ggml_context* context() const { return context_.get(); }
 

@@ -16,8 +16,8 @@ constexpr float kNoLogit = -1e6f; // of slots without a cell
 constexpr Index kLeastBlock = 32; // fewer rows and each graph computes too little
 
 Index block_of(const Backend& backend, const LayerSizes& of) {
-    return std::min(of.queries,
-                    std::max(kLeastBlock, backend.block_floats() / (of.padded_cells() * of.heads)));
+    const Index block = std::max(kLeastBlock, backend.block_floats() / (of.padded_cells() * of.heads));
+    return std::min(of.queries, block / kRegister * kRegister);
 }
 
 // parts: [h] matrices [rows, k] -> [k, rows, h], rows that are missing being 0.
@@ -30,10 +30,6 @@ std::vector<float> stacked(std::span<const HeadProblem> problems, Index rows, In
     }
     return all;
 }
-
-} // namespace
-
-namespace {
 
 // Some more than the processor looks at, to fill registers.
 Index candidates_of(Index cells, Index kept, Index given) {
@@ -64,9 +60,14 @@ LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan
             .softcap = one.softcap};
 }
 
+Index LayerSizes::largest() const {
+    return heads * std::max({candidates * candidates, queries * candidates, queries * slots(),
+                             padded_cells() * std::max(key_width, value_width)});
+}
+
 size_t LayerSizes::floats(Index block_floats) const {
     const Index pursued = candidates * (queries + 4 * candidates + 2 * (1 + value_width) + 4 * step);
-    const Index compact = slots() * (4 * queries + 3 * kept + 10 * (key_width + value_width));
+    const Index compact = slots() * (6 * queries + 3 * kept + 10 * (key_width + value_width));
     const Index given =
         padded_cells() * (key_width + value_width + 2) + queries * (key_width + value_width + 2);
     const Index steps = batch * (8 * kept + 4 * (key_width + value_width));
@@ -86,7 +87,6 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of)
     output = tensors.floats(dv, n, h);
     score = tensors.floats(T, 1, h);
     unit = tensors.floats(1, 1, h);
-    shares = tensors.floats(n, std::max(M, t), h);
     kept = tensors.indices(t, h);
     weights = tensors.floats(t, 1, h);
     no_slot = slots > t ? tensors.floats(slots, 1, 1) : nullptr;
@@ -98,6 +98,7 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of)
     mass_errors = tensors.floats(1, 1, h);
     if (M > 0) {
         candidates = tensors.indices(M, h);
+        shares = tensors.floats(n, M, h);
         first_gram = tensors.floats(M, M, h);
         gram = tensors.floats(M, M, h);
         correlation = tensors.floats(M, 1 + dv, h);

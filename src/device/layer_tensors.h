@@ -28,6 +28,8 @@ struct LayerSizes {
     Index slots() const { return padded(kept); }
     static Index padded(Index count) { return (count + kRegister - 1) / kRegister * kRegister; }
 
+    Index largest() const; // floats of the largest tensor
+
     // Floats that all of these tensors and the largest graph hold, about.
     size_t floats(Index block_floats) const;
 
@@ -58,7 +60,7 @@ struct LayerTensors {
 
     // Pursuit. One of its blocks holds s cells.
     Tensor candidates;   // [M, h] cells
-    Tensor shares;       // A: [n, M, h], or of the kept cells [n, t, h]
+    Tensor shares;       // A: [n, M, h],
     Tensor first_gram;   // A^T A: [M, M, h]
     Tensor gram;         // the same, less what the chosen cells explain
     Tensor correlation;  // A^T R, transposed: [M, 1 + dv, h]

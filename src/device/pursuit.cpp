@@ -201,6 +201,7 @@ Result<std::vector<std::vector<int32_t>>> pursue(LayerTensors& layer,
     write(layer.candidates, cells);
     KVFOLD_CHECK(start(layer));
     const std::vector<float> norms = read(layer.norms);
+    if (!all_finite(norms)) return fail(ErrorCode::numeric, "head: mass shares are not finite on the device");
     std::vector<float> ridges;
     for (size_t i = 0; i < heads.size(); ++i) {
         Vector heaviest = Eigen::Map<const Vector>(&norms[i * candidates[i].size()], of.candidates);
@@ -224,6 +225,7 @@ Result<std::vector<std::vector<int32_t>>> pursue(LayerTensors& layer,
     const Index size = pursuit_step(of.kept);
     for (Index step = 0;; ++step) {
         const std::vector<float> gains = read(layer.gains);
+        if (!all_finite(gains)) return fail(ErrorCode::numeric, "head: pursuit is not finite on the device");
         std::vector<double> least(heads.size(), 0.0);
         bool is_done = true;
         for (size_t i = 0; i < heads.size(); ++i) {

@@ -58,7 +58,7 @@ void build_step(Graph& graph, LayerTensors& layer) {
          value_gradient);
 }
 
-void clear(Tensor tensor) { ggml_backend_tensor_memset(tensor, 0, 0, ggml_nbytes(tensor)); }
+void clear(Tensor tensor) { write(tensor, std::vector<float>(static_cast<size_t>(ggml_nelements(tensor)))); }
 
 // L of each head, from the sums of squares.
 std::vector<float> losses(const LayerTensors& layer) {

@@ -28,6 +28,7 @@ struct Chosen {
 Result<Chosen> choose_cells(LayerTensors& layer, const SolvePlan& plan, const SolveRequest& request) {
     const LayerSizes& of = layer.sizes;
     const std::vector<float> scores = read(layer.score);
+    if (!all_finite(scores)) return fail(ErrorCode::numeric, "head: attention is not finite on the device");
     const Index by_score = cells_by_score(plan.pursued, request);
     Chosen chosen;
     std::vector<std::vector<uint32_t>> candidates;
@@ -138,14 +139,19 @@ Result<std::vector<CompactHead>> solve_chunk(Backend& backend, Heads problems,
     return heads;
 }
 
+constexpr size_t kLargestTensor = (size_t{1} << 31) - 1; // bytes: some backends count them in 32 bits
+
 // Heads that are solved together.
 size_t heads_at_once(const Backend& backend, Heads problems, const SolvePlan& plan,
                      const SolveRequest& request) {
     const size_t free = backend.free_bytes() / 2;
+    const auto fits = [&](size_t count) {
+        const LayerSizes sizes = sizes_of(problems.first(count), plan, request);
+        return sizes.floats(backend.block_floats()) * sizeof(float) <= free &&
+               static_cast<size_t>(sizes.largest()) * sizeof(float) <= kLargestTensor;
+    };
     size_t count = problems.size();
-    while (count > 1 &&
-           sizes_of(problems.first(count), plan, request).floats(backend.block_floats()) * sizeof(float) >
-               free)
+    while (count > 1 && !fits(count))
         count = (count + 1) / 2;
     return count;
 }
@@ -175,14 +181,20 @@ Result<std::vector<CompactHead>> solve_layer(Backend& backend, const PreparedLay
     if (problems.front().queries.rows() < kRegister)
         return fail(ErrorCode::unsupported, "a device needs {} queries, and there are {}", kRegister,
                     problems.front().queries.rows());
-    const size_t most = heads_at_once(backend, problems, plan, request);
-    for (size_t first = 0; first < problems.size(); first += most) {
+    size_t most = heads_at_once(backend, problems, plan, request);
+    for (size_t first = 0; first < problems.size();) {
         const size_t count = std::min(most, problems.size() - first);
         const std::span directions(layer.directions);
-        KVFOLD_TRY(std::vector<CompactHead> solved,
-                   solve_chunk(backend, problems.subspan(first, count),
-                               plan.fit_bias ? directions.subspan(first, count) : directions, plan, request));
-        std::ranges::move(solved, std::back_inserter(heads));
+        auto solved =
+            solve_chunk(backend, problems.subspan(first, count),
+                        plan.fit_bias ? directions.subspan(first, count) : directions, plan, request);
+        if (!solved && solved.error().code == ErrorCode::memory && count > 1) {
+            most = (count + 1) / 2; // somebody else took what was free
+            continue;
+        }
+        KVFOLD_CHECK(solved);
+        std::ranges::move(*solved, std::back_inserter(heads));
+        first += count;
     }
     return heads;
 }

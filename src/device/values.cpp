@@ -13,10 +13,11 @@ Tensor missing(Graph& graph, const LayerTensors& layer, Tensor probabilities, Te
     return graph.subtract(layer.output, graph.product(values, probabilities));
 }
 
-// argmin ||A Z - B||^2 + lambda ||Z||^2 of a Gram matrix [t, t, h] and A^T B [t, dv, h].
-Tensor solve_ridge(Graph& graph, Tensor gram, Tensor linear) {
+// argmin ||A Z - B||^2 + lambda ||Z||^2 of a Gram matrix [t, t, h] and A^T B [t, dv, h]. kept: of the t
+// slots, those that hold a cell.
+Tensor solve_ridge(Graph& graph, Tensor gram, Tensor linear, Index kept) {
     const Tensor diagonal = graph.diagonal(gram);
-    const float ridge = static_cast<float>(kValueRidge) / static_cast<float>(gram->ne[0]);
+    const float ridge = static_cast<float>(kValueRidge) / static_cast<float>(kept);
     const Tensor lambda = graph.clamp(graph.scale(graph.sum_of_head(diagonal), ridge), kTiniest, kHuge);
     const Tensor scaling = graph.add(diagonal, lambda);
     Tensor left = linear, solution = nullptr;
@@ -51,8 +52,8 @@ Status fit_values(LayerTensors& layer) {
     const CompactAttention compact = attend_compact(graph, layer, layer.queries, layer.mass);
     const Tensor by_query = graph.transposed(compact.probabilities); // [n, t, h]
     const Tensor left = graph.transposed(missing(graph, layer, compact.probabilities, layer.chosen));
-    const Tensor correction =
-        solve_ridge(graph, graph.product(by_query, by_query), graph.product(by_query, left));
+    const Tensor correction = solve_ridge(graph, graph.product(by_query, by_query),
+                                          graph.product(by_query, left), layer.sizes.kept);
     const Tensor values = graph.add(layer.chosen, correction);
     graph.store(values, layer.fitted);
     store_errors(graph, layer, compact, missing(graph, layer, compact.probabilities, values));

@@ -37,6 +37,19 @@ size_t count_cells(const KvSection& section, llama_pos last) {
         std::ranges::count_if(section.cells, [&](const CellMeta& cell) { return cell.pos <= last; }));
 }
 
+// What was folded before and what `live` would fold beside it, as one fold up to the same position.
+std::optional<FoldedState> together_from_originals(const FoldedState& live, const CompactRequest& request,
+                                                   int32_t folded_end, const FoldHistory& history) {
+    if (!request.together) return std::nullopt;
+    CompactRequest whole = request;
+    whole.budget = *request.together;
+    const KvSection& section = live.state.sections.front();
+    auto regions = plan_regions(section, whole.budget, request.method->keep, request.seed);
+    const auto last = [&](const Regions& of) { return section.cells[*of.last_cell()].pos; };
+    if (!regions || !regions->last_cell() || last(*regions) != last(live.regions)) return std::nullopt;
+    return from_originals({live.state, whole.budget, *std::move(regions)}, whole, folded_end, history);
+}
+
 } // namespace
 
 Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id seq_id,
@@ -63,8 +76,10 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     task->cells = count_cells(section, task->last);
     task->folded_end = books.fold_of(seq_id, task->last).end;
     task->folded = replaced_cells(section, task->folded_end, task->last).folded;
-    if (auto originals = from_originals(plan, task->request, task->folded_end, books.history(seq_id)))
-        plan = *std::move(originals);
+    const FoldHistory& history = books.history(seq_id);
+    auto originals = together_from_originals(plan, task->request, task->folded_end, history);
+    if (!originals) originals = from_originals(plan, task->request, task->folded_end, history);
+    if (originals) plan = *std::move(originals);
     task->snapshot = std::move(plan.state);
     task->request.budget = plan.budget;
     task->region_size = plan.regions.region.size();

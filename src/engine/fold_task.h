@@ -22,8 +22,10 @@ struct FoldTask {
 };
 
 // Reads the sequence and plans. Where the plan takes cells of earlier folds and the books have what these
-// replaced, that is folded in their place, to the same number of cells, and no cell is folded twice. Fails as
-// read_sequence and plan_regions do.
+// replaced, that is folded in their place, to the same number of cells, and no cell is folded twice;
+// request.together is such a plan, taken before request.budget where it can be. Sets request.most_cells: what
+// was replaced may be many times as many cells as the context has. Fails as read_sequence and plan_regions
+// do.
 Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id seq_id,
                                                CompactRequest request, const Books& books);
 

@@ -30,7 +30,7 @@ FoldPlan plan_of(const Foldable& part, size_t after, size_t kept_first, size_t k
     Budget budget = exact_budget(part.all(), part.all() - part.cells + after, part.untouched + kept_first,
                                  kept_last + part.behind);
     budget.untouched = static_cast<int>(part.untouched);
-    return {budget, part.cells, after};
+    return {budget, {}, part.cells, after};
 }
 
 // newest: cells of the sequence that are kept as they are.
@@ -51,8 +51,10 @@ std::optional<FoldPlan> plan_with(const Foldable& part, const Policy& policy, si
     const double most = never_folded + kMostFolded * (mark - never_folded);
     const bool fits = part.folded == 0 || static_cast<double>(newer) <= most;
     if (fits && newer + least_gain <= before) {
-        const bool is_anew = part.originals > 0 && part.originals + fresh <= kFoldedTogether;
-        return plan_of(part, newer, is_anew ? head : kept, tail);
+        FoldPlan plan = plan_of(part, newer, kept, tail);
+        if (part.originals > 0 && part.originals + fresh <= kFoldedTogether)
+            plan.together = plan_of(part, newer, head, tail).budget;
+        return plan;
     }
 
     // Old folds are folded again when they fill the room, or when nothing else frees cells that are needed
@@ -66,7 +68,7 @@ std::optional<FoldPlan> plan_with(const Foldable& part, const Policy& policy, si
 
 // Else they are worn by one more fold.
 bool leaves_folds(const Foldable& part, const FoldPlan& plan) {
-    return part.originals > 0 || static_cast<size_t>(plan.budget.keep_first) >= part.untouched + part.folded;
+    return static_cast<size_t>(plan.budget.keep_first) >= part.untouched + part.folded;
 }
 
 } // namespace

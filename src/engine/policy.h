@@ -34,6 +34,8 @@ inline constexpr size_t kFoldedTogether = 2048;
 
 struct FoldPlan {
     Budget budget;
+    // To fold what was folded before together with the rest, from its originals, to as many cells.
+    std::optional<Budget> together;
     size_t cells_before = 0, cells_after = 0; // of the part
     size_t gain() const { return cells_before - cells_after; }
 };

@@ -10,6 +10,7 @@
 #include <llama.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 namespace kvfold {
@@ -17,6 +18,9 @@ namespace kvfold {
 struct CompactRequest {
     const Method* method = &default_method();
     Budget budget;
+    // The same with the cells of earlier folds, for prepare_fold (fold_task.h), which takes it where it has
+    // all of their originals.
+    std::optional<Budget> together;
     // Of the sequence: token i at position i, LLAMA_TOKEN_NULL where no token stands (images, removed cells).
     // Baselines and generation need none.
     TokenSpan tokens;
@@ -34,7 +38,7 @@ struct CompactRequest {
     float effort_share = 1;
     size_t most_cells = 0; // of the region that are folded at once; 0: as many as the method takes
     SolveOn solve_on = SolveOn::automatic;
-    int threads = 0;       // for study and solve; 0 = as many as llama.cpp uses in the user's context
+    int threads = 0; // for study and solve; 0 = as many as llama.cpp uses in the user's context
     ProgressFn progress;
     KeptFolds* kept = nullptr; // gets what the fold replaces, and a fold of a fold is made of what it has
 };

@@ -53,8 +53,7 @@ class Collector {
             std::string_view what = solved.error().message;
             constexpr std::string_view kPrefix = "head: "; // solve_head does not know which
             if (what.starts_with(kPrefix)) what.remove_prefix(kPrefix.size());
-            const std::string which =
-                job.heads == 1 ? kvfold::format("KV head {}", job.head) : "all KV heads";
+            const std::string which = job.heads == 1 ? kvfold::format("KV head {}", job.head) : "a KV head";
             if (status) status = fail(solved.error().code, "layer {}, {}: {}", layer.layer, which, what);
             return false;
         }
@@ -131,8 +130,17 @@ Result<Solved> solve_on_processor(const RegionProblem& problem, const Study& stu
     return solved;
 }
 
-Result<Solved> solve_on_device(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
-                               const Job& job) {
+Result<Solved> solve_on_device(const device::PreparedLayer& layer, const SolvePlan& plan,
+                               const SolveRequest& request, ggml_backend_dev_t device) {
+    KVFOLD_TRY(const device::Lease backend, device::Lease::of(device));
+    KVFOLD_TRY(auto solved, device::solve_layer(*backend, layer, plan, request));
+    return Solved{std::move(solved), {1, 1, (*backend).description(), {}}};
+}
+
+// The device of the layer first, and the processor where it cannot and was not asked for.
+Result<Solved> solve_job(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
+                         const HeadSolver& by_head, const Job& job) {
+    if (!job.device) return solve_on_processor(problem, study, by_head, job);
     const AttentionLayer& layer = problem.map.layers[job.layer];
     std::vector<HeadRows> rows;
     std::vector<HeadProblem> heads;
@@ -142,21 +150,9 @@ Result<Solved> solve_on_device(const RegionProblem& problem, const Study& study,
         heads.push_back(each.problem(layer));
     const SolveRequest request = request_of(problem, layer);
     KVFOLD_TRY(const device::PreparedLayer prepared, device::prepare_layer(heads, plan, request));
-    KVFOLD_TRY(const device::Lease backend, device::Lease::of(job.device));
-    KVFOLD_TRY(auto solved, device::solve_layer(*backend, prepared, plan, request));
-    return Solved{std::move(solved), {1, 1, (*backend).description(), {}}};
-}
-
-// The device of the layer first, and the processor where it cannot and was not asked for.
-Result<Solved> solve_job(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
-                         const HeadSolver& by_head, const Job& job) {
-    if (!job.device) return solve_on_processor(problem, study, by_head, job);
-    Result<Solved> solved = solve_on_device(problem, study, plan, job);
-    if (solved) return solved;
-    const ErrorCode code = solved.error().code;
-    const bool is_of_device =
-        code == ErrorCode::unsupported || code == ErrorCode::memory || code == ErrorCode::llama;
-    if (problem.solve_on == SolveOn::device || !is_of_device) return solved;
+    Result<Solved> solved =
+        without_throwing([&] { return solve_on_device(prepared, plan, request, job.device); });
+    if (solved || problem.solve_on == SolveOn::device) return solved;
     const std::string why_not = solved.error().message;
     KVFOLD_TRY(solved, solve_on_processor(problem, study, by_head, job));
     solved->on.why_not = why_not;

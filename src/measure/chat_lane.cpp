@@ -91,7 +91,7 @@ Status ChatLane::make_room(size_t count) {
     if (!policy_) return {};
     if (static_cast<double>(cells()) >= policy_->high_water * static_cast<double>(limit_)) {
         if (const auto plan = plan_fold(books_.foldable_of(0).front(), *policy_, limit_, /*urgent=*/false))
-            KVFOLD_CHECK(fold(plan->budget));
+            KVFOLD_CHECK(fold(*plan));
     }
     while (cells() + count > limit_) {
         const std::vector<Foldable> parts = books_.foldable_of(0);
@@ -102,13 +102,14 @@ Status ChatLane::make_room(size_t count) {
                         "chat: {} of {} cells are in use and a turn of {} tokens finds no room; raise -c or "
                         "the ratio",
                         cells(), limit_, count);
-        KVFOLD_CHECK(fold(plan->budget));
+        KVFOLD_CHECK(fold(*plan));
     }
     return {};
 }
 
-Status ChatLane::fold(const Budget& budget) {
-    compact_.budget = budget;
+Status ChatLane::fold(const FoldPlan& plan) {
+    compact_.budget = plan.budget;
+    compact_.together = plan.together;
     const PeakMemory memory;
     KVFOLD_TRY(const std::unique_ptr<FoldTask> task, prepare_fold(ctx_.get(), 0, compact_, books_));
     KVFOLD_TRY(const CompactState compact, compact_state(model_, task->snapshot, task->request));

@@ -43,7 +43,7 @@ class ChatLane {
     // Each on the state, which stays.
     Result<std::vector<Matrix>> ask_on(const SequenceState& state, const std::vector<Probe>& probes);
     Status make_room(size_t count);
-    Status fold(const Budget& budget);
+    Status fold(const FoldPlan& plan);
 
     llama_model* model_ = nullptr;
     CompactRequest compact_;

@@ -251,7 +251,7 @@ class ManagedContext {
         bool gives_way = true;   // false: the program waits for it
         bool is_awaited = false; // the program waits for it, or soon will
     };
-    Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget, Pace pace)
+    Result<uint64_t> start_fold(llama_seq_id seq_id, const Method* method, const FoldPlan& plan, Pace pace)
         KVFOLD_REQUIRES(mutex_);
     bool start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, Pace pace) KVFOLD_REQUIRES(mutex_);
     void refuse(llama_seq_id seq_id, const std::string& reason) KVFOLD_REQUIRES(mutex_);

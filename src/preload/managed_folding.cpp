@@ -96,7 +96,7 @@ void ManagedContext::fold_when_high(bool generating) {
 }
 
 bool ManagedContext::start_or_refuse(llama_seq_id seq_id, const FoldPlan& plan, Pace pace) {
-    const auto job = start_fold(seq_id, method_for(seq_id), plan.budget, pace);
+    const auto job = start_fold(seq_id, method_for(seq_id), plan, pace);
     if (!job) refuse(seq_id, job.error().message);
     return job.has_value();
 }
@@ -129,11 +129,12 @@ CompactRequest ManagedContext::request_for(const Method* method, bool knows_toke
     return request;
 }
 
-Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* method, const Budget& budget,
+Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* method, const FoldPlan& plan,
                                             Pace pace) {
     if (shift_is_due_)
         return fail(ErrorCode::busy, "llama.cpp moves its cells at the next decode; try again behind it");
-    CompactRequest request = request_for(method, books_.knows_all_tokens(seq_id), budget, pace.threads);
+    CompactRequest request = request_for(method, books_.knows_all_tokens(seq_id), plan.budget, pace.threads);
+    request.together = plan.together;
     if (request.method != method)
         log_info("{}: its tokens are not known; studying by {} instead of {}", name(seq_id),
                  request.method->name, method->name);
@@ -240,7 +241,8 @@ Result<uint64_t> ManagedContext::compact(llama_seq_id seq_id, const Method* meth
     if (!can_share(part))
         return fail(ErrorCode::unsupported, "slot {} shares cells with others that cannot be folded together",
                     seq_id);
-    return start_fold(seq_id, method, whole_budget(part, policy_, ratio), {std::max(1, all_threads() / 2)});
+    const FoldPlan whole{.budget = whole_budget(part, policy_, ratio)};
+    return start_fold(seq_id, method, whole, {std::max(1, all_threads() / 2)});
 }
 
 Result<JobResult> ManagedContext::job(uint64_t number) {

@@ -62,10 +62,13 @@ TEST(FoldPlan, WhereOriginalsAreKeptUpToSoManyCellsAreFoldedTogether) {
     const auto anew = plan_fold(part, Policy{}, kCells, false),
                apart = plan_fold(part_of(1699, 163), Policy{}, kCells, false);
     ASSERT_TRUE(anew && apart);
-    EXPECT_EQ(anew->budget.keep_first, 4);
+    ASSERT_TRUE(anew->together);
+    EXPECT_EQ(anew->together->keep_first, 4);
     EXPECT_EQ(anew->cells_after, apart->cells_after);
+    EXPECT_EQ(anew->budget.keep_first, 163); // where the originals cannot be folded: nothing is lost
+    EXPECT_FALSE(apart->together);
     part.originals = 900;
-    EXPECT_EQ(plan_fold(part, Policy{}, kCells, false)->budget.keep_first, 163);
+    EXPECT_FALSE(plan_fold(part, Policy{}, kCells, false)->together);
 }
 
 TEST(FoldPlan, AFoldThatFillsTheRoomIsFoldedAgain) {
