@@ -1,7 +1,9 @@
 #include "base/format.h"
+#include "base/no_throw.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "device/check_device.h"
 #include "launch/find_program.h"
 #include "model/llama_check.h"
 #include "model/model.h"
@@ -33,8 +35,10 @@ OrderedJson backends() {
     OrderedJson list = OrderedJson::array();
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
-        list.push_back(
-            {{"name", ggml_backend_dev_name(device)}, {"device", ggml_backend_dev_description(device)}});
+        const Status solves = without_throwing([&] { return device::check_device(device); });
+        list.push_back({{"name", ggml_backend_dev_name(device)},
+                        {"device", ggml_backend_dev_description(device)},
+                        {"solves", verdict(solves)}});
     }
     return list;
 }
@@ -94,7 +98,8 @@ void print_examined(const OrderedJson& found) {
     for (const auto& [about, result] : found["checks"].items())
         print_line(about, result);
     for (const OrderedJson& device : found["backends"])
-        print_line("backend", device["name"].get<std::string>() + ", " + device["device"].get<std::string>());
+        print_line("backend", device["name"].get<std::string>() + ", " + device["device"].get<std::string>() +
+                                  "; solving on it: " + device["solves"].get<std::string>());
     print_place("llama-server", found["llama_server"]);
     print_place("preload library", found["preload_library"]);
     if (!found["warning"].is_null()) print_line("warning", found["warning"]);
@@ -119,7 +124,8 @@ void add_doctor(CLI::App& app, Command& chosen) {
     CLI::App* command =
         app.add_subcommand("doctor", "Say which llama.cpp kvfold has here, and whether they fit");
     command->footer(
-        "Exit code 0 when kvfold can work. With a model: whether it can be compacted, and whether its\n"
+        "Exit code 0 when kvfold can work. Where solving on a backend is not ok, folds of what it holds are\n"
+        "solved by the processor. With a model: whether it can be compacted, and whether its\n"
         "states come back as they were written.");
     command->add_option("-m,--model", options->model, "also check a model, a GGUF file")
         ->option_text("MODEL");

@@ -85,8 +85,9 @@ class BoxProblem {
 
 } // namespace
 
-Result<Vector> fit_bias(const Matrix& shares) {
-    MatrixD quadratic = gram(shares);
+Result<Vector> fit_bias(const Matrix& shares) { return fit_bias(shares, gram(shares)); }
+
+Result<Vector> fit_bias(const Matrix& shares, MatrixD quadratic) {
     const double lambda = kBiasRidge * mean_eigenvalue(quadratic);
     if (!std::isfinite(lambda) || lambda <= 0) {
         return fail(ErrorCode::numeric, "bias: the kept cells' attention mass is not finite");

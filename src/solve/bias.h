@@ -3,6 +3,7 @@
 
 #include "base/matrix.h"
 #include "base/result.h"
+#include "solve/ridge.h"
 
 namespace kvfold {
 
@@ -18,5 +19,8 @@ inline constexpr double kBiasRidge = 1e-4;
 // bound by noise.
 // Returns b = log w: [t].
 Result<Vector> fit_bias(const Matrix& shares);
+
+// The same with A^T A at hand.
+Result<Vector> fit_bias(const Matrix& shares, MatrixD gram);
 
 } // namespace kvfold

@@ -43,6 +43,7 @@ class Pursuit {
 
     Index wanted() const { return factor_.cols() - std::ssize(chosen_); }
     const std::vector<Index>& chosen() const { return chosen_; }
+    MatrixD gram(const std::vector<Index>& cells) const { return gram_(cells, cells).cast<double>(); }
 
     // As `take` of one after the other, their order being of no consequence. REQUIRES: nothing chosen yet.
     void take_all(const std::vector<Index>& cells) {
@@ -160,8 +161,8 @@ Index pursuit_candidates(Index cells, Index kept, Index given) {
     return std::min(cells, given + kPursuitCandidates * (kept - given));
 }
 
-std::vector<uint32_t> pursue_cells(const HeadProblem& problem, const FullAttention& full, Index kept,
-                                   std::span<const uint32_t> pinned) {
+KeptCells pursue_cells(const HeadProblem& problem, const FullAttention& full, Index kept,
+                       std::span<const uint32_t> pinned) {
     const Index given = std::ssize(pinned);
     const Index looked_at = pursuit_candidates(problem.keys.rows(), kept, given);
     const std::vector<uint32_t> candidates = select_cells(full.score, looked_at, pinned);
@@ -177,11 +178,14 @@ std::vector<uint32_t> pursue_cells(const HeadProblem& problem, const FullAttenti
     for (Index step = 0; pursuit.wanted() > 0; ++step)
         pursuit.step(size, /*may_drop=*/step < kPursuitPatience);
 
-    std::vector<uint32_t> cells;
-    for (const Index j : pursuit.chosen())
-        cells.push_back(candidates[static_cast<size_t>(j)]);
-    std::sort(cells.begin(), cells.end());
-    return cells;
+    std::vector<Index> chosen = pursuit.chosen();
+    std::ranges::sort(chosen); // candidates rise, so their cells do
+    KeptCells kept_cells;
+    for (const Index j : chosen)
+        kept_cells.cells.push_back(candidates[static_cast<size_t>(j)]);
+    kept_cells.shares = shares(Eigen::all, chosen);
+    kept_cells.gram = pursuit.gram(chosen);
+    return kept_cells;
 }
 
 } // namespace kvfold

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "solve/attention.h"
+#include "solve/ridge.h"
 
 #include <cstdint>
 #include <span>
@@ -21,6 +22,13 @@ inline constexpr Index kPursuitPatience = 2 * kPursuitSteps;
 // Cells that a step takes at most, and that pursuit looks at: M. given: pinned cells among the kept.
 Index pursuit_step(Index kept);
 Index pursuit_candidates(Index cells, Index kept, Index given);
+
+// What pursuit knows of the cells that it keeps, and what comes after it needs too.
+struct KeptCells {
+    std::vector<uint32_t> cells; // [t] rising
+    Matrix shares;               // A_C: [n, t]
+    MatrixD gram;                // A_C^T A_C: [t, t]
+};
 
 // A: [n, M] = exp(S_ij - m_i), the mass shares of the candidates: the M = min(T, p + 4 (t - p)) cells of the
 // best RMS score, the p pinned ones among them. With B = [1, Y / y]: [n, 1 + dv] and y^2 = mean_i ||Y_i||^2,
@@ -50,8 +58,8 @@ Index pursuit_candidates(Index cells, Index kept, Index given);
 // What did not help: half of the cells by RMS score first (0.32), a ridge of 1e-1 (0.36); on one text, one
 // run each, a ridge of 1e-4 and all T cells as candidates.
 //
-// Returns [kept] rising indices. REQUIRES: as select_cells; full = attend_all(problem).
-std::vector<uint32_t> pursue_cells(const HeadProblem& problem, const FullAttention& full, Index kept,
-                                   std::span<const uint32_t> pinned);
+// REQUIRES: as select_cells; full = attend_all(problem).
+KeptCells pursue_cells(const HeadProblem& problem, const FullAttention& full, Index kept,
+                       std::span<const uint32_t> pinned);
 
 } // namespace kvfold

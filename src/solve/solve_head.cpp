@@ -16,11 +16,13 @@
 namespace kvfold {
 namespace {
 
-std::vector<uint32_t> choose_cells(const HeadProblem& problem, const FullAttention& full, float pursued,
-                                   const SolveRequest& request) {
+// Without shares and Gram matrix where nothing is pursued.
+KeptCells choose_cells(const HeadProblem& problem, const FullAttention& full, float pursued,
+                       const SolveRequest& request) {
     const Index by_score = cells_by_score(pursued, request);
     const std::vector<uint32_t> surest = select_cells(full.score, by_score, request.pinned);
-    return by_score == request.kept ? surest : pursue_cells(problem, full, request.kept, surest);
+    if (by_score == request.kept) return {surest, {}, {}};
+    return pursue_cells(problem, full, request.kept, surest);
 }
 
 float relative_error(const Matrix& actual, const Matrix& wanted) {
@@ -37,14 +39,18 @@ Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan
 
     const FullAttention full = attend_all(problem);
     CompactHead head;
-    head.kept = choose_cells(problem, full, plan.pursued, request);
+    KeptCells kept = choose_cells(problem, full, plan.pursued, request);
+    head.kept = kept.cells;
     head.keys = problem.keys(head.kept, Eigen::all);
     head.values = problem.values(head.kept, Eigen::all);
 
     if (plan.fit_bias) {
-        const Matrix shares = mass_shares(problem, head.keys, full.mass);
-        KVFOLD_TRY(const Vector bias, fit_bias(shares));
-        KVFOLD_TRY(head.absorb_residual, absorb_bias(problem, shares, full.mass, bias, head.keys));
+        if (kept.shares.size() == 0) {
+            kept.shares = mass_shares(problem, head.keys, full.mass);
+            kept.gram = gram(kept.shares);
+        }
+        KVFOLD_TRY(const Vector bias, fit_bias(kept.shares, std::move(kept.gram)));
+        KVFOLD_TRY(head.absorb_residual, absorb_bias(problem, kept.shares, full.mass, bias, head.keys));
     }
     if (plan.refine_steps > 0) {
         KVFOLD_CHECK(refine_keys(problem, full, head.values, plan.refine_steps, head.keys));

@@ -1,5 +1,6 @@
 #include "device/solve_layer.h"
 
+#include "device/check_device.h"
 #include "layer.h"
 
 namespace kvfold::device {
@@ -38,6 +39,11 @@ TEST(DeviceSolve, IsAsGoodAsTheProcessor) {
     for (const SolvePlan plan : {SolvePlan{.fit_bias = false, .fit_values = false}, SolvePlan{},
                                  SolvePlan{.refine_steps = 3, .pursued = 0.25f}, SolvePlan{.pursued = 1}})
         expect_as_good(test, plan, 48, Operands::as_they_are, 1.03);
+}
+
+TEST(DeviceSolve, TheDoctorsCheckPasses) {
+    const Status checked = check_device(test_device());
+    EXPECT_TRUE(checked) << checked.error().message;
 }
 
 TEST(DeviceSolve, WithRoundedOperands) {

@@ -52,6 +52,7 @@ class LlamaCheck(CommandTest):
         shown = self.succeed("doctor", "-m", self.plain)
         for line in ("functions           ok", "model               ok", "backend             CPU"):
             self.assertIn(line, shown)
+        self.assertRegex(shown, r"backend +CPU, .*; solving on it: ok")
 
     def test_a_model_that_cannot_be_compacted_is_named(self):
         done = self.run_command("doctor", "-m", "missing.gguf")

@@ -97,7 +97,7 @@ Cells naive_pursuit(const Twin& twin, Index kept, Cells cells, Choose choose = C
 }
 
 Cells pursue(const HeadProblem& problem, Index kept, const Cells& pinned = {}) {
-    return pursue_cells(problem, attend_all(problem), kept, pinned);
+    return pursue_cells(problem, attend_all(problem), kept, pinned).cells;
 }
 
 bool is_rising_choice(const Cells& cells, Index kept, Index all) {
@@ -257,7 +257,7 @@ TEST(Omp, AfterRmsPursuesOnlyTheLastQuarter) {
     const auto cells = [&](float pursued) {
         return solve_head(problem, {.pursued = pursued}, {.kept = 32, .pinned = pinned}).value().kept;
     };
-    EXPECT_EQ(cells(0.25f), pursue_cells(problem, full, 32, surest));
+    EXPECT_EQ(cells(0.25f), pursue_cells(problem, full, 32, surest).cells);
     const auto holds_surest = [&](const Cells& kept) { return std::ranges::includes(kept, surest); };
     EXPECT_TRUE(holds_surest(cells(0.25f)));
     EXPECT_FALSE(holds_surest(cells(1))); // broken twin
@@ -267,6 +267,17 @@ TEST(Omp, AfterRmsPursuesOnlyTheLastQuarter) {
 TEST(Omp, TheSameInputGivesTheSameCells) {
     const SyntheticHead head = synthetic_head({});
     EXPECT_EQ(pursue(head.problem(), 50), pursue(head.problem(), 50));
+}
+
+// What the weights are fitted to afterwards is of the cells that are kept, in their order.
+TEST(Omp, HandsOverTheSharesOfWhatItKeeps) {
+    const SyntheticHead head = synthetic_head({});
+    const HeadProblem problem = head.problem();
+    const FullAttention full = attend_all(problem);
+    const KeptCells kept = pursue_cells(problem, full, 32, {});
+    const Matrix shares = mass_shares(problem, head.keys(kept.cells, Eigen::all), full.mass);
+    EXPECT_LT((kept.shares - shares).norm(), 1e-5f * shares.norm());
+    EXPECT_LT((kept.gram - gram(shares)).norm(), 1e-5 * kept.gram.norm());
 }
 
 } // namespace
