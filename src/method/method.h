@@ -37,19 +37,6 @@ inline const StudyPlan solver_study = {.parts = {{Source::tail, 0.125f},
 
 constexpr size_t kDefaultChunk = 1024; // as much as a study of a few hundred tokens can ask about
 
-// What fast, balanced and best scale until it costs what they may (effort.h). Half of the cells by pursuit
-// and twice the queries are better where many query heads share a KV head, and pursuit forgets facts: so half
-// of the tokens ask for places. A tail or drafts of twice the share were better on text that goes on, and
-// recalled half as many facts (docs/experiments/2026-11-30-effort.md).
-inline const StudyPlan scaled_study = {.parts = {{Source::tail, 0.09375f},
-                                                 {Source::pseudo, 0.09375f},
-                                                 {Source::repeat, 0.0625f},
-                                                 {Source::recite, 0.0625f},
-                                                 {Source::recite, 0.0625f}},
-                                       .tokens_a_cell = solver_study.tokens_a_cell,
-                                       .least_tokens = solver_study.least_tokens,
-                                       .max_queries = 8192};
-
 extern const Method balanced, best, fast, keep_first, keep_last, keep_random, select, solver, omp, refine,
     omp_refine, on_policy, sequential_on_policy, nonuniform, context_prefill, self_study, generation, chunked;
 } // namespace methods

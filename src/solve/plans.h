@@ -13,7 +13,6 @@ inline constexpr SolvePlan select = {.fit_bias = false, .fit_values = false};
 inline constexpr SolvePlan solver = {};
 inline constexpr SolvePlan omp = {.pursued = 1};
 inline constexpr SolvePlan refine = {.refine_steps = 12, .pursued = 0.25f};
-inline constexpr SolvePlan scaled = {.refine_steps = 12, .pursued = 0.5f}; // by a budget (method/effort.h)
 inline constexpr SolvePlan omp_refine = {.refine_steps = 64, .pursued = 0.5f};
 } // namespace plans
 
