@@ -241,7 +241,7 @@ Result<uint64_t> ManagedContext::compact(llama_seq_id seq_id, const Method* meth
     if (!can_share(part))
         return fail(ErrorCode::unsupported, "slot {} shares cells with others that cannot be folded together",
                     seq_id);
-    const FoldPlan whole{.budget = whole_budget(part, policy_, ratio)};
+    const FoldPlan whole{.budget = whole_budget(part, policy_, ratio), .together = {}};
     return start_fold(seq_id, method, whole, {std::max(1, all_threads() / 2)});
 }
 
