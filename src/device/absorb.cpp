@@ -17,6 +17,14 @@ std::vector<float> projections_of(std::span<const AbsorbDirection> directions, I
     return rows;
 }
 
+// Each value as a row that fills a register, zero behind it.
+std::vector<float> first_of_registers(const std::vector<float>& values) {
+    std::vector<float> rows(values.size() * kRegister);
+    for (size_t i = 0; i < values.size(); ++i)
+        rows[i * kRegister] = values[i];
+    return rows;
+}
+
 // Squared errors of the log-mass with 0 .. 4 quarters of the bias, of each head: A exp(b u / 4)^k is the mass
 // with k of them.
 Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor shares,
@@ -24,13 +32,14 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
                                                const std::vector<float>& projections) {
     const LayerSizes& of = layer.sizes;
     Tensors given(layer.backend);
-    const Tensor b = given.floats(1, of.kept, of.heads), u = given.floats(1, of.queries, of.heads);
+    const Tensor b = given.floats(kRegister, of.slots(), of.heads);
+    const Tensor u = given.floats(kRegister, of.queries, of.heads);
     std::array<Tensor, kBiasQuarters + 1> errors;
     for (Tensor& each : errors)
         each = given.floats(1, 1, of.heads);
     KVFOLD_CHECK(given.allocate());
-    write(b, bias);
-    write(u, projections);
+    write(b, first_of_registers(bias));
+    write(u, first_of_registers(projections));
     Graph graph(layer.backend);
     const Tensor quarter = graph.exp(graph.scale(graph.product(u, b), 1.0f / kBiasQuarters)); // [n, t, h]
     Tensor mass = shares;
@@ -53,7 +62,7 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
 Result<std::vector<float>> mean_logits(LayerTensors& layer, Tensor shares) {
     const LayerSizes& of = layer.sizes;
     Tensors result(layer.backend);
-    const Tensor means = result.floats(1, of.kept, of.heads);
+    const Tensor means = result.floats(1, of.slots(), of.heads);
     KVFOLD_CHECK(result.allocate());
     Graph graph(layer.backend);
     const Tensor mass = graph.shaped(layer.mass, of.queries, 1, of.heads);
@@ -84,8 +93,8 @@ Status absorb_weights(LayerTensors& layer, std::span<const AbsorbDirection> dire
     }
     for (size_t i = 0; i < directions.size(); ++i) {
         const AbsorbDirection& direction = directions[i];
-        const auto of_head = [&, t = layer.sizes.kept](const std::vector<float>& all) -> Vector {
-            return Eigen::Map<const Vector>(&all[i * static_cast<size_t>(t)], t);
+        const auto of_head = [&, of = layer.sizes](const std::vector<float>& all) -> Vector {
+            return Eigen::Map<const Vector>(&all[i * static_cast<size_t>(of.slots())], of.kept);
         };
         Vector used = of_head(bias);
         if (is_untrusted(direction)) used *= static_cast<float>(best_quarters(errors[i])) / kBiasQuarters;

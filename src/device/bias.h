@@ -7,9 +7,9 @@ namespace kvfold::device {
 
 inline constexpr int kWeightSteps = 50;
 
-// shares: A of the kept cells [n, t, h], gram: A^T A [t, t, h]. Projected gradient steps with momentum
-// (FISTA: Beck and Teboulle 2009) from w = 1; a step is one product of the Gram matrix with a vector. The
-// weights go into layer.weights.
+// shares: A of the kept cells, 0 for slots without one: [n, t, h], gram: A^T A [t, t, h]. Projected gradient
+// steps with momentum (FISTA: Beck and Teboulle 2009) from w = 1; a step is one product of the Gram matrix
+// with a vector. The weights go into layer.weights.
 Status fit_weights(LayerTensors& layer, Tensor shares, Tensor gram);
 
 } // namespace kvfold::device

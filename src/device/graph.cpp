@@ -106,8 +106,10 @@ Tensor Graph::rows(Tensor a, Tensor ids) { return ggml_get_rows(context(), a, id
 
 Tensor Graph::clamp(Tensor a, float low, float high) { return ggml_clamp(context(), a, low, high); }
 
-Tensor Graph::filled(Tensor a, Index width) {
-    return ggml_pad(context(), a, static_cast<int>(width - a->ne[0]), 0, 0, 0);
+Tensor Graph::filled(Tensor a, Index width, Index rows) {
+    if (a->ne[0] == width && a->ne[1] == rows) return a;
+    return ggml_pad(context(), a, static_cast<int>(width - a->ne[0]), static_cast<int>(rows - a->ne[1]), 0,
+                    0);
 }
 
 // Halves are added as long as there are rows: every backend adds fast, and none sums columns.

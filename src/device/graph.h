@@ -73,8 +73,8 @@ class Graph {
 
     Tensor joined(Tensor a, Tensor b) {
         return ggml_concat(context(), a, b, 0);
-    }                                     // [k, m, h], [l, m, h] -> [k + l, m, h]
-    Tensor filled(Tensor a, Index width); // [k, m, h] -> [width, m, h], the rest being 0
+    }                                                 // [k, m, h], [l, m, h] -> [k + l, m, h]
+    Tensor filled(Tensor a, Index width, Index rows); // [k, m, h] -> [width, rows, h], the rest being 0
 
     Tensor sum_rows(Tensor a) { return ggml_sum_rows(context(), a); } // [k, m, h] -> [1, m, h]
     Tensor sum_columns(Tensor a);                                     // [k, m, h] -> [k, 1, h]

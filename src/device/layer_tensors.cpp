@@ -41,8 +41,7 @@ Index candidates_of(Index cells, Index kept, Index given) {
 LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan,
                     const SolveRequest& request) {
     const HeadProblem& one = problems.front();
-    // Products over other numbers of queries are slow on a processor, and ggml 0.5 on Vulkan wrote behind its
-    // memory.
+    // Products over other numbers of queries are several times as slow on a processor.
     const Index n = one.queries.rows() / kRegister * kRegister;
     const Index by_score = cells_by_score(plan.pursued, request);
     const bool pursues = by_score < request.kept;
@@ -88,7 +87,7 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of)
     score = tensors.floats(T, 1, h);
     unit = tensors.floats(1, 1, h);
     kept = tensors.indices(t, h);
-    weights = tensors.floats(t, 1, h);
+    weights = tensors.floats(slots, 1, h);
     no_slot = slots > t ? tensors.floats(slots, 1, 1) : nullptr;
     compact_keys = tensors.floats(d, slots, h);
     chosen = tensors.floats(slots, dv, h);

@@ -74,11 +74,11 @@ struct LayerTensors {
     Tensor targets;      // [s, 1 + dv, h]
 
     // The compact cells.
-    Tensor kept;    // [t, h] cells, or candidates
-    Tensor weights; // w: [t, 1, h]
+    Tensor kept; // [t, h] cells, or candidates
 
     // Of t slots, rounded up.
     Tensor no_slot;      // [t, 1, 1]: 0, and very low where there is no cell; null where all are
+    Tensor weights;      // w: [t, 1, h]
     Tensor compact_keys; // K': [d, t, h]
     Tensor chosen;       // V_sel / y, transposed: [t, dv, h]
     Tensor fitted;       // V' / y, transposed: [t, dv, h]

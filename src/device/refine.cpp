@@ -46,8 +46,9 @@ void build_step(Graph& graph, LayerTensors& layer) {
     // a query being one more column of the error.
     const Tensor level = graph.subtract(graph.scale(compact.gained, kMassWeight),
                                         graph.sum_rows(graph.multiply(error, output))); // [1, b, h]
-    const Tensor pull = graph.product(graph.joined(graph.transposed(layer.fitted), layer.first_of_register),
-                                      graph.joined(error, graph.filled(level, kRegister))); // [t, b, h]
+    const Tensor pull =
+        graph.product(graph.joined(graph.transposed(layer.fitted), layer.first_of_register),
+                      graph.joined(error, graph.filled(level, kRegister, level->ne[1]))); // [t, b, h]
     Tensor logit_gradient = graph.multiply(X, pull);
     if (compact.slope) logit_gradient = graph.multiply(logit_gradient, compact.slope);
     const Tensor key_gradient =

@@ -61,19 +61,21 @@ Status weigh(LayerTensors& layer, std::span<const AbsorbDirection> directions, c
              std::span<Matrix> keys) {
     const LayerSizes& of = layer.sizes;
     Tensors of_kept(layer.backend);
-    const Tensor shares = of_kept.floats(of.queries, of.kept, of.heads);
-    const Tensor gram = of_kept.floats(of.kept, of.kept, of.heads);
+    const Tensor shares = of_kept.floats(of.queries, of.slots(), of.heads);
+    const Tensor gram = of_kept.floats(of.slots(), of.slots(), of.heads);
     KVFOLD_CHECK(of_kept.allocate());
     {
         Graph graph(layer.backend);
+        Tensor of_cells = chosen.among_candidates
+                              ? graph.rows(layer.shares, layer.kept)
+                              : mass_shares(graph, layer, graph.rows(layer.keys, layer.kept));
+        of_cells = graph.filled(of_cells, of.queries, of.slots());
+        graph.store(of_cells, shares);
         if (chosen.among_candidates) {
-            graph.store(graph.rows(layer.shares, layer.kept), shares);
             // Rows, and of their transpose the rows again: the Gram matrix of the pursuit has it all.
-            graph.store(graph.rows(graph.transposed(graph.rows(layer.first_gram, layer.kept)), layer.kept),
-                        gram);
+            const Tensor rows = graph.transposed(graph.rows(layer.first_gram, layer.kept));
+            graph.store(graph.filled(graph.rows(rows, layer.kept), of.slots(), of.slots()), gram);
         } else {
-            const Tensor of_cells = mass_shares(graph, layer, graph.rows(layer.keys, layer.kept));
-            graph.store(of_cells, shares);
             graph.store(graph.product(of_cells, of_cells), gram);
         }
         KVFOLD_CHECK(graph.compute());
