@@ -64,10 +64,10 @@ Status attend_all(LayerTensors& layer) {
 Status divide_by_size(LayerTensors& layer) {
     {
         Graph graph(layer.backend);
-        graph.store(graph.sum_of_head(graph.square(layer.output)), layer.loss);
+        graph.store(graph.sum_of_head(graph.square(layer.output)), layer.errors);
         KVFOLD_CHECK(graph.compute());
     }
-    std::vector<float> unit = read(layer.loss);
+    std::vector<float> unit = read(layer.errors);
     for (float& each : unit) {
         const float square = each / static_cast<float>(layer.sizes.queries);
         each = 1 / std::sqrt(std::max(square, std::numeric_limits<float>::min()));

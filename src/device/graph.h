@@ -71,9 +71,8 @@ class Graph {
     Tensor root(Tensor a) { return ggml_sqrt(context(), a); }
     Tensor positive(Tensor a) { return ggml_relu(context(), a); }
 
-    Tensor joined(Tensor a, Tensor b) {
-        return ggml_concat(context(), a, b, 0);
-    }                                                 // [k, m, h], [l, m, h] -> [k + l, m, h]
+    // [k, m, h], [l, m, h] -> [k + l, m, h]
+    Tensor joined(Tensor a, Tensor b) { return ggml_concat(context(), a, b, 0); }
     Tensor filled(Tensor a, Index width, Index rows); // [k, m, h] -> [width, rows, h], the rest being 0
 
     Tensor sum_rows(Tensor a) { return ggml_sum_rows(context(), a); } // [k, m, h] -> [1, m, h]

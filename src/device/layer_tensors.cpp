@@ -92,7 +92,6 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of)
     compact_keys = tensors.floats(d, slots, h);
     chosen = tensors.floats(slots, dv, h);
     fitted = tensors.floats(slots, dv, h);
-    loss = tensors.floats(1, 1, h);
     errors = tensors.floats(1, 1, h);
     mass_errors = tensors.floats(1, 1, h);
     if (M > 0) {

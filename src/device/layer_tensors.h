@@ -32,8 +32,6 @@ struct LayerSizes {
 
     // Floats that all of these tensors and the largest graph hold, about.
     size_t floats(Index block_floats) const;
-
-    bool operator==(const LayerSizes&) const = default;
 };
 
 // problems: of equal shapes, with kRegister queries or more.
@@ -60,7 +58,7 @@ struct LayerTensors {
 
     // Pursuit. One of its blocks holds s cells.
     Tensor candidates;   // [M, h] cells
-    Tensor shares;       // A: [n, M, h],
+    Tensor shares;       // A: [n, M, h]
     Tensor first_gram;   // A^T A: [M, M, h]
     Tensor gram;         // the same, less what the chosen cells explain
     Tensor correlation;  // A^T R, transposed: [M, 1 + dv, h]
@@ -82,7 +80,6 @@ struct LayerTensors {
     Tensor compact_keys; // K': [d, t, h]
     Tensor chosen;       // V_sel / y, transposed: [t, dv, h]
     Tensor fitted;       // V' / y, transposed: [t, dv, h]
-    Tensor loss;         // of each head: [1, 1, h]
     Tensor errors;       // sums of squares, of output and of mass: [1, 1, h] each
     Tensor mass_errors;
 

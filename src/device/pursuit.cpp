@@ -90,7 +90,7 @@ Status start(LayerTensors& layer) {
     const LayerSizes& of = layer.sizes;
     Graph graph(layer.backend);
     const Tensor shares = mass_shares(graph, layer, graph.rows(layer.keys, layer.candidates));
-    graph.store(shares, graph.some_rows(layer.shares, 0, of.candidates));
+    graph.store(shares, layer.shares);
     const Tensor gram = graph.product(shares, shares);
     graph.store(gram, layer.first_gram);
     graph.store(gram, layer.gram);

@@ -19,37 +19,34 @@ namespace {
 
 using Heads = std::span<const HeadProblem>;
 
-struct Chosen {
-    std::vector<std::vector<uint32_t>> cells; // [heads] t rising cells
-    bool among_candidates = false; // layer.kept are positions among the candidates, whose shares are there
-};
+using Cells = std::vector<std::vector<uint32_t>>; // [heads] t rising cells
 
-// Leaves in layer.kept where the kept cells' shares are: among the candidates, or the cells themselves.
-Result<Chosen> choose_cells(LayerTensors& layer, const SolvePlan& plan, const SolveRequest& request) {
+// Leaves in layer.kept where the kept cells' shares are: among the candidates where cells are pursued, else
+// the cells themselves.
+Result<Cells> choose_cells(LayerTensors& layer, const SolvePlan& plan, const SolveRequest& request) {
     const LayerSizes& of = layer.sizes;
     const std::vector<float> scores = read(layer.score);
     if (!all_finite(scores)) return fail(ErrorCode::numeric, "head: attention is not finite on the device");
     const Index by_score = cells_by_score(plan.pursued, request);
-    Chosen chosen;
+    Cells chosen;
     std::vector<std::vector<uint32_t>> candidates;
     for (Index head = 0; head < of.heads; ++head) {
         const Vector score =
             Eigen::Map<const Vector>(&scores[static_cast<size_t>(head * of.padded_cells())], of.cells);
-        chosen.cells.push_back(select_cells(score, by_score, request.pinned));
-        if (of.candidates > 0) candidates.push_back(select_cells(score, of.candidates, chosen.cells.back()));
+        chosen.push_back(select_cells(score, by_score, request.pinned));
+        if (of.candidates > 0) candidates.push_back(select_cells(score, of.candidates, chosen.back()));
     }
     std::vector<int32_t> kept;
     if (of.candidates > 0) {
-        KVFOLD_TRY(const auto positions, pursue(layer, candidates, chosen.cells));
+        KVFOLD_TRY(const auto positions, pursue(layer, candidates, chosen));
         for (size_t i = 0; i < positions.size(); ++i) {
-            chosen.cells[i].clear();
+            chosen[i].clear();
             for (const int32_t position : positions[i])
-                chosen.cells[i].push_back(candidates[i][static_cast<size_t>(position)]);
+                chosen[i].push_back(candidates[i][static_cast<size_t>(position)]);
             kept.insert(kept.end(), positions[i].begin(), positions[i].end());
         }
-        chosen.among_candidates = true;
     } else {
-        for (const auto& cells : chosen.cells)
+        for (const auto& cells : chosen)
             kept.insert(kept.end(), cells.begin(), cells.end());
     }
     write(layer.kept, kept);
@@ -57,8 +54,7 @@ Result<Chosen> choose_cells(LayerTensors& layer, const SolvePlan& plan, const So
 }
 
 // Weighs the kept cells, and lets their keys absorb the weights.
-Status weigh(LayerTensors& layer, std::span<const AbsorbDirection> directions, const Chosen& chosen,
-             std::span<Matrix> keys) {
+Status weigh(LayerTensors& layer, std::span<const AbsorbDirection> directions, std::span<Matrix> keys) {
     const LayerSizes& of = layer.sizes;
     Tensors of_kept(layer.backend);
     const Tensor shares = of_kept.floats(of.queries, of.slots(), of.heads);
@@ -66,12 +62,11 @@ Status weigh(LayerTensors& layer, std::span<const AbsorbDirection> directions, c
     KVFOLD_CHECK(of_kept.allocate());
     {
         Graph graph(layer.backend);
-        Tensor of_cells = chosen.among_candidates
-                              ? graph.rows(layer.shares, layer.kept)
-                              : mass_shares(graph, layer, graph.rows(layer.keys, layer.kept));
+        Tensor of_cells = of.candidates > 0 ? graph.rows(layer.shares, layer.kept)
+                                            : mass_shares(graph, layer, graph.rows(layer.keys, layer.kept));
         of_cells = graph.filled(of_cells, of.queries, of.slots());
         graph.store(of_cells, shares);
-        if (chosen.among_candidates) {
+        if (of.candidates > 0) {
             // Rows, and of their transpose the rows again: the Gram matrix of the pursuit has it all.
             const Tensor rows = graph.transposed(graph.rows(layer.first_gram, layer.kept));
             graph.store(graph.filled(graph.rows(rows, layer.kept), of.slots(), of.slots()), gram);
@@ -102,17 +97,17 @@ Result<std::vector<CompactHead>> solve_chunk(Backend& backend, Heads problems,
     upload(layer, problems);
     KVFOLD_CHECK(attend_all(layer));
     KVFOLD_CHECK(divide_by_size(layer));
-    KVFOLD_TRY(Chosen chosen, choose_cells(layer, plan, request));
+    KVFOLD_TRY(Cells chosen, choose_cells(layer, plan, request));
 
     std::vector<Matrix> keys, values;
     for (size_t i = 0; i < problems.size(); ++i) {
-        keys.push_back(problems[i].keys(chosen.cells[i], Eigen::all));
-        values.push_back(problems[i].values(chosen.cells[i], Eigen::all));
+        keys.push_back(problems[i].keys(chosen[i], Eigen::all));
+        values.push_back(problems[i].values(chosen[i], Eigen::all));
     }
     write_values(layer, layer.chosen, values);
-    if (plan.fit_bias) KVFOLD_CHECK(weigh(layer, directions, chosen, keys));
-    write_keys(layer, keys);
+    if (plan.fit_bias) KVFOLD_CHECK(weigh(layer, directions, keys));
     if (plan.refine_steps > 0) {
+        write_keys(layer, keys);
         KVFOLD_CHECK(refine_keys(layer, problems, plan.refine_steps));
         keys = read_keys(layer);
     }
@@ -130,7 +125,7 @@ Result<std::vector<CompactHead>> solve_chunk(Backend& backend, Heads problems,
     }
     std::vector<CompactHead> heads(problems.size());
     for (size_t i = 0; i < heads.size(); ++i) {
-        heads[i].kept = std::move(chosen.cells[i]);
+        heads[i].kept = std::move(chosen[i]);
         heads[i].keys = std::move(keys[i]);
         heads[i].values = std::move(values[i]);
         if (plan.fit_bias) heads[i].absorb_residual = directions[i].residual;
