@@ -26,6 +26,7 @@ Contestant contestant(ChatLane lane, const Method* method, const EvalCache& cach
     EvalRow row{.task = std::string(tasks::chat.name),
                 .cache = cache.name,
                 .method = std::string(method ? method->name : kFullCache),
+                .asked_ratio = ratio,
                 .ratio = ratio};
     return {std::move(lane), method, std::move(row), {}, 0};
 }

@@ -120,8 +120,11 @@ class Measured {
 
     // A row in which nothing is compacted yet.
     EvalRow row(const EvalCache& cache, std::string_view method, double ratio) const {
-        EvalRow row{
-            .cache = cache.name, .method = std::string(method), .ratio = ratio, .prefill_s = prefill_s_};
+        EvalRow row{.cache = cache.name,
+                    .method = std::string(method),
+                    .asked_ratio = ratio,
+                    .ratio = ratio,
+                    .prefill_s = prefill_s_};
         row.report.cells_before = row.report.cells_after = compact_.tokens.size();
         row.report.bytes_before = row.report.bytes_after = bytes_;
         return row;

@@ -36,6 +36,7 @@ struct EvalRow {
     std::string task = {};
     std::string cache = {};
     std::string method = {}; // kFullCache or kNoiseFloor where nothing was compacted
+    double asked_ratio = 1;  // of the request; rows of one kind share it, whatever cells each has
     double ratio = 1;        // bytes of a cell x cells, of the first cache in full / of this one
     CompactReport report = {};
     std::optional<size_t> peak_extra_bytes = {}; // of the compaction, beyond what was resident before

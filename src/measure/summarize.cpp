@@ -12,14 +12,14 @@ constexpr double kLeastKl = 1e-9; // a cache that is as good as the full one has
 using Runs = std::vector<const EvalRow*>;
 
 bool same_kind(const EvalRow& a, const EvalRow& b) {
-    return a.task == b.task && a.cache == b.cache && a.method == b.method && a.ratio == b.ratio;
+    return a.task == b.task && a.cache == b.cache && a.method == b.method && a.asked_ratio == b.asked_ratio;
 }
 
 template <class Figure> double mean(const Runs& runs, Figure figure) {
     double sum = 0;
     for (const EvalRow* run : runs)
-        sum += static_cast<double>(figure(*run)) / static_cast<double>(runs.size());
-    return sum;
+        sum += static_cast<double>(figure(*run));
+    return sum / static_cast<double>(runs.size()); // at the end: the mean of equal figures is the same figure
 }
 
 template <class Which> Score pooled(const Runs& runs, Which which) {
@@ -61,7 +61,9 @@ RoundScore mean_round(const Runs& runs, size_t i) {
 // REQUIRES: runs of one kind: as many depths and rounds in each.
 EvalRow mean_row(const Runs& runs) {
     const EvalRow& first = *runs.front();
-    EvalRow row{.task = first.task, .cache = first.cache, .method = first.method, .ratio = first.ratio};
+    EvalRow row{.task = first.task, .cache = first.cache, .method = first.method};
+    row.asked_ratio = first.asked_ratio;
+    row.ratio = mean(runs, [](const EvalRow& run) { return run.ratio; });
     row.judge = first.judge;
     row.report = mean_report(runs);
     if (std::all_of(runs.begin(), runs.end(),

@@ -5,6 +5,7 @@
 #include "solve/attention.h"
 #include "solve/loss.h"
 #include "solve/neutral.h"
+#include "solve/scan.h"
 #include "solve/solve_head.h"
 
 #include <string_view>

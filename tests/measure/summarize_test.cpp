@@ -9,7 +9,7 @@ namespace kvfold {
 namespace {
 
 SuiteRow run(const char* method, double kl, double solve_s, uint64_t seed) {
-    EvalRow row{.task = "continuation", .cache = "f16", .method = method, .ratio = 8};
+    EvalRow row{.task = "continuation", .cache = "f16", .method = method, .asked_ratio = 8, .ratio = 8};
     row.score = {.tokens = 256, .answers = 1, .kl = kl, .nll = 2 * kl};
     row.report.solve_s = solve_s;
     row.report.cells_after = 256;
@@ -42,10 +42,19 @@ TEST(Summary, AveragesTheRunsOfEachKindAndTellsTheirSpread) {
 
 TEST(Summary, KeepsRatiosCachesAndTasksApart) {
     std::vector<SuiteRow> runs(4, run("refine", 0.1, 1, 1));
-    runs[1].row.ratio = 4;
+    runs[1].row.asked_ratio = 4;
     runs[2].row.cache = "q8_0";
     runs[3].row.task = "copy";
     EXPECT_EQ(summarize(runs).size(), 4u);
+}
+
+TEST(Summary, RunsOfOneRatioBelongTogetherWhateverCellsTheyHave) {
+    std::vector<SuiteRow> runs(2, run("refine +8", 0.1, 1, 1));
+    runs[1].row.ratio = 7.5; // 133 cells and 8, or 134 and 8
+    const std::vector<SummaryRow> summary = summarize(runs);
+    ASSERT_EQ(summary.size(), 1u);
+    EXPECT_EQ(summary[0].runs, 2u);
+    EXPECT_NEAR(summary[0].mean.ratio, 7.75, 1e-12);
 }
 
 TEST(Summary, OfNoDivergenceIsFinite) {

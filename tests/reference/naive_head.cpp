@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace kvfold::reference {
 namespace {
@@ -100,6 +101,13 @@ double absorb(const HeadProblem& problem, const Table& logits, const Table& shar
 }
 
 } // namespace
+
+double logit_error(const HeadProblem& problem) {
+    constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
+    const double longest = problem.scale * problem.queries.rowwise().norm().maxCoeff() *
+                           problem.keys.rowwise().norm().maxCoeff();
+    return kEpsilon * (static_cast<double>(problem.keys.cols()) + 2) * longest + 4 * kEpsilon;
+}
 
 NaiveAttention naive_attention(const HeadProblem& problem, const Table& keys, const Table& values) {
     const Table queries = problem.queries.cast<double>();

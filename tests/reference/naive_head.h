@@ -21,6 +21,9 @@ struct NaiveAttention {
     Column score;        // [keys]
 };
 
+// A dot product of d terms in f32 is off by at most (d + 2) eps |scale q| |k|; tanh never enlarges that.
+double logit_error(const HeadProblem& problem);
+
 NaiveAttention naive_attention(const HeadProblem& problem, const Table& keys, const Table& values);
 
 std::vector<uint32_t> naive_select(const Column& score, Index kept, const std::vector<uint32_t>& pinned);
