@@ -15,6 +15,8 @@ from ._sequence import of_llama
 if TYPE_CHECKING:
     from llama_cpp import Llama
 
+    from ._archive import Archive
+
 LARGEST_VIRTUAL = 1024
 OTHERS = ("select", "keep_last")  # tried in their order when a method fails on a sequence
 
@@ -33,6 +35,8 @@ class Attached:
         threads: int,
         progress: Progress | None,
         on_fold: Callable[[Report], Any] | None,
+        archive: Archive | None,
+        solve_on: str,
     ) -> None:
         # No strong references: a Llama frees its model when its last user drops it.
         self._llm = weakref.ref(llm)
@@ -41,7 +45,9 @@ class Attached:
         self.folds: list[Report] = []
         self._policy, self._method, self._seed, self._threads = policy, method, seed, threads
         self._progress, self._on_fold = progress, on_fold
+        self._archive, self._solve_on = archive, solve_on
         self._guard = guard(llm)
+        self._guard.archive = archive
         self._answer = 0  # of the newest tokens, those that came one by one
         self._enlarge(llm)
         llm.eval = self._eval  # type: ignore[method-assign]
@@ -72,6 +78,7 @@ class Attached:
         if llm is None or llm.__dict__.get("eval") != self._eval:
             return
         del llm.eval, llm._ctx.n_ctx
+        self._guard.archive = None
         llm._n_ctx = llm.context_params.n_ctx = self.cells
 
     def _eval(self, tokens: Sequence[int]) -> None:
@@ -117,6 +124,8 @@ class Attached:
                     seed=self._seed,
                     threads=self._threads,
                     progress=self._progress,
+                    archive=self._archive,
+                    solve_on=self._solve_on,
                 )
             except (Cancelled, Lost):
                 raise
@@ -139,13 +148,17 @@ def attach(
     threads: int = 0,
     progress: Progress | None = None,
     on_fold: Callable[[Report], Any] | None = None,
+    archive: Archive | None = None,
+    solve_on: str = "auto",
 ) -> Attached:
     """Makes a Llama take virtual times as many tokens as its context has cells: when they are full, it folds what is
     old, chat completions included. Until detach(), n_ctx() is the larger number.
 
     ratio: cells before / cells after of what is folded; None = 2 x virtual. keep_first: first cells that are never
     folded; keep_last: newest cells that stay as they are, -1 = an eighth of the cells, at most 256. method, seed,
-    threads, progress: as in compact(). on_fold(report) is called after each fold.
+    threads, progress, solve_on: as in compact(). on_fold(report) is called after each fold. archive: what is folded is
+    kept there until detach(); folds are folded anew from it, and a prompt that leaves the text amid a fold gets its
+    cells back instead of being read from its beginning.
 
     Raises Unsupported when kvfold cannot compact this model."""
     if isinstance(llm, Attached) or "eval" in getattr(llm, "__dict__", {}):
@@ -181,4 +194,6 @@ def attach(
         threads=threads,
         progress=progress,
         on_fold=on_fold,
+        archive=archive,
+        solve_on=solve_on,
     )

@@ -2,8 +2,9 @@
 
 All folded cells stand at one position. Llama.generate() cuts the cache where a prompt leaves it. A cut in front of that
 position would take the whole fold and leave nothing of what stood there. A fold also leaves no more of a sliding window
-than the model looks back on, and a Llama, which keeps windows whole, would go on without the rest. The guard refuses
-such cuts; Llama then reads the prompt from its beginning, as it does with recurrent models.
+than the model looks back on, and a Llama, which keeps windows whole, would go on without the rest. The guard takes the
+fold back where it has the archive, and refuses such cuts elsewhere; Llama then reads the prompt from its beginning, as
+it does with recurrent models.
 """
 
 from __future__ import annotations
@@ -11,17 +12,36 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import weakref
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator
 
 from . import _library
-from ._errors import Error
+from ._errors import Error, Lost
 from ._sequence import pointer
+
+if TYPE_CHECKING:
+    from ._archive import Archive
 
 
 def inspect(ctx: int, seq_id: int = 0) -> _library.SequenceInfo:
     info = _library.SequenceInfo(struct_size=ctypes.sizeof(_library.SequenceInfo))
     _library.call("kvfold_sequence_inspect", ctx, seq_id, ctypes.byref(info))
     return info
+
+
+def saved(ctx: Any) -> Any:
+    import llama_cpp
+
+    state = (ctypes.c_uint8 * llama_cpp.llama_state_seq_get_size(ctx, 0))()
+    if llama_cpp.llama_state_seq_get_data(ctx, state, len(state), 0) == 0:
+        raise Lost("llama.cpp gives no state of its sequence")
+    return state
+
+
+def put_back(ctx: Any, state: Any) -> None:
+    import llama_cpp
+
+    if llama_cpp.llama_state_seq_set_data(ctx, state, len(state), 0) == 0:
+        raise Lost("llama.cpp did not take its own state back: the sequence is empty, read it again")
 
 
 class Guard:
@@ -31,6 +51,7 @@ class Guard:
         # No strong references: a Llama frees its model when its last user drops it.
         self._llm: Any = weakref.ref(llm)
         self._inner: Any = weakref.ref(llm._ctx)
+        self.archive: Archive | None = None  # of what this Llama folds by itself
         self.folded_cells = self.folded_end = 0
         self.look()
         llm._ctx.kv_cache_seq_rm = self.remove
@@ -49,13 +70,33 @@ class Guard:
         return tokens if tokens < self.folded_end else self.folded_cells + tokens - self.folded_end
 
     def remove(self, seq_id: int, p0: int, p1: int) -> bool:
-        if 0 < p0 < self.folded_end or not self.has_window(p0):
+        if not self.has_window(p0):
+            return False
+        if 0 < p0 < self.folded_end and not (p1 < 0 and self._take_back(p0)):
             return False
         inner = self._inner()
         done = type(inner).kv_cache_seq_rm(inner, seq_id, p0, p1)
         if p0 <= 0 and p1 < 0 and done:
             self.folded_cells = self.folded_end = 0
         return done
+
+    def _take_back(self, end: int) -> bool:
+        """Whether nothing is folded behind position end any more. What stands behind a fold goes first: the caller cuts
+        it off, and the cells of the fold need its room."""
+        inner = self._inner()
+        if self.archive is None:
+            return False
+        before = saved(inner.ctx)
+        try:
+            while end < self.folded_end:
+                type(inner).kv_cache_seq_rm(inner, 0, self.folded_end, -1)
+                _library.call("kvfold_sequence_unfold", pointer(inner.ctx), 0, self.archive.handle)
+                self.look()
+        except Error:
+            put_back(inner.ctx, before)
+            self.look()
+            return False
+        return True
 
     def has_window(self, end: int) -> bool:
         """Whether all that the model looks back on from there is in the cache, in its layers with sliding windows."""

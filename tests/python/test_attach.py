@@ -148,6 +148,62 @@ class Chat(unittest.TestCase):
         self.assertIsNone(inner.ctx)
 
 
+class TakenBack(unittest.TestCase):
+    """A prompt leaves the text amid a fold of an attached Llama that has an archive."""
+
+    def edited(self, archive, cells=256, words=120, kept=0.4):
+        llm = open_llama(cells=cells)
+        chat = attach(llm, archive=archive) if cells == 256 else None
+        tokens = read(llm, words=words)
+        if chat:
+            self.assertGreaterEqual(len(chat.folds), 3)
+        new = llm.tokenize(b" Other words", add_bos=False)
+        prompt = [*tokens[:int(kept * len(tokens))], *new]
+        counted = Counted(llm)
+        said = [token for token, _ in zip(llm.generate(prompt, temp=0), range(4))]
+        if chat:
+            self.assertLessEqual(chat.used, chat.cells)
+        return counted.calls[0] - len(new), len(prompt), said
+
+    def test_only_what_is_new_is_read(self):
+        for kept in (0.1, 0.4, 0.9):
+            with self.subTest(kept=kept), kvfold.Archive(1 << 30) as archive:
+                read_again, length, said = self.edited(archive, kept=kept)
+                self.assertEqual(read_again, 0)
+                if length < 200:  # all of it are the original cells again
+                    self.assertEqual(said, self.edited(None, cells=2048, kept=kept)[2])
+        read_again, length, _ = self.edited(None)  # broken twin
+        self.assertGreater(read_again, length // 2)
+
+    def test_an_archive_without_the_fold_leaves_the_sequence_as_it_was(self):
+        llm = open_llama(cells=256)
+        attach(llm, archive=kvfold.Archive(0))
+        tokens = read(llm, words=100)
+        before, inner = state(llm), llm._ctx
+        self.assertFalse(inner.kv_cache_seq_rm(-1, len(tokens) // 3, -1))
+        self.assertEqual(state(llm), before)
+        self.assertEqual(len(next_tokens(llm)), 8)
+
+    def test_it_goes_on_folding(self):
+        with kvfold.Archive(1 << 30) as archive:
+            llm = open_llama(cells=256)
+            chat = attach(llm, archive=archive)
+            for end in (900, 300, 1200, 60, 700):
+                tokens = llm.tokenize(text(300, start=end % 7).encode())[:end]
+                next(llm.generate(tokens, temp=0))
+                self.assertEqual(llm.input_ids[:llm.n_tokens].tolist(), tokens)
+                info = kvfold._guard.inspect(llm.ctx)
+                self.assertEqual((chat.used, llm.n_tokens), (info.cells, info.end))
+
+    def test_the_archive_of_a_detached_llama_is_left_alone(self):
+        archive = kvfold.Archive(1 << 30)
+        llm = open_llama(cells=256)
+        chat = attach(llm, archive=archive)
+        tokens = read(llm, words=100)
+        chat.detach()
+        self.assertFalse(llm._ctx.kv_cache_seq_rm(-1, len(tokens) // 3, -1))
+
+
 class Refusals(unittest.TestCase):
     def test_what_cannot_be_attached(self):
         attached = open_llama(cells=256)
