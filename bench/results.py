@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
-"""Measures docs/results.md and the README's table of cost and worth: one commit, one machine, some hours on two idle
-cores.
+"""Measures the tables of docs/results.md, and the README's table of cost and worth: some hours on two idle cores. Each
+table names its commit.
 
     eval "$(scripts/setup --print-env)" && export KVFOLD_MODEL_SMOL KVFOLD_MODEL_GEMMA
     export KVFOLD_MODEL_OTHER=model.gguf    # optional: stands beside the two in the table of models
-    bench/results.py            # builds, measures all tables and writes both files
-    bench/results.py growth     # prints one table and writes nothing
-    bench/results.py advice     # what types of cache lose, for `kvfold advise`
+    bench/results.py growth speed           # builds, measures and prints two tables
+    bench/results.py growth speed --write   # puts them into the file
+    bench/results.py --write                # all tables; the README's rows with those that they are taken from
     bench/results.py models --texts chat.txt,german.txt --ratios 8 --seeds 1    # prints a smaller one
+    bench/results.py advice     # what types of cache lose, for `kvfold advise`
     bench/results.py methods    # an experiment of its own: all methods, for docs/experiments/ and `kvfold methods`
 
 Where changes are not committed the commit would not say what was measured, so such a tree is refused. With --dirty it
-is measured all the same, and the file says so. An interrupted run goes on where it was: what each command measured
-stays in build/results/COMMIT/. The section of docs/results.md that bench/peers.py writes is left as it is.
+is measured all the same, and the table says so. An interrupted run goes on where it was: what each command measured
+stays in build/results/COMMIT/.
 """
 
 import argparse
@@ -30,17 +31,19 @@ import sys
 import tempfile
 
 import gguf_name
-from pages import geomean, marked, section, with_marked, wrapped
+from pages import geomean, section, with_marked, wrapped
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CODE, MANUAL, PROSE = (f"bench/texts/{name}.txt" for name in ("code", "manual", "prose"))
 LONG_TEXTS = [PROSE, "bench/texts/dialogue.txt", CODE, MANUAL, "/usr/share/common-licenses/GPL-3"]  # 4353 of Gemma's
-TEXTS = [*LONG_TEXTS, "src/state/sequence_state.cpp", "bench/texts/chat.txt", "bench/texts/german.txt",
-         "bench/texts/french.txt", "bench/texts/countries.json", "bench/texts/zones.tab"]
+SIX_TEXTS = [*LONG_TEXTS, "src/state/sequence_state.cpp"]
+# Six kinds of English, German and French: what the models stand side by side on.
+MODEL_TEXTS = [*LONG_TEXTS, *(f"bench/texts/{name}.txt" for name in ("chat", "german", "french"))]
+TEXTS = [*SIX_TEXTS, *MODEL_TEXTS[len(LONG_TEXTS):], "bench/texts/countries.json", "bench/texts/zones.tab"]
 # Few passages of one stand in another: where a text repeats itself, a full cache copies and a compact one cannot.
 LICENCES = ["GPL-3", "GFDL-1.3", "LGPL-2.1", "MPL-1.1", "MPL-2.0", "CC0-1.0", "Artistic", "Apache-2.0"]
 SMOL, GEMMA, OTHER = "$KVFOLD_MODEL_SMOL", "$KVFOLD_MODEL_GEMMA", "$KVFOLD_MODEL_OTHER"
-RATIOS, SEEDS = (4, 8, 32), (1, 2)
+RATIOS, MODEL_RATIOS, SEEDS = (4, 8, 32), (4, 8), (1, 2)
 PEERS = "against the others"  # the section of docs/results.md that bench/peers.py writes
 FOLLOWING = ["fast", "balanced", "best"]  # the methods that follow the model
 METHODS = ["keep_last", *FOLLOWING]
@@ -95,7 +98,7 @@ def kept_cells(report):
     return " or ".join(sorted(cells))
 
 
-def quality_report(ratio, model=SMOL, texts=TEXTS, seeds=SEEDS):
+def quality_report(ratio, model=SMOL, texts=SIX_TEXTS, seeds=SEEDS):
     return evaluate(model, 2048, [ratio], METHODS, texts, seeds)
 
 
@@ -121,7 +124,7 @@ def quality(title, measured):
     return section(title, words, header, rows, command)
 
 
-def models(texts=TEXTS, ratios=RATIOS, seeds=SEEDS):
+def models(texts=MODEL_TEXTS, ratios=MODEL_RATIOS, seeds=SEEDS):
     """Models side by side, on the same texts."""
     chosen = [model for model in (SMOL, GEMMA, OTHER) if model[1:] in os.environ]
     measured = {(model, ratio): quality_report(ratio, model, texts, seeds) for model in chosen for ratio in ratios}
@@ -132,7 +135,8 @@ def models(texts=TEXTS, ratios=RATIOS, seeds=SEEDS):
     hashes = [f"{name} is {pathlib.Path(file).name}, SHA-256 {gguf_name.short_hash(file)}"
               for name, file in zip(names, files.values())]
     words = (f"KL over that of `keep_last`, and in parentheses KL in nats: geometric means over the texts. Texts: "
-             f"{len(texts)}. Seeds: {len(seeds)}. In Gemma only the global layers are folded. {'; '.join(hashes)}.")
+             f"{', '.join(pathlib.Path(text).name for text in texts)}. Seeds: {len(seeds)}. In Gemma only the "
+             f"global layers are folded. {'; '.join(hashes)}.")
     if OTHER not in chosen:
         words += " `KVFOLD_MODEL_OTHER` was not set."
     return section("Models side by side, 2048 tokens", words, ["ratio", "method", *names], rows,
@@ -234,19 +238,7 @@ TABLES = {
     "recall": recall,
     "chat": chat,
 }
-
-INTRODUCTION = """# Results
-
-{how}
-
-KL is the mean over the next 256 tokens of the divergence of the next-token distribution from that of the full cache.
-The noise floor is the KL of the full cache with its cells in another order. `keep_last` keeps the first four and the
-newest cells. top-1 is the share of tokens where both caches find the same token most likely. nll is the negative
-log-likelihood of an answer's token in nats. The texts are in `bench/texts/`; `sequence_state.cpp` is kvfold's own;
-GPL-3 and other licences are the copies in Debian's `/usr/share/common-licenses`. Older figures are in
-[experiments](experiments/README.md).
-"""
-
+OTHERS = ("methods", "advice")  # what is measured and is no table of docs/results.md
 
 def cost_and_worth():
     """The README's three rows."""
@@ -263,16 +255,21 @@ def cost_and_worth():
     return "\n".join(lines) + "\n"
 
 
-def write_files(how, commit):
-    tables, rows = [table() for table in TABLES.values()], cost_and_worth()
-    if git("rev-parse", "--short", "HEAD") != commit:
-        sys.exit("the commit changed during the run: nothing is written")
-    readme = ROOT / "README.md"
-    readme.write_text(with_marked(readme.read_text(), "cost and worth", rows))
-    introduction = INTRODUCTION.format(how=wrapped(f"Written by `bench/results.py`. {how}"))
-    page = ROOT / "docs/results.md"
-    peers = marked(page.read_text(), PEERS)
-    page.write_text("\n".join([introduction, *tables, *([peers] if peers else [])]))
+def stamped(table, how):
+    """The table's section with what it was measured on below its heading."""
+    return table.replace("\n\n", f"\n\n{wrapped(how)}\n\n", 1)
+
+
+def write_tables(names, how, commit):
+    """One by one: an interrupted run leaves the tables that it has measured."""
+    page, readme = ROOT / "docs/results.md", ROOT / "README.md"
+    for name in names:
+        table = stamped(TABLES[name](), how)
+        if git("rev-parse", "--short", "HEAD") != commit:
+            sys.exit(f"the commit changed during the run: {name} is not written")
+        page.write_text(with_marked(page.read_text(), name, table))
+    if {"quality_8x", "recall"} <= set(names):
+        readme.write_text(with_marked(readme.read_text(), "cost and worth", cost_and_worth()))
 
 
 FIGURES = """// Written by `bench/results.py methods`: not to be edited by hand.
@@ -388,14 +385,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machine", default=processor(), help="what the files say they were measured on")
     parser.add_argument("--dirty", action="store_true", help="measure changes that are not committed; the files say so")
-    parser.add_argument("table", nargs="?", choices=[*TABLES, "methods", "advice"], help="default: all tables, into the files")
+    parser.add_argument("tables", nargs="*", metavar="TABLE",
+                        help=f"{', '.join([*TABLES, *OTHERS])}; default: {' '.join(TABLES)}")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/results.md and the README")
     parser.add_argument("--texts", type=chosen_texts, help="of the table of models: names, a comma between them")
-    parser.add_argument("--ratios", type=whole_numbers, help="of the table of models (default: 4,8,32)")
+    parser.add_argument("--ratios", type=whole_numbers, help="of the table of models (default: 4,8)")
     parser.add_argument("--seeds", type=whole_numbers, help="of the table of models (default: 1,2)")
     given = parser.parse_args()
     fewer = {name: getattr(given, name) for name in ("texts", "ratios", "seeds") if getattr(given, name)}
-    if fewer and given.table != "models":
-        parser.error("--texts, --ratios and --seeds go with the table of models alone: the files show all")
+    names = given.tables or list(TABLES)
+    if unknown := set(names) - set(TABLES) - set(OTHERS):
+        parser.error(f"there is no table {', '.join(sorted(unknown))}")
+    if fewer and (names != ["models"] or given.write):
+        parser.error("--texts, --ratios and --seeds go with the table of models alone, and the file shows all")
+    if set(names) & set(OTHERS) and (len(names) > 1 or given.write):
+        parser.error(f"{' and '.join(OTHERS)} are measured alone, and write files of their own")
     missing = [name for name in (SMOL[1:], GEMMA[1:]) if name not in os.environ]
     if missing:
         sys.exit(f"{', '.join(missing)}: not set")
@@ -406,16 +410,16 @@ def main():
     kept_folder = None if dirty else ROOT / "build/results" / commit
     today = datetime.date.today().isoformat()
     about = kvfold("bench", "-m", SMOL, "-c", "256", "--ratios", "1", "--rounds", "1")[1]
-    how = (f"One run at commit {commit}{' with changes that are not committed' if dirty else ''}, {today}; "
+    how = (f"Measured at commit {commit}{' with changes that are not committed' if dirty else ''}, {today}; "
            f"{given.machine}, {about['threads']} threads, llama.cpp {about['llama_cpp']}.")
-    if given.table == "methods":
+    if names == ["methods"]:
         methods(how, today)
-    elif given.table == "advice":
+    elif names == ["advice"]:
         advice(commit)
-    elif given.table:
-        print(f"{how}\n\n{TABLES[given.table](**fewer)}")
+    elif given.write:
+        write_tables(names, how, commit)
     else:
-        write_files(how, commit)
+        print("\n".join(stamped(TABLES[name](**fewer), how) for name in names))
 
 
 if __name__ == "__main__":
