@@ -45,10 +45,13 @@ Status attend_block(LayerTensors& layer, Index first, Index count) {
     graph.store(graph.shaped(log_mass(graph, logits, probabilities), count, 1, of.heads),
                 graph.some_columns(graph.shaped(layer.mass, of.queries, 1, of.heads), first, count));
 
-    Tensor squares = graph.sum_columns(graph.square(probabilities));
+    const Tensor shares = layer.root_of_share ? graph.some_rows(layer.root_of_share, first, count) : nullptr;
+    Tensor squares =
+        graph.sum_columns(graph.square(shares ? graph.multiply(probabilities, shares) : probabilities));
     if (first > 0) squares = graph.add(squares, layer.score);
     if (first + count == layer.sizes.queries)
-        squares = graph.root(graph.scale(squares, 1 / static_cast<float>(layer.sizes.queries)));
+        squares =
+            graph.root(shares ? squares : graph.scale(squares, 1 / static_cast<float>(layer.sizes.queries)));
     graph.store(squares, layer.score);
     return graph.compute();
 }

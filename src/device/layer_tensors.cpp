@@ -56,6 +56,7 @@ LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan
                                   std::max(pursuit_step(request.kept), std::min(kLargestBlock, by_score)))
                             : 0,
             .batch = plan.refine_steps > 0 ? std::min(n, kRefineBatch) : 0,
+            .is_weighted = !one.importance.empty(),
             .softcap = one.softcap};
 }
 
@@ -81,6 +82,7 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of)
     keys = tensors.floats(d, T, h);
     values = tensors.floats(T, dv, h);
     queries = tensors.floats(d, n, h);
+    root_of_share = of.is_weighted ? tensors.floats(1, n, 1) : nullptr;
     no_cell = T > of.cells ? tensors.floats(T, block, 1) : nullptr;
     mass = tensors.floats(1, n, h);
     output = tensors.floats(dv, n, h);
@@ -136,6 +138,12 @@ void upload(LayerTensors& layer, std::span<const HeadProblem> problems) {
     write(layer.queries, stacked(problems, of.queries, of.key_width, [&of](const HeadProblem& one) -> Matrix {
               return one.scale * one.queries.topRows(of.queries);
           }));
+    if (layer.root_of_share) {
+        const std::span<const float> importance = problems.front().importance; // that of all heads
+        const Eigen::Map<const Vector> used(importance.data(), of.queries);
+        const Vector roots = (used / used.sum()).cwiseSqrt();
+        write(layer.root_of_share, std::vector<float>(roots.begin(), roots.end()));
+    }
     if (layer.no_cell) {
         Matrix mask = Matrix::Zero(layer.block, T);
         mask.rightCols(T - of.cells).setConstant(-std::numeric_limits<float>::infinity());

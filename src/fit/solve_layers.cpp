@@ -91,9 +91,10 @@ Result<CacheTensor> join_heads(std::span<const CompactHead> heads, const CacheTe
 // What the layer's cache holds of a head's region, and what it is asked.
 struct HeadRows {
     Matrix keys, values, queries;
+    std::vector<float> importance;
 
     HeadProblem problem(const AttentionLayer& layer) const {
-        return {keys, values, queries, layer.scale, layer.softcap};
+        return {keys, values, queries, layer.scale, layer.softcap, importance};
     }
 };
 
@@ -103,7 +104,8 @@ HeadRows rows_of(const RegionProblem& problem, const Study& study, size_t index,
     const Index d = layer.key_width, dv = layer.value_width;
     return {head_to_float(section.keys[layer.cache], problem.regions.region, head * d, d),
             head_to_float(section.values[layer.cache], problem.regions.region, head * dv, dv),
-            queries_of_head(study, problem.map, index, head, problem.study.max_queries)};
+            queries_of_head(study, problem.map, index, head, problem.study.max_queries),
+            importance_of_head(study, problem.map, index, problem.study.max_queries)};
 }
 
 SolveRequest request_of(const RegionProblem& problem, const AttentionLayer& layer) {
@@ -198,22 +200,48 @@ Result<Solution> solve_jobs(const RegionProblem& problem, const std::vector<Job>
 
 // The rows of the query heads are stacked, and each takes other tokens, so that all of them are seen by some
 // head.
+namespace {
+
+// Of a layer's study, the rows that the queries of a KV head are taken from, those of one query head after
+// the other: an even choice where there are more than max_rows in all.
+std::vector<std::vector<Index>> chosen_rows(Index rows, Index group, Index max_rows) {
+    const Index each = std::min(rows, std::max<Index>(1, max_rows / group));
+    std::vector<std::vector<Index>> chosen(static_cast<size_t>(group));
+    for (Index member = 0; member < group; ++member) {
+        const Index shift = member * rows / std::max<Index>(1, each * group); // less than between two of them
+        for (Index i = 0; i < each; ++i)
+            chosen[static_cast<size_t>(member)].push_back(std::min(rows - 1, i * rows / each + shift));
+    }
+    return chosen;
+}
+
+} // namespace
+
 Matrix queries_of_head(const Study& study, const AttentionMap& map, size_t index, Index kv_head,
                        Index max_rows) {
     const AttentionLayer& layer = map.layers[index];
     const Matrix& rows = study.layers[index].rows;
-    const Index group = layer.heads / layer.kv_heads, d = layer.key_width, tokens = rows.rows();
-    if (tokens == 0) return Matrix(0, d);
-    const Index each = std::min(tokens, std::max<Index>(1, max_rows / group));
+    const Index group = layer.heads / layer.kv_heads, d = layer.key_width;
+    const auto chosen = chosen_rows(rows.rows(), group, max_rows);
+    const Index each = std::ssize(chosen.front());
     Matrix queries(group * each, d);
-    for (Index member = 0; member < group; ++member) {
-        const Index shift = member * tokens / (each * group); // less than the distance between two tokens
-        for (Index i = 0; i < each; ++i) {
-            const Index token = std::min(tokens - 1, i * tokens / each + shift);
-            queries.row(member * each + i) = rows.row(token).segment((kv_head * group + member) * d, d);
-        }
-    }
+    for (Index member = 0; member < group; ++member)
+        queries.middleRows(member * each, each) =
+            rows(chosen[static_cast<size_t>(member)], Eigen::seqN((kv_head * group + member) * d, d));
     return queries;
+}
+
+std::vector<float> importance_of_head(const Study& study, const AttentionMap& map, size_t index,
+                                      Index max_rows) {
+    if (study.importance.empty()) return {};
+    const AttentionLayer& layer = map.layers[index];
+    const LayerQueries& asked = study.layers[index];
+    std::vector<float> importance;
+    for (const std::vector<Index>& rows :
+         chosen_rows(asked.rows.rows(), layer.heads / layer.kv_heads, max_rows))
+        for (const Index row : rows)
+            importance.push_back(study.importance[static_cast<size_t>(row / asked.readers)]);
+    return importance;
 }
 
 CompactHead head_in_cache(const Solution& solution, const AttentionMap& map, size_t layer, size_t index) {

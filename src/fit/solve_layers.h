@@ -22,6 +22,9 @@ using HeadSolver = std::function<Result<CompactHead>(const HeadTask&)>;
 // The reference queries of one KV head: [n, d], thinned evenly to at most max_rows; none of an empty study.
 // layer: index into map.layers.
 Matrix queries_of_head(const Study& study, const AttentionMap& map, size_t layer, Index head, Index max_rows);
+// Of the same queries, whichever head they are of: [n]; empty: all count alike.
+std::vector<float> importance_of_head(const Study& study, const AttentionMap& map, size_t layer,
+                                      Index max_rows);
 
 // A head as the cache will hold it. layer: index into map.layers, index: into solution.heads.
 CompactHead head_in_cache(const Solution& solution, const AttentionMap& map, size_t layer, size_t index);

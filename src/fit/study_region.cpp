@@ -52,12 +52,16 @@ Study take_heard(const RegionProblem& problem, std::vector<Passage>& passages) {
 // What the text asks: the newest tokens first, as they stand among the passages.
 Result<Study> study_text(const RegionProblem& problem, std::mt19937_64& rng) {
     std::vector<Passage> passages = passages_of_text(problem, rng);
-    Study heard = take_heard(problem, passages);
-    if (heard.layers.empty()) return read_in_scratch(problem, problem.snapshot, passages);
-    if (passages.empty()) return heard;
-    KVFOLD_TRY(Study read, read_in_scratch(problem, problem.snapshot, passages));
-    append_study(heard, std::move(read));
-    return heard;
+    std::vector<float> importance = importance_of(problem.study, passages);
+    Study study = take_heard(problem, passages);
+    if (study.layers.empty()) {
+        KVFOLD_TRY(study, read_in_scratch(problem, problem.snapshot, passages));
+    } else if (!passages.empty()) {
+        KVFOLD_TRY(Study read, read_in_scratch(problem, problem.snapshot, passages));
+        append_study(study, std::move(read));
+    }
+    study.importance = std::move(importance);
+    return study;
 }
 
 } // namespace

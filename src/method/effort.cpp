@@ -17,6 +17,7 @@ constexpr double kProduct = 0.8;    // a multiplication in f32
 constexpr double kExponential = 25; // with what else is done to the same number
 constexpr double kDouble = 0.33;    // a multiplication of a factorisation in f64
 
+constexpr float kAllQueries = 2;      // effort from which on as many are solved with as a plan allows
 constexpr int kHalvings = 12;         // of an effort: to a thousandth
 constexpr double kFactorisations = 8; // of t x t: about six Newton steps of the bias, two fits of the values
 
@@ -88,12 +89,12 @@ Cost predict_cost(const StudyPlan& study, const SolvePlan& solve, const Workload
             solving(solve, study.max_queries, tokens.all, work) / prefill};
 }
 
-Plans plans_of_effort(const Method& method, float effort) {
+Plans plans_of_effort(const Method& method, float effort, size_t kept) {
     Plans plans = plans_of(method);
     plans.study = plans.study.scaled(effort);
-    // No more of them than the method says: their memory would be too much in all threads.
-    const float queries = std::min(1.0f, effort) * static_cast<float>(plans.study.max_queries);
-    plans.study.max_queries = static_cast<Index>(queries);
+    const float queries = std::min(1.0f, effort / kAllQueries) * static_cast<float>(plans.study.max_queries);
+    const size_t remembered = kMostShares / std::max<size_t>(1, kept);
+    plans.study.max_queries = std::min(static_cast<Index>(queries), static_cast<Index>(remembered));
     plans.solve.refine_steps =
         std::max(1, static_cast<int>(std::lround(effort * static_cast<float>(plans.solve.refine_steps))));
     return plans;
@@ -101,7 +102,7 @@ Plans plans_of_effort(const Method& method, float effort) {
 
 float effort_within(double budget, const Method& method, const Workload& work) {
     const auto fits = [&](float effort) {
-        const Plans plans = plans_of_effort(method, effort);
+        const Plans plans = plans_of_effort(method, effort, work.fold.kept);
         return predict_cost(plans.study, plans.solve, work).total() <= budget;
     };
     const bool all_on_host = std::ranges::all_of(work.layers, &AttentionLayer::on_host);
@@ -118,7 +119,7 @@ ChosenPlans choose_plans(const Method& method, const Workload& work, float share
     ChosenPlans chosen;
     if (method.budget > 0) {
         chosen.effort = effort_within(static_cast<double>(share) * method.budget, method, work);
-        chosen.plans = plans_of_effort(method, chosen.effort);
+        chosen.plans = plans_of_effort(method, chosen.effort, work.fold.kept);
         chosen.expected = predict_cost(chosen.plans.study, chosen.plans.solve, work);
     } else {
         chosen.plans = {method.study.scaled(share), method.solve};

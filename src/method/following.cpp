@@ -5,21 +5,22 @@
 namespace kvfold::methods {
 namespace {
 
-// Half of the cells by pursuit and twice the queries are better where many query heads share a KV head, and
-// pursuit forgets facts: so half of the tokens ask for places. A tail or drafts of twice the share were
-// better on text that goes on, and recalled half as many facts (docs/experiments/2026-11-30-effort.md).
+// Half of the cells by pursuit and many queries are better where many query heads share a KV head. A long
+// tail is better on text that goes on, and forgets facts unless those queries that ask for places keep their
+// say (docs/experiments/2026-11-30-importance.md).
 Method method_that_costs(double prefills, std::string_view name, std::string_view advice) {
     return {
         .name = name,
         .advice = advice,
-        .study = {.parts = {{Source::tail, 0.09375f},
-                            {Source::pseudo, 0.09375f},
+        .study = {.parts = {{Source::tail, 0.1875f},
+                            {Source::pseudo, 0.0625f},
                             {Source::repeat, 0.0625f},
                             {Source::recite, 0.0625f},
                             {Source::recite, 0.0625f}},
                   .tokens_a_cell = solver_study.tokens_a_cell,
                   .least_tokens = solver_study.least_tokens,
-                  .max_queries = 8192},
+                  .max_queries = 16384,
+                  .places_share = 0.6f},
         .solve = {.refine_steps = 12, .pursued = 0.5f},
         .budget = prefills,
     };

@@ -33,6 +33,13 @@ void cap(float softcap, Eigen::Ref<Matrix> logits) {
     if (softcap > 0) logits.array() = softcap * (logits.array() / softcap).tanh();
 }
 
+Vector shares_of_importance(const HeadProblem& problem) {
+    const Index queries = problem.queries.rows();
+    if (problem.importance.empty()) return Vector::Constant(queries, 1.0f / static_cast<float>(queries));
+    const Eigen::Map<const Vector> importance(problem.importance.data(), queries);
+    return importance / importance.sum();
+}
+
 FullAttention attend_all(const HeadProblem& problem) {
     const Index cells = problem.keys.rows();
     const Index queries = problem.queries.rows();
@@ -42,6 +49,7 @@ FullAttention attend_all(const HeadProblem& problem) {
     full.mass.resize(queries);
     full.output.resize(queries, problem.values.cols());
     Eigen::RowVectorXf squares = Eigen::RowVectorXf::Zero(cells);
+    const Vector shares = shares_of_importance(problem);
     Matrix storage(block, cells);
     Vector inverse(block);
     for (Index first = 0; first < queries; first += block) {
@@ -53,14 +61,15 @@ FullAttention attend_all(const HeadProblem& problem) {
             full.mass[first + i] = row.log_mass();
             inverse[i] = 1.0f / row.sum;
             // Still in the fastest cache: this is why the row is finished before the next one starts.
-            squares.array() += weights.row(i).array().square() * (inverse[i] * inverse[i]);
+            squares.array() +=
+                weights.row(i).array().square() * (shares[first + i] * inverse[i] * inverse[i]);
         }
         // Dividing Y: [rows, dv] is cheaper than dividing P: [rows, T].
         auto output = full.output.middleRows(first, rows);
         output.noalias() = weights * problem.values;
         output.array().colwise() *= inverse.head(rows).array();
     }
-    full.score = (squares.transpose() / static_cast<float>(queries)).cwiseSqrt();
+    full.score = squares.transpose().cwiseSqrt();
     return full;
 }
 

@@ -21,7 +21,7 @@ inline constexpr float kLowestLogit = -30.0f;
 void cap(float softcap, Eigen::Ref<Matrix> logits);
 
 struct FullAttention {
-    Vector score;  // [T] RMS over the queries of the probability of each cell
+    Vector score;  // [T] RMS over the queries, by importance, of the probability of each cell
     Vector mass;   // m: [n]
     Matrix output; // Y: [n, dv]
 };
@@ -30,6 +30,9 @@ struct CompactAttention {
     Matrix probabilities; // X: [n, t]
     Vector mass;          // log-sum-exp of the logits over the compact keys: [n]
 };
+
+// Of each query in the score: [n], 1 in all.
+Vector shares_of_importance(const HeadProblem& problem);
 
 // One pass over blocks of queries: S = scale Q K^T (capped), m, P, Y = P V, and the score.
 // REQUIRES: logits that cannot overflow (solve_head checks).

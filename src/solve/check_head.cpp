@@ -22,6 +22,10 @@ Status check_shapes(const HeadProblem& problem) {
         return fail(ErrorCode::invalid_argument, "head: queries of width {} for keys of width {}",
                     problem.queries.cols(), problem.keys.cols());
     }
+    if (!problem.importance.empty() && std::ssize(problem.importance) != problem.queries.rows()) {
+        return fail(ErrorCode::invalid_argument, "head: importance of {} queries, and there are {}",
+                    problem.importance.size(), problem.queries.rows());
+    }
     if (!(problem.scale > 0) || !std::isfinite(problem.scale)) {
         return fail(ErrorCode::invalid_argument, "head: scale {} must be positive", problem.scale);
     }

@@ -17,6 +17,8 @@ struct HeadProblem {
     MatrixView queries; // Q: [n, d]
     float scale;        // factor of the logits, > 0
     float softcap = 0;  // logits become softcap * tanh(logits / softcap); 0 = off
+    // u: [n] how much each query counts where cells are chosen by what all look at; empty: all alike.
+    std::span<const float> importance = {};
 };
 
 // What a method does with a head. Changes the result, never the cost alone.

@@ -11,6 +11,10 @@ Study queries_of_tokens(const Study& study, std::span<const Index> tokens) {
                 rows.middleRows(tokens[static_cast<size_t>(i)] * readers, readers);
         some.layers.push_back({std::move(taken), readers});
     }
+    for (const Index token : tokens) {
+        if (!study.importance.empty())
+            some.importance.push_back(study.importance[static_cast<size_t>(token)]);
+    }
     return some;
 }
 

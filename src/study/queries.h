@@ -17,6 +17,7 @@ struct LayerQueries {
 // The reference queries of a study, layer by layer in the order of AttentionMap::layers.
 struct Study {
     std::vector<LayerQueries> layers;
+    std::vector<float> importance = {}; // [tokens] of a token's queries (solve/head.h); empty: all alike
     Index tokens() const { return layers.empty() ? 0 : layers.front().rows.rows() / layers.front().readers; }
 };
 

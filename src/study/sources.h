@@ -17,7 +17,8 @@ namespace kvfold {
 struct Passage {
     std::vector<llama_token> tokens;
     llama_pos first_pos = 0;
-    bool is_newest = false; // the context's newest tokens
+    bool is_newest = false;      // the context's newest tokens
+    bool asks_for_place = false; // single places of it
 };
 
 // context: the sequence's tokens, token i at position i; LLAMA_TOKEN_NULL where no text stands (images,

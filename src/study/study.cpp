@@ -101,10 +101,26 @@ std::vector<Passage> plan_passages(const StudyPlan& plan, TokenSpan context, Fol
     std::vector<Passage> passages;
     const std::vector<size_t> counts = tokens_of_parts(plan, fold);
     for (size_t i = 0; i < counts.size(); ++i) {
-        for (Passage& passage : passages_of(plan.parts[i].source, counts[i]))
+        for (Passage& passage : passages_of(plan.parts[i].source, counts[i])) {
+            passage.asks_for_place = asks_for_places(plan.parts[i].source);
             passages.push_back(std::move(passage));
+        }
     }
     return passages;
+}
+
+std::vector<float> importance_of(const StudyPlan& plan, const std::vector<Passage>& passages) {
+    size_t places = 0;
+    for (const Passage& passage : passages)
+        places += passage.asks_for_place ? passage.tokens.size() : 0;
+    const size_t others = static_cast<size_t>(count_tokens(passages)) - places;
+    if (plan.places_share == 0 || places == 0 || others == 0) return {};
+    const float importance =
+        plan.places_share / (1 - plan.places_share) * static_cast<float>(others) / static_cast<float>(places);
+    std::vector<float> each;
+    for (const Passage& passage : passages)
+        each.insert(each.end(), passage.tokens.size(), passage.asks_for_place ? importance : 1);
+    return each;
 }
 
 Index count_tokens(const std::vector<Passage>& passages) {
@@ -129,6 +145,11 @@ uint32_t cells_to_spare(const std::vector<Passage>& passages, const SequenceStat
 }
 
 void append_study(Study& study, Study more) {
+    if (!study.importance.empty() || !more.importance.empty()) {
+        study.importance.resize(static_cast<size_t>(study.tokens()), 1);
+        more.importance.resize(static_cast<size_t>(more.tokens()), 1);
+        study.importance.insert(study.importance.end(), more.importance.begin(), more.importance.end());
+    }
     for (size_t i = 0; i < study.layers.size(); ++i) {
         Matrix& rows = study.layers[i].rows;
         const Matrix added = std::move(more.layers[i].rows);
@@ -145,6 +166,9 @@ Study take_tokens(const Study& study, const std::vector<bool>& wanted) {
             if (wanted[static_cast<size_t>(row / layer.readers)]) rows.push_back(row);
         }
         taken.layers.push_back({layer.rows(rows, Eigen::all), layer.readers});
+    }
+    for (size_t token = 0; token < study.importance.size(); ++token) {
+        if (wanted[token]) taken.importance.push_back(study.importance[token]);
     }
     return taken;
 }

@@ -28,6 +28,9 @@ struct StudyPlan {
     // every stage of the solve grows with it. As many as 1365 tokens ask three query heads. 2048 cost 10 % on
     // prose and lost a name in a dialogue.
     Index max_queries = 4096;
+    // Of all queries' importance, what those of repeat and recite have, which ask for single places; 0: each
+    // query counts alike. Cells that few queries ask for are lost where many others ask for something else.
+    float places_share = 0;
     float draft_share = 0; // tokens of drafted self-study / cells to fold; 0 = none
 
     bool reads(Source source) const {
@@ -69,6 +72,9 @@ struct StudyTokens {
 };
 // What a plan comes to on a text that is long enough.
 StudyTokens tokens_of(const StudyPlan& plan, FoldSize fold);
+
+// Of each token of the passages, as places_share says; empty: all alike.
+std::vector<float> importance_of(const StudyPlan& plan, const std::vector<Passage>& passages);
 
 // Tokens in all passages: rows the tap must have room for.
 Index count_tokens(const std::vector<Passage>& passages);

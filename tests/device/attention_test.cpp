@@ -30,6 +30,18 @@ void expect_full_attention(const TestLayer& test, Operands operands = Operands::
 
 TEST(DeviceAttention, IsThatOfTheTwin) { expect_full_attention(TestLayer({.cells = 256, .queries = 384})); }
 
+TEST(DeviceAttention, OfQueriesThatDifferInImportance) {
+    for (const Index cells : {256, 3000}) { // in one block and in several
+        TestLayer test({.cells = cells, .queries = 208, .key_width = 16, .value_width = 16});
+        std::vector<float> importance;
+        for (Index i = 0; i < 208; ++i)
+            importance.push_back(i % 7 == 0 ? 40.0f : static_cast<float>(i % 3));
+        for (HeadProblem& problem : test.problems)
+            problem.importance = importance;
+        expect_full_attention(test);
+    }
+}
+
 TEST(DeviceAttention, OfCellsThatFillNoRegister) {
     expect_full_attention(TestLayer({.cells = 203, .queries = 80, .key_width = 24, .value_width = 40}, 3));
 }

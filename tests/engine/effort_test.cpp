@@ -34,7 +34,7 @@ class Effort : public ::testing::TestWithParam<Shape> {
         return {GetParam().parameters, layers_, {cells, kept}, cells, heard};
     }
     static double cost_of(const Method& method, float effort, const Workload& work) {
-        const Plans plans = plans_of_effort(method, effort);
+        const Plans plans = plans_of_effort(method, effort, work.fold.kept);
         return predict_cost(plans.study, plans.solve, work).total();
     }
 
@@ -70,6 +70,16 @@ TEST_P(Effort, StudiesMoreAndStepsMoreTheLargerItIs) {
         EXPECT_GT(cost, before) << effort;
         before = cost;
     }
+}
+
+TEST(Memory, ManyCellsLeaveMemoryForFewerQueries) {
+    const Index most = methods::best.study.max_queries;
+    const auto queries = [](size_t kept) {
+        return plans_of_effort(methods::best, 2, kept).study.max_queries;
+    };
+    EXPECT_EQ(queries(256), most);
+    EXPECT_LT(queries(16384), most);
+    EXPECT_LE(static_cast<size_t>(queries(16384)) * 16384, kMostShares);
 }
 
 // What was heard need not be read, and its price buys more.

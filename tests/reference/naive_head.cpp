@@ -113,6 +113,7 @@ NaiveAttention naive_attention(const HeadProblem& problem, const Table& keys, co
     const Table queries = problem.queries.cast<double>();
     const Index n = queries.rows(), t = keys.rows();
     NaiveAttention result{Table(n, t), Table(n, t), Column(n), Table(), Column::Zero(t)};
+    double all = 0; // importance
     for (Index i = 0; i < n; ++i) {
         double largest = -INFINITY, sum = 0;
         for (Index j = 0; j < t; ++j) {
@@ -124,13 +125,16 @@ NaiveAttention naive_attention(const HeadProblem& problem, const Table& keys, co
         for (Index j = 0; j < t; ++j)
             sum += std::exp(result.logits(i, j) - largest);
         result.mass[i] = largest + std::log(sum);
+        const double importance =
+            problem.importance.empty() ? 1 : static_cast<double>(problem.importance[static_cast<size_t>(i)]);
+        all += importance;
         for (Index j = 0; j < t; ++j) {
             result.probabilities(i, j) = std::exp(result.logits(i, j) - result.mass[i]);
-            result.score[j] += std::pow(result.probabilities(i, j), 2);
+            result.score[j] += importance * std::pow(result.probabilities(i, j), 2);
         }
     }
     for (Index j = 0; j < t; ++j)
-        result.score[j] = std::sqrt(result.score[j] / static_cast<double>(n));
+        result.score[j] = std::sqrt(result.score[j] / all);
     if (values.size() > 0) result.output = product(result.probabilities, values);
     return result;
 }

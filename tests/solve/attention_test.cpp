@@ -16,8 +16,9 @@ using reference::Table;
 
 constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
 
-void expect_twin_agrees(const SyntheticHead& head, float softcap) {
-    const HeadProblem problem = head.problem(softcap);
+void expect_twin_agrees(const SyntheticHead& head, float softcap, const std::vector<float>& importance = {}) {
+    HeadProblem problem = head.problem(softcap);
+    problem.importance = importance;
     const FullAttention fast = attend_all(problem);
     const auto slow = naive_attention(problem, head.keys.cast<double>(), head.values.cast<double>());
     // An error e in every logit is a factor of at most e^(2e) in every probability; sums over T cells add T
@@ -35,6 +36,19 @@ void expect_twin_agrees(const SyntheticHead& head, float softcap) {
 }
 
 TEST(Attention, AgreesWithTheTwin) { expect_twin_agrees(synthetic_head({}), 0); }
+
+TEST(Attention, AgreesWithTheTwinWhereQueriesDifferInImportance) {
+    const SyntheticHead head = synthetic_head({});
+    std::vector<float> importance;
+    for (Index i = 0; i < head.queries.rows(); ++i)
+        importance.push_back(i % 7 == 0 ? 40.0f : static_cast<float>(i % 3));
+    expect_twin_agrees(head, 0, importance);
+    HeadProblem problem = head.problem();
+    const Vector alike = attend_all(problem).score;
+    problem.importance = importance;
+    EXPECT_GT((attend_all(problem).score - alike).norm(),
+              0.1f * alike.norm()); // broken twin: all count alike
+}
 
 TEST(Attention, AgreesWithTheTwinUnderASoftcap) { expect_twin_agrees(synthetic_head({}), 6); }
 

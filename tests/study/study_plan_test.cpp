@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 namespace kvfold {
 namespace {
 
@@ -21,6 +23,23 @@ TEST(StudyPlan, AsksForSharesOfTheContextWithinItsBound) {
     EXPECT_EQ(passages.front().tokens.size(), 100u);
     EXPECT_TRUE(is_same(passages, plan_passages(plan, context, all, /*back_to=*/1, no_pieces, same)));
     EXPECT_FALSE(is_same(passages, plan_passages(plan, context, all, /*back_to=*/1, no_pieces, other)));
+}
+
+TEST(StudyPlan, PlacesHaveTheirShareOfTheImportance) {
+    const Tokens context = text_like(800);
+    StudyPlan plan{.parts = {{Source::tail, 0.25f}, {Source::pseudo, 0.25f}, {Source::repeat, 0.125f}}};
+    std::mt19937_64 rng(1);
+    const auto passages = plan_passages(plan, context, {800, 800}, /*back_to=*/1, no_pieces, rng);
+    EXPECT_TRUE(importance_of(plan, passages).empty());
+    plan.places_share = 0.5f;
+    const std::vector<float> importance = importance_of(plan, passages);
+    ASSERT_EQ(importance.size(), 500u);
+    EXPECT_EQ(importance.front(), 1); // of the tail
+    EXPECT_EQ(importance.back(), 4);  // 100 tokens, and 400 others
+    EXPECT_NEAR(std::accumulate(importance.begin(), importance.end(), 0.0), 800, 1e-3);
+    plan.parts.pop_back();
+    const auto others = plan_passages(plan, context, {800, 800}, /*back_to=*/1, no_pieces, rng);
+    EXPECT_TRUE(importance_of(plan, others).empty()); // nothing asks for places
 }
 
 TEST(StudyPlan, AsksForFewPlacesWhenFewCellsAreKept) {

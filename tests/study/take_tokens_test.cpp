@@ -29,6 +29,18 @@ TEST(TakeTokens, TakesWholeTokensOfAllReaders) {
     }
 }
 
+TEST(TakeTokens, TokensKeepTheirImportance) {
+    Study study = numbered_study(3), more = numbered_study(2);
+    append_study(study, numbered_study(2));
+    EXPECT_TRUE(study.importance.empty()); // all alike still
+    more.importance = {4, 5};
+    append_study(study, more);
+    EXPECT_EQ(study.importance, (std::vector<float>{1, 1, 1, 1, 1, 4, 5}));
+    const Study taken = take_tokens(study, {false, true, false, false, false, false, true});
+    EXPECT_EQ(taken.importance, (std::vector<float>{1, 5}));
+    EXPECT_EQ(queries_of_tokens(study, std::vector<Index>{5, 0}).importance, (std::vector<float>{4, 1}));
+}
+
 TEST(TakeTokens, OfNoneIsAnEmptyStudy) {
     EXPECT_EQ(take_tokens(numbered_study(3), {false, false, false}).tokens(), 0);
 }
