@@ -156,9 +156,9 @@ def attach(
 
     ratio: cells before / cells after of what is folded; None = 2 x virtual. keep_first: first cells that are never
     folded; keep_last: newest cells that stay as they are, -1 = an eighth of the cells, at most 256. method, seed,
-    threads, progress, solve_on: as in compact(). on_fold(report) is called after each fold. archive: what is folded is
-    kept there until detach(); folds are folded anew from it, and a prompt that leaves the text amid a fold gets its
-    cells back instead of being read from its beginning.
+    threads, progress, solve_on: as in compact(). on_fold(report) is called after each fold. archive: gets what is
+    folded, and stays open until detach(); folds are folded anew from it, and a prompt that leaves the text amid a fold
+    gets its cells back instead of being read from its beginning (not with sliding windows or recurrent layers).
 
     Raises Unsupported when kvfold cannot compact this model."""
     if isinstance(llm, Attached) or "eval" in getattr(llm, "__dict__", {}):

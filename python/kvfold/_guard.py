@@ -3,8 +3,8 @@
 All folded cells stand at one position. Llama.generate() cuts the cache where a prompt leaves it. A cut in front of that
 position would take the whole fold and leave nothing of what stood there. A fold also leaves no more of a sliding window
 than the model looks back on, and a Llama, which keeps windows whole, would go on without the rest. The guard takes the
-fold back where it has the archive, and refuses such cuts elsewhere; Llama then reads the prompt from its beginning, as
-it does with recurrent models.
+fold back where it has an archive and the model has neither windows nor recurrent layers, and refuses such cuts
+elsewhere; Llama then reads the prompt from its beginning, as it does with recurrent models.
 """
 
 from __future__ import annotations
@@ -28,19 +28,22 @@ def inspect(ctx: int, seq_id: int = 0) -> _library.SequenceInfo:
     return info
 
 
+LEAST_TAKEN_BACK = 32  # tokens; fewer are read anew sooner than cells are put back for them
+
+
 def saved(ctx: Any) -> Any:
-    import llama_cpp
+    """The state of sequence 0; None: llama.cpp gives none."""
+    import llama_cpp  # it is there where a Llama is, and the package is imported faster without it
 
     state = (ctypes.c_uint8 * llama_cpp.llama_state_seq_get_size(ctx, 0))()
-    if llama_cpp.llama_state_seq_get_data(ctx, state, len(state), 0) == 0:
-        raise Lost("llama.cpp gives no state of its sequence")
-    return state
+    return state if llama_cpp.llama_state_seq_get_data(ctx, state, len(state), 0) == len(state) else None
 
 
-def put_back(ctx: Any, state: Any) -> None:
+def put_back(inner: Any, state: Any) -> None:
     import llama_cpp
 
-    if llama_cpp.llama_state_seq_set_data(ctx, state, len(state), 0) == 0:
+    type(inner).kv_cache_seq_rm(inner, 0, -1, -1)  # what a state has no cells of would stay
+    if llama_cpp.llama_state_seq_set_data(inner.ctx, state, len(state), 0) != len(state):
         raise Lost("llama.cpp did not take its own state back: the sequence is empty, read it again")
 
 
@@ -72,8 +75,8 @@ class Guard:
     def remove(self, seq_id: int, p0: int, p1: int) -> bool:
         if not self.has_window(p0):
             return False
-        if 0 < p0 < self.folded_end and not (p1 < 0 and self._take_back(p0)):
-            return False
+        if 0 < p0 < self.folded_end:
+            return p1 < 0 and seq_id <= 0 and self._take_back(p0)
         inner = self._inner()
         done = type(inner).kv_cache_seq_rm(inner, seq_id, p0, p1)
         if p0 <= 0 and p1 < 0 and done:
@@ -81,26 +84,35 @@ class Guard:
         return done
 
     def _take_back(self, end: int) -> bool:
-        """Whether nothing is folded behind position end any more. What stands behind a fold goes first: the caller cuts
-        it off, and the cells of the fold need its room."""
+        """Cuts amid a fold, whose cells come back. Where it fails, the sequence is as it was."""
         inner = self._inner()
-        if self.archive is None:
+        before = saved(inner.ctx) if self.archive is not None and end >= LEAST_TAKEN_BACK else None
+        if before is None:
             return False
-        before = saved(inner.ctx)
+        done = False
         try:
-            while end < self.folded_end:
-                type(inner).kv_cache_seq_rm(inner, 0, self.folded_end, -1)
-                _library.call("kvfold_sequence_unfold", pointer(inner.ctx), 0, self.archive.handle)
-                self.look()
+            done = self._cut_and_unfold(end)
         except Error:
-            put_back(inner.ctx, before)
+            pass
+        finally:  # Ctrl-C too
+            if not done:
+                put_back(inner, before)
             self.look()
-            return False
-        return True
+        return done
+
+    def _cut_and_unfold(self, end: int) -> bool:
+        inner = self._inner()
+        while end < self.folded_end:
+            # The caller cuts off what stands behind the fold, and the cells of the fold need its room.
+            if not type(inner).kv_cache_seq_rm(inner, 0, self.folded_end, -1):
+                return False
+            _library.call("kvfold_sequence_unfold", pointer(inner.ctx), 0, self.archive.handle)
+            self.look()
+        return type(inner).kv_cache_seq_rm(inner, 0, end, -1)
 
     def has_window(self, end: int) -> bool:
         """Whether all that the model looks back on from there is in the cache, in its layers with sliding windows."""
-        import llama_cpp  # it is there where a Llama is, and the package is imported faster without it
+        import llama_cpp
 
         inner, llm = self._inner(), self._llm()
         window = llama_cpp.llama_model_n_swa(llm._model.model)

@@ -196,14 +196,9 @@ Result<Solution> solve_jobs(const RegionProblem& problem, const std::vector<Job>
     return join_solution(problem, found);
 }
 
-} // namespace
-
-// The rows of the query heads are stacked, and each takes other tokens, so that all of them are seen by some
-// head.
-namespace {
-
 // Of a layer's study, the rows that the queries of a KV head are taken from, those of one query head after
-// the other: an even choice where there are more than max_rows in all.
+// the other. Of more than max_rows in all an even choice, for each query head another, so that all rows are
+// seen by some head.
 std::vector<std::vector<Index>> chosen_rows(Index rows, Index group, Index max_rows) {
     const Index each = std::min(rows, std::max<Index>(1, max_rows / group));
     std::vector<std::vector<Index>> chosen(static_cast<size_t>(group));

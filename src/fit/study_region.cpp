@@ -60,6 +60,9 @@ Result<Study> study_text(const RegionProblem& problem, std::mt19937_64& rng) {
         KVFOLD_TRY(Study read, read_in_scratch(problem, problem.snapshot, passages));
         append_study(study, std::move(read));
     }
+    if (!importance.empty() && std::ssize(importance) != study.tokens())
+        return fail(ErrorCode::internal, "{} tokens were read, and {} were heard", importance.size(),
+                    study.tokens());
     study.importance = std::move(importance);
     return study;
 }

@@ -19,7 +19,7 @@ template <class Figure> double mean(const Runs& runs, Figure figure) {
     double sum = 0;
     for (const EvalRow* run : runs)
         sum += static_cast<double>(figure(*run));
-    return sum / static_cast<double>(runs.size()); // at the end: the mean of equal figures is the same figure
+    return sum / static_cast<double>(runs.size());
 }
 
 template <class Which> Score pooled(const Runs& runs, Which which) {

@@ -17,6 +17,7 @@ constexpr double kProduct = 0.8;    // a multiplication in f32
 constexpr double kExponential = 25; // with what else is done to the same number
 constexpr double kDouble = 0.33;    // a multiplication of a factorisation in f64
 
+constexpr Index kLeastQueries = StudyPlan{}.max_queries; // however many cells are kept: those of refine
 constexpr float kAllQueries = 2;      // effort from which on as many are solved with as a plan allows
 constexpr int kHalvings = 12;         // of an effort: to a thousandth
 constexpr double kFactorisations = 8; // of t x t: about six Newton steps of the bias, two fits of the values
@@ -93,8 +94,8 @@ Plans plans_of_effort(const Method& method, float effort, size_t kept) {
     Plans plans = plans_of(method);
     plans.study = plans.study.scaled(effort);
     const float queries = std::min(1.0f, effort / kAllQueries) * static_cast<float>(plans.study.max_queries);
-    const size_t remembered = kMostShares / std::max<size_t>(1, kept);
-    plans.study.max_queries = std::min(static_cast<Index>(queries), static_cast<Index>(remembered));
+    const auto remembered = static_cast<Index>(kMostShares / std::max<size_t>(1, kept));
+    plans.study.max_queries = std::min(static_cast<Index>(queries), std::max(kLeastQueries, remembered));
     plans.solve.refine_steps =
         std::max(1, static_cast<int>(std::lround(effort * static_cast<float>(plans.solve.refine_steps))));
     return plans;

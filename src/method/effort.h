@@ -34,11 +34,12 @@ struct Plans {
 };
 inline Plans plans_of(const Method& method) { return {method.study, method.solve}; } // as written
 
-// Numbers of a matrix [n, t] of queries and cells, at most: every thread holds several.
+// Numbers of a matrix [n, t] of queries and cells that more queries than refine's may come to: every thread
+// holds several.
 inline constexpr size_t kMostShares = size_t{1} << 25;
 
-// The method's plans with so many times the tokens and steps, and fewer queries where that is less than 2 or
-// `kept` cells leave memory for fewer.
+// The method's plans with so many times the tokens and steps, and fewer queries where the effort is less
+// than 2 or `kept` cells leave memory for fewer.
 Plans plans_of_effort(const Method& method, float effort, size_t kept);
 
 // kMostBesideADevice: where a device reads and the processor solves, a prefill is no measure of what a solve

@@ -18,7 +18,7 @@ struct Passage {
     std::vector<llama_token> tokens;
     llama_pos first_pos = 0;
     bool is_newest = false;      // the context's newest tokens
-    bool asks_for_place = false; // single places of it
+    bool asks_for_place = false; // it asks for single places of the context
 };
 
 // context: the sequence's tokens, token i at position i; LLAMA_TOKEN_NULL where no text stands (images,

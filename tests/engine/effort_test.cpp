@@ -78,8 +78,9 @@ TEST(Memory, ManyCellsLeaveMemoryForFewerQueries) {
         return plans_of_effort(methods::best, 2, kept).study.max_queries;
     };
     EXPECT_EQ(queries(256), most);
-    EXPECT_LT(queries(16384), most);
-    EXPECT_LE(static_cast<size_t>(queries(16384)) * 16384, kMostShares);
+    EXPECT_LT(queries(4096), most);
+    EXPECT_LE(static_cast<size_t>(queries(4096)) * 4096, kMostShares);
+    EXPECT_EQ(queries(1 << 20), methods::refine.study.max_queries);
 }
 
 // What was heard need not be read, and its price buys more.

@@ -1,5 +1,6 @@
 """A Llama that folds by itself, and what keeps one from going on with a torn fold."""
 import unittest
+import unittest.mock
 import warnings
 
 from command import needed
@@ -184,16 +185,54 @@ class TakenBack(unittest.TestCase):
         self.assertEqual(state(llm), before)
         self.assertEqual(len(next_tokens(llm)), 8)
 
+    def test_what_fails_half_way_leaves_the_sequence_as_it_was(self):
+        llm = open_llama(cells=256)
+        attach(llm, archive=kvfold.Archive(1 << 30))
+        tokens = read(llm, words=120)
+        before, inner, call = state(llm), llm._ctx, kvfold._library.call
+        for raised in (kvfold.NotFound("gone"), KeyboardInterrupt()):
+            unfolds = []
+
+            def second_fails(name, *arguments):
+                if name == "kvfold_sequence_unfold":
+                    unfolds.append(name)
+                    if len(unfolds) == 2:
+                        raise raised
+                return call(name, *arguments)
+
+            with self.subTest(raised=raised), unittest.mock.patch.object(kvfold._library, "call", second_fails):
+                if isinstance(raised, KeyboardInterrupt):
+                    with self.assertRaises(KeyboardInterrupt):
+                        inner.kv_cache_seq_rm(-1, 40, -1)
+                else:
+                    self.assertFalse(inner.kv_cache_seq_rm(-1, 40, -1))
+                self.assertEqual(len(unfolds), 2)
+            self.assertEqual(state(llm), before)
+        self.assertTrue(inner.kv_cache_seq_rm(-1, 40, -1))  # broken twin: nothing failed
+        self.assertNotEqual(state(llm), before)
+        self.assertEqual(llm.n_tokens, len(tokens))
+
+    def test_a_few_tokens_are_read_anew(self):
+        llm = open_llama(cells=256)
+        attach(llm, archive=kvfold.Archive(1 << 30))
+        read(llm, words=100)
+        self.assertFalse(llm._ctx.kv_cache_seq_rm(-1, kvfold._guard.LEAST_TAKEN_BACK - 1, -1))
+        self.assertTrue(llm._ctx.kv_cache_seq_rm(-1, kvfold._guard.LEAST_TAKEN_BACK, -1))
+
     def test_it_goes_on_folding(self):
         with kvfold.Archive(1 << 30) as archive:
             llm = open_llama(cells=256)
             chat = attach(llm, archive=archive)
+            whole = llm.tokenize(text(300).encode())
+            counted, had = Counted(llm), 0
             for end in (900, 300, 1200, 60, 700):
-                tokens = llm.tokenize(text(300, start=end % 7).encode())[:end]
-                next(llm.generate(tokens, temp=0))
-                self.assertEqual(llm.input_ids[:llm.n_tokens].tolist(), tokens)
+                counted.read = 0
+                next(llm.generate(whole[:end], temp=0))
+                self.assertEqual(counted.read, max(end - had, 1))
+                self.assertEqual(llm.input_ids[:llm.n_tokens].tolist(), whole[:end])
                 info = kvfold._guard.inspect(llm.ctx)
                 self.assertEqual((chat.used, llm.n_tokens), (info.cells, info.end))
+                had = end
 
     def test_the_archive_of_a_detached_llama_is_left_alone(self):
         archive = kvfold.Archive(1 << 30)
