@@ -44,7 +44,6 @@ TEXTS = [*SIX_TEXTS, *MODEL_TEXTS[len(LONG_TEXTS):], "bench/texts/countries.json
 LICENCES = ["GPL-3", "GFDL-1.3", "LGPL-2.1", "MPL-1.1", "MPL-2.0", "CC0-1.0", "Artistic", "Apache-2.0"]
 SMOL, GEMMA, OTHER = "$KVFOLD_MODEL_SMOL", "$KVFOLD_MODEL_GEMMA", "$KVFOLD_MODEL_OTHER"
 RATIOS, MODEL_RATIOS, SEEDS = (4, 8, 32), (4, 8), (1, 2)
-PEERS = "against the others"  # the section of docs/results.md that bench/peers.py writes
 FOLLOWING = ["fast", "balanced", "best"]  # the methods that follow the model
 METHODS = ["keep_last", *FOLLOWING]
 kept_folder = None  # of what the commands of this commit have measured; None: the tree is dirty
@@ -239,6 +238,8 @@ TABLES = {
     "chat": chat,
 }
 OTHERS = ("methods", "advice")  # what is measured and is no table of docs/results.md
+OF_README = ("quality_8x", "recall")  # what its rows are made of
+
 
 def cost_and_worth():
     """The README's three rows."""
@@ -263,12 +264,14 @@ def stamped(table, how):
 def write_tables(names, how, commit):
     """One by one: an interrupted run leaves the tables that it has measured."""
     page, readme = ROOT / "docs/results.md", ROOT / "README.md"
-    for name in names:
+    has_rows = bool(set(OF_README) & set(names))
+    # Both or neither, or the rows would not be those of the tables.
+    for name in dict.fromkeys([*names, *(OF_README if has_rows else ())]):
         table = stamped(TABLES[name](), how)
         if git("rev-parse", "--short", "HEAD") != commit:
             sys.exit(f"the commit changed during the run: {name} is not written")
         page.write_text(with_marked(page.read_text(), name, table))
-    if {"quality_8x", "recall"} & set(names):  # the README's rows are made of both, at one commit
+    if has_rows:
         readme.write_text(with_marked(readme.read_text(), "cost and worth", cost_and_worth()))
 
 
