@@ -1,6 +1,7 @@
 #include "device/layer_tensors.h"
 
 #include "device/pursuit.h"
+#include "solve/attention.h"
 #include "solve/check_head.h"
 #include "solve/omp.h"
 #include "solve/refine.h"
@@ -140,8 +141,7 @@ void upload(LayerTensors& layer, std::span<const HeadProblem> problems) {
           }));
     if (layer.root_of_share) {
         const std::span<const float> importance = problems.front().importance; // that of all heads
-        const Eigen::Map<const Vector> used(importance.data(), of.queries);
-        const Vector roots = (used / used.sum()).cwiseSqrt();
+        const Vector roots = shares_of_importance(importance, of.queries).cwiseSqrt();
         write(layer.root_of_share, std::vector<float>(roots.begin(), roots.end()));
     }
     if (layer.no_cell) {

@@ -33,11 +33,10 @@ void cap(float softcap, Eigen::Ref<Matrix> logits) {
     if (softcap > 0) logits.array() = softcap * (logits.array() / softcap).tanh();
 }
 
-Vector shares_of_importance(const HeadProblem& problem) {
-    const Index queries = problem.queries.rows();
-    if (problem.importance.empty()) return Vector::Constant(queries, 1.0f / static_cast<float>(queries));
-    const Eigen::Map<const Vector> importance(problem.importance.data(), queries);
-    return importance / importance.sum();
+Vector shares_of_importance(std::span<const float> importance, Index queries) {
+    if (importance.empty()) return Vector::Constant(queries, 1.0f / static_cast<float>(queries));
+    const Eigen::Map<const Vector> each(importance.data(), queries);
+    return each / each.sum();
 }
 
 FullAttention attend_all(const HeadProblem& problem) {
@@ -49,7 +48,7 @@ FullAttention attend_all(const HeadProblem& problem) {
     full.mass.resize(queries);
     full.output.resize(queries, problem.values.cols());
     Eigen::RowVectorXf squares = Eigen::RowVectorXf::Zero(cells);
-    const Vector shares = shares_of_importance(problem);
+    const Vector shares = shares_of_importance(problem.importance, queries);
     Matrix storage(block, cells);
     Vector inverse(block);
     for (Index first = 0; first < queries; first += block) {

@@ -31,8 +31,8 @@ struct CompactAttention {
     Vector mass;          // log-sum-exp of the logits over the compact keys: [n]
 };
 
-// Of each query in the score: [n], 1 in all.
-Vector shares_of_importance(const HeadProblem& problem);
+// Of each of `queries` queries in the score: [n], 1 in all. importance: [n]; empty: all alike.
+Vector shares_of_importance(std::span<const float> importance, Index queries);
 
 // One pass over blocks of queries: S = scale Q K^T (capped), m, P, Y = P V, and the score.
 // REQUIRES: logits that cannot overflow (solve_head checks).

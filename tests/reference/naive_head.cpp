@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace kvfold::reference {
 namespace {
@@ -103,7 +102,6 @@ double absorb(const HeadProblem& problem, const Table& logits, const Table& shar
 } // namespace
 
 double logit_error(const HeadProblem& problem) {
-    constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
     const double longest = problem.scale * problem.queries.rowwise().norm().maxCoeff() *
                            problem.keys.rowwise().norm().maxCoeff();
     return kEpsilon * (static_cast<double>(problem.keys.cols()) + 2) * longest + 4 * kEpsilon;

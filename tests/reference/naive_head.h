@@ -6,6 +6,7 @@
 
 #include <Eigen/Core>
 
+#include <limits>
 #include <vector>
 
 namespace kvfold::reference {
@@ -20,6 +21,8 @@ struct NaiveAttention {
     Table output;        // Y: [n, dv]; empty when no values were given
     Column score;        // [keys]
 };
+
+inline constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
 
 // A dot product of d terms in f32 is off by at most (d + 2) eps |scale q| |k|; tanh never enlarges that.
 double logit_error(const HeadProblem& problem);

@@ -14,7 +14,7 @@ using reference::SyntheticHead;
 using reference::SyntheticSizes;
 using reference::Table;
 
-constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
+using reference::kEpsilon;
 
 void expect_twin_agrees(const SyntheticHead& head, float softcap, const std::vector<float>& importance = {}) {
     HeadProblem problem = head.problem(softcap);

@@ -19,7 +19,7 @@ using reference::synthetic_head;
 using reference::SyntheticHead;
 using reference::SyntheticSizes;
 
-constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
+using reference::kEpsilon;
 
 // Keys in two places, as floats and as halves, with rows of other heads between them.
 struct Scattered {
