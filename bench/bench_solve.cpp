@@ -74,10 +74,10 @@ std::unique_ptr<Stages> make_stages(const Size& size) {
     const std::vector<uint32_t> cells = select_cells(stages->full.score, size.kept, {});
     stages->keys = stages->head.keys(cells, Eigen::all);
     stages->values = stages->head.values(cells, Eigen::all);
-    stages->shares = mass_shares(problem, stages->keys, stages->full.mass);
-    stages->bias = fit_bias(stages->shares).value();
+    stages->shares = mass_shares(problem, stages->keys, stages->full);
+    stages->bias = fit_bias(stages->shares, stages->full.roots).value();
     stages->absorbed = stages->keys;
-    (void)absorb_bias(problem, stages->shares, stages->full.mass, stages->bias, stages->absorbed);
+    (void)absorb_bias(problem, stages->shares, stages->full, stages->bias, stages->absorbed);
     stages->compact = kernels->attend_compact(problem, stages->absorbed);
     return stages;
 }
@@ -127,12 +127,12 @@ void register_all() {
         benchmark::DoNotOptimize(pursue_cells(s.head.problem(), s.full, kept, {}));
     });
     time_stage("mass_shares", [](Stages& s, Index) {
-        benchmark::DoNotOptimize(mass_shares(s.head.problem(), s.keys, s.full.mass));
+        benchmark::DoNotOptimize(mass_shares(s.head.problem(), s.keys, s.full));
     });
-    time_stage("fit_bias", [](Stages& s, Index) { benchmark::DoNotOptimize(fit_bias(s.shares)); });
+    time_stage("fit_bias", [](Stages& s, Index) { benchmark::DoNotOptimize(fit_bias(s.shares, s.full.roots)); });
     time_stage("absorb_bias", [](Stages& s, Index) {
         Matrix keys = s.keys;
-        benchmark::DoNotOptimize(absorb_bias(s.head.problem(), s.shares, s.full.mass, s.bias, keys));
+        benchmark::DoNotOptimize(absorb_bias(s.head.problem(), s.shares, s.full, s.bias, keys));
     });
     time_stage("refine_keys", [](Stages& s, Index) {
         Matrix keys = s.absorbed;

@@ -1,5 +1,7 @@
 #include "device/absorb.h"
 
+#include "device/attention.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -25,8 +27,8 @@ std::vector<float> first_of_registers(const std::vector<float>& values) {
     return rows;
 }
 
-// Squared errors of the log-mass with 0 .. 4 quarters of the bias, of each head: A exp(b u / 4)^k is the mass
-// with k of them.
+// Squared errors of the log-mass, by importance, with 0 .. 4 quarters of the bias, of each head: A exp(b u /
+// 4)^k is the mass with k of them.
 Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor shares,
                                                const std::vector<float>& bias,
                                                const std::vector<float>& projections) {
@@ -42,10 +44,11 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
     write(u, first_of_registers(projections));
     Graph graph(layer.backend);
     const Tensor quarter = graph.exp(graph.scale(graph.product(u, b), 1.0f / kBiasQuarters)); // [n, t, h]
-    Tensor mass = shares;
+    Tensor mass = layer.roots ? graph.divide(shares, roots_of_columns(graph, layer)) : shares;
     for (int k = 0; k <= kBiasQuarters; ++k) {
         if (k > 0) mass = graph.multiply(mass, quarter);
-        const Tensor change = graph.log(graph.sum_columns(mass));
+        Tensor change = graph.log(graph.sum_columns(mass)); // [n, 1, h]
+        if (layer.roots) change = graph.multiply(change, roots_of_columns(graph, layer));
         graph.store(graph.sum_rows(graph.square(change)), errors[static_cast<size_t>(k)]);
     }
     KVFOLD_CHECK(graph.compute());
@@ -58,17 +61,22 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
     return of_heads;
 }
 
-// The capped logits of each kept cell, weighted by its shares: [heads * t]
+// The capped logits of each kept cell, weighted by its shares and r: [heads * t]
 Result<std::vector<float>> mean_logits(LayerTensors& layer, Tensor shares) {
     const LayerSizes& of = layer.sizes;
     Tensors result(layer.backend);
     const Tensor means = result.floats(1, of.slots(), of.heads);
     KVFOLD_CHECK(result.allocate());
     Graph graph(layer.backend);
-    const Tensor mass = graph.shaped(layer.mass, of.queries, 1, of.heads);
-    const Tensor weighted =
-        graph.multiply(shares, graph.add(graph.log(shares), mass)); // S_ij = log A_ij + m_i
-    graph.store(graph.divide(graph.sum_rows(weighted), graph.sum_rows(shares)), means);
+    Tensor of_share_1 = graph.shaped(layer.mass, of.queries, 1, of.heads), counted = shares;
+    if (layer.roots) {
+        const Tensor roots = roots_of_columns(graph, layer);
+        of_share_1 = graph.subtract(of_share_1, graph.log(roots));
+        counted = graph.multiply(shares, roots);
+    }
+    const Tensor logits = graph.add(graph.log(shares), of_share_1);
+    graph.store(graph.divide(graph.sum_rows(graph.multiply(counted, logits)), graph.sum_rows(counted)),
+                means);
     KVFOLD_CHECK(graph.compute());
     return read(means);
 }

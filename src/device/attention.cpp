@@ -39,19 +39,18 @@ Status attend_block(LayerTensors& layer, Index first, Index count) {
     const Tensor mask = layer.no_cell ? graph.some_rows(layer.no_cell, 0, count) : nullptr;
     const Tensor probabilities =
         ggml_soft_max_ext(graph.context(), logits, mask, /*scale=*/1, /*max_bias=*/0);
-    graph.store(graph.product(layer.values, probabilities), graph.some_rows(layer.output, first, count));
+    const Tensor roots = layer.roots ? graph.some_rows(layer.roots, first, count) : nullptr;
+    const Tensor counted = weighted(graph, probabilities, roots);
+    graph.store(graph.product(layer.values, counted), graph.some_rows(layer.output, first, count));
     // Not into rows of one float: some backends take such a copy for a transposed one.
     const LayerSizes& of = layer.sizes;
     graph.store(graph.shaped(log_mass(graph, logits, probabilities), count, 1, of.heads),
                 graph.some_columns(graph.shaped(layer.mass, of.queries, 1, of.heads), first, count));
 
-    const Tensor shares = layer.root_of_share ? graph.some_rows(layer.root_of_share, first, count) : nullptr;
-    Tensor squares =
-        graph.sum_columns(graph.square(shares ? graph.multiply(probabilities, shares) : probabilities));
+    Tensor squares = graph.sum_columns(graph.square(counted));
     if (first > 0) squares = graph.add(squares, layer.score);
     if (first + count == layer.sizes.queries)
-        squares =
-            graph.root(shares ? squares : graph.scale(squares, 1 / static_cast<float>(layer.sizes.queries)));
+        squares = graph.root(graph.scale(squares, 1 / static_cast<float>(layer.sizes.queries)));
     graph.store(squares, layer.score);
     return graph.compute();
 }
@@ -82,11 +81,24 @@ Status divide_by_size(LayerTensors& layer) {
     return graph.compute();
 }
 
+Tensor weighted(Graph& graph, Tensor rows, Tensor roots) {
+    return roots ? graph.multiply(rows, roots) : rows;
+}
+
+Tensor roots_of_columns(Graph& graph, const LayerTensors& layer) {
+    return graph.shaped(layer.roots, layer.sizes.queries, 1, layer.sizes.heads);
+}
+
 Tensor mass_shares(Graph& graph, const LayerTensors& layer, Tensor keys) {
     const LayerSizes& of = layer.sizes;
     const Tensor logits = cap(graph, graph.product(layer.queries, keys), of.softcap).capped;
     const Tensor mass = graph.shaped(layer.mass, of.queries, 1, of.heads);
-    return graph.exp(graph.clamp(graph.subtract(logits, mass), kLowestLogit, 0));
+    const Tensor shares = graph.exp(graph.clamp(graph.subtract(logits, mass), kLowestLogit, 0));
+    return layer.roots ? graph.multiply(shares, roots_of_columns(graph, layer)) : shares;
+}
+
+Tensor wanted_mass(Graph& graph, const LayerTensors& layer, Tensor shares) {
+    return graph.sum_rows(layer.roots ? graph.multiply(shares, roots_of_columns(graph, layer)) : shares);
 }
 
 CompactAttention attend_compact(Graph& graph, const LayerTensors& layer, Tensor queries, Tensor mass) {

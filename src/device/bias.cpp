@@ -1,5 +1,6 @@
 #include "device/bias.h"
 
+#include "device/attention.h"
 #include "solve/bias.h"
 
 #include <cmath>
@@ -21,7 +22,8 @@ Status fit_weights(LayerTensors& layer, Tensor shares, Tensor gram) {
     const Tensor norms = graph.diagonal(gram);
     const Tensor mean = graph.scale(graph.sum_of_head(norms), 1 / static_cast<float>(of.kept));
     const Tensor lambda = graph.scale(mean, static_cast<float>(kBiasRidge));
-    const Tensor linear = graph.add(graph.shaped(graph.sum_rows(shares), of.slots(), 1, of.heads), lambda);
+    const Tensor linear =
+        graph.add(graph.shaped(wanted_mass(graph, layer, shares), of.slots(), 1, of.heads), lambda);
 
     // Steps are as long as the cell's own share allows: a sink holds a thousand times what others do, and a
     // step that is right for it would leave all others where they are. The box stays a box.

@@ -83,7 +83,7 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of)
     keys = tensors.floats(d, T, h);
     values = tensors.floats(T, dv, h);
     queries = tensors.floats(d, n, h);
-    root_of_share = of.is_weighted ? tensors.floats(1, n, 1) : nullptr;
+    roots = of.is_weighted ? tensors.floats(1, n, h) : nullptr;
     no_cell = T > of.cells ? tensors.floats(T, block, 1) : nullptr;
     mass = tensors.floats(1, n, h);
     output = tensors.floats(dv, n, h);
@@ -139,10 +139,10 @@ void upload(LayerTensors& layer, std::span<const HeadProblem> problems) {
     write(layer.queries, stacked(problems, of.queries, of.key_width, [&of](const HeadProblem& one) -> Matrix {
               return one.scale * one.queries.topRows(of.queries);
           }));
-    if (layer.root_of_share) {
-        const std::span<const float> importance = problems.front().importance; // that of all heads
-        const Vector roots = shares_of_importance(importance, of.queries).cwiseSqrt();
-        write(layer.root_of_share, std::vector<float>(roots.begin(), roots.end()));
+    if (layer.roots) {
+        write(layer.roots, stacked(problems, of.queries, 1, [&of](const HeadProblem& one) -> Matrix {
+                  return roots_of_importance(one.importance, one.queries.rows()).head(of.queries);
+              }));
     }
     if (layer.no_cell) {
         Matrix mask = Matrix::Zero(layer.block, T);

@@ -48,15 +48,15 @@ struct LayerTensors {
     Tensors tensors;
 
     // The layer.
-    Tensor keys;          // K: [d, T, h]
-    Tensor values;        // V, transposed and divided by y: [T, dv, h]
-    Tensor queries;       // scale Q: [d, n, h]
-    Tensor root_of_share; // of each query in the score: [1, n, 1]; null: all have the same
-    Tensor no_cell;       // [T, block]: 0, and -inf where there is no cell
-    Tensor mass;          // m: [1, n, h]
-    Tensor output;        // Y / y: [dv, n, h]
-    Tensor score;         // RMS of the probability of each cell: [T, 1, h]
-    Tensor unit;          // 1 / y: [1, 1, h], y^2 = mean_i ||Y_i||^2
+    Tensor keys;    // K: [d, T, h]
+    Tensor values;  // V, transposed and divided by y: [T, dv, h]
+    Tensor queries; // scale Q: [d, n, h]
+    Tensor roots;   // r (solve/attention.h): [1, n, h]; null: all are 1
+    Tensor no_cell; // [T, block]: 0, and -inf where there is no cell
+    Tensor mass;    // m: [1, n, h]
+    Tensor output;  // Y / y, rows times r: [dv, n, h]
+    Tensor score;   // RMS of the probability of each cell: [T, 1, h]
+    Tensor unit;    // 1 / y: [1, 1, h], y^2 = mean_i ||Y_i||^2
 
     // Pursuit. One of its blocks holds s cells.
     Tensor candidates;   // [M, h] cells

@@ -10,7 +10,7 @@ constexpr float kTiniest = 1e-30f, kHuge = 1e30f; // of what is divided by
 
 // values: [t, dv, h]. Y - X V': [dv, n, h]
 Tensor missing(Graph& graph, const LayerTensors& layer, Tensor probabilities, Tensor values) {
-    return graph.subtract(layer.output, graph.product(values, probabilities));
+    return graph.subtract(layer.output, weighted(graph, graph.product(values, probabilities), layer.roots));
 }
 
 // argmin ||A Z - B||^2 + lambda ||Z||^2 of a Gram matrix [t, t, h] and A^T B [t, dv, h]. kept: of the t
@@ -42,7 +42,8 @@ Tensor solve_ridge(Graph& graph, Tensor gram, Tensor linear, Index kept) {
 
 void store_errors(Graph& graph, LayerTensors& layer, const CompactAttention& compact, Tensor left) {
     graph.store(graph.sum_of_head(graph.square(left)), layer.errors);
-    graph.store(graph.sum_of_head(graph.square(compact.gained)), layer.mass_errors);
+    graph.store(graph.sum_of_head(graph.square(weighted(graph, compact.gained, layer.roots))),
+                layer.mass_errors);
 }
 
 } // namespace
@@ -50,7 +51,8 @@ void store_errors(Graph& graph, LayerTensors& layer, const CompactAttention& com
 Status fit_values(LayerTensors& layer) {
     Graph graph(layer.backend);
     const CompactAttention compact = attend_compact(graph, layer, layer.queries, layer.mass);
-    const Tensor by_query = graph.transposed(compact.probabilities); // [n, t, h]
+    Tensor by_query = graph.transposed(compact.probabilities); // X: [n, t, h]
+    if (layer.roots) by_query = graph.multiply(by_query, roots_of_columns(graph, layer));
     const Tensor left = graph.transposed(missing(graph, layer, compact.probabilities, layer.chosen));
     const Tensor correction = solve_ridge(graph, graph.product(by_query, by_query),
                                           graph.product(by_query, left), layer.sizes.kept);

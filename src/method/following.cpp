@@ -12,7 +12,7 @@ Method method_that_costs(double prefills, std::string_view name, std::string_vie
     return {
         .name = name,
         .advice = advice,
-        .study = {.parts = {{Source::tail, 0.1875f},
+        .study = {.parts = {{Source::tail, 0.28f},
                             {Source::pseudo, 0.0625f},
                             {Source::repeat, 0.0625f},
                             {Source::recite, 0.0625f},
@@ -20,7 +20,7 @@ Method method_that_costs(double prefills, std::string_view name, std::string_vie
                   .tokens_a_cell = solver_study.tokens_a_cell,
                   .least_tokens = solver_study.least_tokens,
                   .max_queries = 16384,
-                  .places_share = 0.6f},
+                  .places_share = 0.45f},
         .solve = {.refine_steps = 12, .pursued = 0.5f},
         .budget = prefills,
     };

@@ -11,20 +11,24 @@ namespace {
 constexpr float kCapUse = 0.98f;     // a capped logit is asked to reach at most this part of the cap
 constexpr float kLargestRawBias = 6; // twice the largest bias: what a cap may demand before we give in
 
-// S_ij weighted by A_ij: [t]
-Vector mean_logits(const Matrix& shares, const Vector& mass) {
-    const auto logits = shares.array().log().colwise() + mass.array(); // S_ij = log A_ij + m_i
-    return ((shares.array() * logits).colwise().sum() / shares.array().colwise().sum()).transpose();
+// S_ij weighted by r_i A_ij: [t]
+Vector mean_logits(const Matrix& shares, const FullAttention& full) {
+    const Vector of_share_1 = full.mass.array() - full.roots.array().log();
+    const auto logits = shares.array().log().colwise() + of_share_1.array();
+    const Matrix weights = shares.array().colwise() * full.roots.array();
+    return ((weights.array() * logits).colwise().sum() / weights.array().colwise().sum()).transpose();
 }
 
 // One exponential a pair serves all shares: A exp(b u / 4)^k is the mass with k quarters of the bias.
-float best_share(const Matrix& shares, const Vector& bias, const Vector& projections) {
+float best_share(const Matrix& shares, const Vector& roots, const Vector& bias, const Vector& projections) {
     Eigen::Array<double, kBiasQuarters + 1, 1> errors = Eigen::Array<double, kBiasQuarters + 1, 1>::Zero();
     for (Index i = 0; i < shares.rows(); ++i) {
         const Eigen::ArrayXf quarter = (bias.array() * (projections[i] / kBiasQuarters)).exp();
-        Eigen::ArrayXf mass = shares.row(i).transpose();
+        const float root = roots[i];
+        Eigen::ArrayXf mass = shares.row(i).transpose() / root;
         for (int k = 0; k <= kBiasQuarters; ++k) {
-            errors[k] += std::pow(std::log(mass.sum()), 2); // infinite where the bias overflows: not chosen
+            errors[k] +=
+                std::pow(root * std::log(mass.sum()), 2); // infinite where the bias overflows: not chosen
             mass *= quarter;
         }
     }
@@ -53,25 +57,28 @@ Vector raise_before_cap(float cap, const Vector& mean, const Vector& bias) {
 
 Result<AbsorbDirection> fit_direction(const HeadProblem& problem) {
     // Double from the start: n d^2 is small here, and squares of large queries would overflow f32.
+    const VectorD roots = roots_of_importance(problem.importance, problem.queries.rows()).cast<double>();
     const MatrixD scaled = problem.queries.cast<double>() * static_cast<double>(problem.scale);
+    const MatrixD weighted = scaled.array().colwise() * roots.array();
     MatrixD normal = MatrixD::Zero(scaled.cols(), scaled.cols());
-    normal.selfadjointView<Eigen::Lower>().rankUpdate(scaled.transpose());
+    normal.selfadjointView<Eigen::Lower>().rankUpdate(weighted.transpose());
     normal = MatrixD(normal.selfadjointView<Eigen::Lower>());
-    const VectorD sums = scaled.colwise().sum().transpose();
+    const VectorD sums = weighted.transpose() * roots;
     KVFOLD_TRY(const VectorD direction, solve_ridge(normal, sums, kAbsorbRidge));
     const VectorD projections = scaled * direction;
-    const double squares = (projections.array() - 1).square().mean();
+    const double squares = ((projections.array() - 1) * roots.array()).square().mean();
     return AbsorbDirection{direction.cast<float>(), projections.cast<float>(),
                            static_cast<float>(std::sqrt(squares))};
 }
 
-Result<float> absorb_bias(const HeadProblem& problem, const Matrix& shares, const Vector& mass,
+Result<float> absorb_bias(const HeadProblem& problem, const Matrix& shares, const FullAttention& full,
                           const Vector& bias, Matrix& keys) {
     KVFOLD_TRY(const AbsorbDirection absorbing, fit_direction(problem));
     const bool trusted = absorbing.residual <= kTrustedResidual;
-    const Vector used = trusted ? bias : Vector(best_share(shares, bias, absorbing.projections) * bias);
+    const Vector used =
+        trusted ? bias : Vector(best_share(shares, full.roots, bias, absorbing.projections) * bias);
     const bool capped = problem.softcap > 0;
-    keys += (capped ? raise_before_cap(problem.softcap, mean_logits(shares, mass), used) : used) *
+    keys += (capped ? raise_before_cap(problem.softcap, mean_logits(shares, full), used) : used) *
             absorbing.direction.transpose();
     return absorbing.residual;
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/result.h"
-#include "solve/head.h"
+#include "solve/attention.h"
 
 namespace kvfold {
 
@@ -18,7 +18,7 @@ struct AbsorbDirection {
 // Q: [n, d], one direction on which all queries project alike:
 //
 //   g = argmin ||scale Q g - 1||^2 + lambda ||g||^2,   lambda = 1e-3 x mean eigenvalue of scale^2 Q^T Q
-//   (scale^2 Q^T Q + lambda I) g = scale Q^T 1
+//   (scale^2 Q^T Q + lambda I) g = scale Q^T 1         rows of Q and 1 times r (attention.h)
 //
 // The ridge keeps g short in directions that the reference queries hardly use and others may.
 Result<AbsorbDirection> fit_direction(const HeadProblem& problem);
@@ -44,8 +44,8 @@ Vector raise_before_cap(float cap, const Vector& mean, const Vector& bias);
 // than it removes. The bias is then scaled by the share of {0, 1/4, 1/2, 3/4, 1} that gives the least error
 // of the log-mass on the reference queries themselves (to first order where there is a softcap).
 //
-// shares: [n, t] as in fit_bias, mass: [n], bias: [t]. Returns the residual.
-Result<float> absorb_bias(const HeadProblem& problem, const Matrix& shares, const Vector& mass,
+// shares: [n, t] as in fit_bias, bias: [t]. Returns the residual.
+Result<float> absorb_bias(const HeadProblem& problem, const Matrix& shares, const FullAttention& full,
                           const Vector& bias, Matrix& keys);
 
 } // namespace kvfold

@@ -20,10 +20,13 @@ inline constexpr float kLowestLogit = -30.0f;
 // Logits become softcap * tanh(logits / softcap); softcap 0 = they stay.
 void cap(float softcap, Eigen::Ref<Matrix> logits);
 
+// Rows A, X and Y of a query are r times what they are, r^2 being the query's importance and 1 in the mean:
+// every sum of squares over the queries then counts each by its importance, and so does every least squares.
 struct FullAttention {
-    Vector score;  // [T] RMS over the queries, by importance, of the probability of each cell
+    Vector score;  // [T] RMS over the queries of the probability of each cell
     Vector mass;   // m: [n]
     Matrix output; // Y: [n, dv]
+    Vector roots;  // r: [n]
 };
 
 struct CompactAttention {
@@ -31,8 +34,8 @@ struct CompactAttention {
     Vector mass;          // log-sum-exp of the logits over the compact keys: [n]
 };
 
-// Of each of `queries` queries in the score: [n], 1 in all. importance: [n]; empty: all alike.
-Vector shares_of_importance(std::span<const float> importance, Index queries);
+// r: [n]. importance: u: [n]; empty: all alike.
+Vector roots_of_importance(std::span<const float> importance, Index queries);
 
 // One pass over blocks of queries: S = scale Q K^T (capped), m, P, Y = P V, and the score.
 // REQUIRES: logits that cannot overflow (solve_head checks).
@@ -41,10 +44,10 @@ FullAttention attend_all(const HeadProblem& problem);
 // Softmax of the queries over keys: [t, d] alone.
 CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys);
 
-// exp(S_ij - m_i) for keys: [t, d], m: [n] -> [n, t]: the share of the *full* mass each key holds.
-Matrix mass_shares(const HeadProblem& problem, MatrixView keys, const Vector& mass);
+// A: r_i exp(S_ij - m_i) for keys: [t, d] -> [n, t]: the share of the *full* mass each key holds.
+Matrix mass_shares(const HeadProblem& problem, MatrixView keys, const FullAttention& full);
 
-// RMS of (after - before) of two log-masses: [n].
-float mass_error(const Vector& after, const Vector& before);
+// RMS of (after - before) of log-masses: after: [n].
+float mass_error(const Vector& after, const FullAttention& before);
 
 } // namespace kvfold

@@ -85,15 +85,17 @@ class BoxProblem {
 
 } // namespace
 
-Result<Vector> fit_bias(const Matrix& shares) { return fit_bias(shares, gram(shares)); }
+Result<Vector> fit_bias(const Matrix& shares, const Vector& roots) {
+    return fit_bias(shares, roots, gram(shares));
+}
 
-Result<Vector> fit_bias(const Matrix& shares, MatrixD quadratic) {
+Result<Vector> fit_bias(const Matrix& shares, const Vector& roots, MatrixD quadratic) {
     const double lambda = kBiasRidge * mean_eigenvalue(quadratic);
     if (!std::isfinite(lambda) || lambda <= 0) {
         return fail(ErrorCode::numeric, "bias: the kept cells' attention mass is not finite");
     }
     quadratic.diagonal().array() += lambda;
-    const VectorD linear = shares.colwise().sum().transpose().cast<double>().array() + lambda;
+    const VectorD linear = (shares.transpose() * roots).cast<double>().array() + lambda;
     BoxProblem problem(quadratic, linear);
     for (int round = 0; round < kRounds; ++round) {
         double change = 0;

@@ -10,17 +10,16 @@ namespace kvfold {
 inline constexpr double kLargestBias = 3; // w in [e^-3, e^3]
 inline constexpr double kBiasRidge = 1e-4;
 
-// A: [n, t], A_ij = exp(S_ij - m_i): the share of query i's full mass that kept cell j holds.
+// A: [n, t], A_ij = r_i exp(S_ij - m_i): the share of query i's full mass that kept cell j holds.
 //
-//   w = argmin ||A w - 1||^2 + lambda ||w - 1||^2,   e^-3 <= w_j <= e^3,   lambda = 1e-4 x mean eigenvalue
+//   w = argmin ||A w - r||^2 + lambda ||w - 1||^2,   e^-3 <= w_j <= e^3,   lambda = 1e-4 x mean eigenvalue
 //
-// Rows are divided by the full mass, so all queries count alike (section 3 of arXiv 2602.16284). The ridge
-// pulls towards w = 1, the cell as it is: cells that hold almost no mass would otherwise be pushed to a
-// bound by noise.
-// Returns b = log w: [t].
-Result<Vector> fit_bias(const Matrix& shares);
+// Rows are divided by the full mass, so queries count by their importance alone (section 3 of arXiv
+// 2602.16284). The ridge pulls towards w = 1, the cell as it is: cells that hold almost no mass would
+// otherwise be pushed to a bound by noise. Returns b = log w: [t].
+Result<Vector> fit_bias(const Matrix& shares, const Vector& roots);
 
 // The same with A^T A at hand.
-Result<Vector> fit_bias(const Matrix& shares, MatrixD gram);
+Result<Vector> fit_bias(const Matrix& shares, const Vector& roots, MatrixD gram);
 
 } // namespace kvfold

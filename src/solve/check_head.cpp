@@ -26,6 +26,9 @@ Status check_shapes(const HeadProblem& problem) {
         return fail(ErrorCode::invalid_argument, "head: importance of {} queries, and there are {}",
                     problem.importance.size(), problem.queries.rows());
     }
+    const auto counts = [](float importance) { return importance > 0 && std::isfinite(importance); };
+    if (!std::ranges::all_of(problem.importance, counts))
+        return fail(ErrorCode::invalid_argument, "head: the importance of each query must be positive");
     if (!(problem.scale > 0) || !std::isfinite(problem.scale)) {
         return fail(ErrorCode::invalid_argument, "head: scale {} must be positive", problem.scale);
     }

@@ -17,7 +17,8 @@ struct HeadProblem {
     MatrixView queries; // Q: [n, d]
     float scale;        // factor of the logits, > 0
     float softcap = 0;  // logits become softcap * tanh(logits / softcap); 0 = off
-    // u: [n] how much each query counts where cells are chosen by what all look at; empty: all alike.
+    // u: [n] how much each query counts in every mean over the queries: one of importance 3 is one that is
+    // asked three times. Empty: all alike.
     std::span<const float> importance = {};
 };
 

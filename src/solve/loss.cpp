@@ -7,7 +7,7 @@ namespace kvfold {
 
 double matching_loss(const FullAttention& full, const CompactAttention& compact, const Matrix& values) {
     const Matrix error = compact.probabilities * values - full.output;
-    const double mass = (compact.mass - full.mass).squaredNorm();
+    const double mass = (compact.mass - full.mass).cwiseProduct(full.roots).squaredNorm();
     return (error.squaredNorm() / mean_square(full.output) + kMassWeight * mass) /
            static_cast<double>(full.mass.size());
 }

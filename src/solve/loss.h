@@ -7,9 +7,10 @@ namespace kvfold {
 
 inline constexpr float kMassWeight = 0.3f; // mu
 
-// With y = mean_i ||Y_i||^2, over the queries that `full` and `compact` were asked:
+// With y = mean_i ||Y_i||^2, over the queries that `full` and `compact` were asked, rows times r
+// (attention.h):
 //
-//   L = 1/n sum_i  ||X_i V' - Y_i||^2 / y  +  mu (m'_i - m_i)^2
+//   L = 1/n sum_i  ||X_i V' - Y_i||^2 / y  +  mu r_i^2 (m'_i - m_i)^2
 //
 // values: V': [t, dv].
 double matching_loss(const FullAttention& full, const CompactAttention& compact, const Matrix& values);

@@ -17,7 +17,7 @@ Matrix targets_of(const FullAttention& full) {
     const double square = full.output.cast<double>().squaredNorm() / static_cast<double>(full.output.rows());
     const bool usable = square > 0 && std::isfinite(square);
     Matrix targets(full.output.rows(), 1 + (usable ? full.output.cols() : 0));
-    targets.col(0).setOnes();
+    targets.col(0) = full.roots;
     if (usable) {
         targets.rightCols(full.output.cols()) =
             (full.output.cast<double>() / std::sqrt(square)).cast<float>();
@@ -167,7 +167,7 @@ KeptCells pursue_cells(const HeadProblem& problem, const FullAttention& full, In
     const Index looked_at = pursuit_candidates(problem.keys.rows(), kept, given);
     const std::vector<uint32_t> candidates = select_cells(full.score, looked_at, pinned);
     const Matrix keys = problem.keys(candidates, Eigen::all);
-    const Matrix shares = mass_shares(problem, keys, full.mass);
+    const Matrix shares = mass_shares(problem, keys, full);
     Pursuit pursuit(shares, targets_of(full), kept);
 
     std::vector<Index> first;

@@ -30,8 +30,8 @@ struct KeptCells {
     MatrixD gram;                // A_C^T A_C: [t, t]
 };
 
-// A: [n, M] = exp(S_ij - m_i), the mass shares of the candidates: the M = min(T, p + 4 (t - p)) cells of the
-// best RMS score, the p pinned ones among them. With B = [1, Y / y]: [n, 1 + dv] and y^2 = mean_i ||Y_i||^2,
+// A: [n, M] = r_i exp(S_ij - m_i), the mass shares of the candidates: the M = min(T, p + 4 (t - p)) cells of
+// the best RMS score, the p pinned ones among them. With B = [r, Y / y]: [n, 1 + dv], y^2 = mean_i ||Y_i||^2,
 // take the cells C, greedily, for which this is least:
 //
 //   min_Z ||A_C Z - B||^2 + lambda ||Z||^2,   lambda = 1e-3 x mean squared norm of the t heaviest columns

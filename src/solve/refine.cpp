@@ -30,6 +30,7 @@ RefineBatch batch_of(const HeadProblem& problem, const FullAttention& full, floa
     return {problem.queries(rows, Eigen::all),
             full.output(rows, Eigen::all),
             full.mass(rows),
+            full.roots(rows),
             problem.scale,
             problem.softcap,
             mean_square};
@@ -77,7 +78,10 @@ Result<Fit> fit_all(const HeadProblem& problem, const FullAttention& full, const
 Index refine_steps_for(int steps, Index cells) { return std::max<Index>(steps, steps * kManyCells / cells); }
 
 float refine_key_rate(const HeadProblem& problem, double loss) {
-    const float query = std::sqrt(problem.queries.squaredNorm() / static_cast<float>(problem.queries.rows()));
+    const Index n = problem.queries.rows();
+    const Vector squares = problem.queries.rowwise().squaredNorm();
+    const Vector roots = roots_of_importance(problem.importance, n);
+    const float query = std::sqrt(squares.dot(roots.cwiseAbs2()) / static_cast<float>(n));
     return rate_of(loss) / std::max(problem.scale * query, std::numeric_limits<float>::min());
 }
 
@@ -128,19 +132,20 @@ RefineLoss refine_loss(const RefineBatch& batch, const Matrix& keys, const Matri
         row = (row - top).max(kLowestLogit).exp();
         const float sum = row.sum();
         row /= sum;
-        mass_error[i] = top + std::log(sum) - batch.mass[i];
+        mass_error[i] = batch.roots[i] * (top + std::log(sum) - batch.mass[i]);
     }
-    Matrix error = -batch.output;
-    error.noalias() += weights * values;
+    Matrix error = weights * values;
+    error.array().colwise() *= batch.roots.array();
+    error -= batch.output;
     RefineLoss result;
     result.loss = (error.squaredNorm() / batch.mean_square + kMassWeight * mass_error.squaredNorm()) / count;
-    error *= 2 / (count * batch.mean_square);
+    error.array().colwise() *= 2 / (count * batch.mean_square) * batch.roots.array();
     result.values.noalias() = weights.transpose() * error;
     Matrix gradient(weights.rows(), weights.cols()); // G, then dS
     gradient.noalias() = error * values.transpose();
     for (Index i = 0; i < weights.rows(); ++i) {
         const float mean = weights.row(i).dot(gradient.row(i));
-        const float mass = 2 * kMassWeight / count * mass_error[i];
+        const float mass = 2 * kMassWeight / count * batch.roots[i] * mass_error[i];
         gradient.row(i).array() = weights.row(i).array() * (gradient.row(i).array() - mean + mass);
     }
     if (batch.softcap > 0) gradient.array() *= slope.array();

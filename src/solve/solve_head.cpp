@@ -46,11 +46,11 @@ Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan
 
     if (plan.fit_bias) {
         if (kept.shares.size() == 0) {
-            kept.shares = mass_shares(problem, head.keys, full.mass);
+            kept.shares = mass_shares(problem, head.keys, full);
             kept.gram = gram(kept.shares);
         }
-        KVFOLD_TRY(const Vector bias, fit_bias(kept.shares, std::move(kept.gram)));
-        KVFOLD_TRY(head.absorb_residual, absorb_bias(problem, kept.shares, full.mass, bias, head.keys));
+        KVFOLD_TRY(const Vector bias, fit_bias(kept.shares, full.roots, std::move(kept.gram)));
+        KVFOLD_TRY(head.absorb_residual, absorb_bias(problem, kept.shares, full, bias, head.keys));
     }
     if (plan.refine_steps > 0) {
         KVFOLD_CHECK(refine_keys(problem, full, head.values, plan.refine_steps, head.keys));
@@ -62,7 +62,7 @@ Result<CompactHead> solve_head(const HeadProblem& problem, const SolvePlan& plan
     if (plan.fit_values) KVFOLD_CHECK(fit_values(compact.probabilities, full.output, head.values));
 
     head.output_error = relative_error(compact.probabilities * head.values, full.output);
-    head.mass_error = mass_error(compact.mass, full.mass);
+    head.mass_error = mass_error(compact.mass, full);
     KVFOLD_CHECK(check_result(head));
     return head;
 }

@@ -41,6 +41,47 @@ TEST(DeviceSolve, IsAsGoodAsTheProcessor) {
         expect_as_good(test, plan, 48, Operands::as_they_are, 1.03);
 }
 
+// One of importance 3 is one that is asked three times.
+TEST(DeviceSolve, OfQueriesThatDifferInImportance) {
+    constexpr Index kAsked = 144; // and 288 in all: both fill registers
+    std::vector<float> importance;
+    std::vector<Index> again;
+    for (Index i = 0; i < kAsked; ++i) {
+        importance.push_back(static_cast<float>(1 + i % 3));
+        again.insert(again.end(), static_cast<size_t>(1 + i % 3), i);
+    }
+    for (const float softcap : {0.0f, 20.0f}) {
+        for (const float shared : {0.5f, 8.0f}) { // a direction that is not to be trusted, and one that is
+            const reference::SyntheticSizes sizes{.cells = 256, .queries = kAsked, .shared = shared};
+            TestLayer alike(sizes, 2, softcap), weighted(sizes, 2, softcap), repeated(sizes, 2, softcap);
+            for (size_t i = 0; i < weighted.problems.size(); ++i) {
+                weighted.problems[i].importance = importance;
+                repeated.heads[i].queries = Matrix(repeated.heads[i].queries(again, Eigen::all));
+            }
+            repeated.problems.clear();
+            for (const reference::SyntheticHead& head : repeated.heads)
+                repeated.problems.push_back(head.problem(softcap));
+            for (const SolvePlan plan :
+                 {SolvePlan{.fit_bias = false}, SolvePlan{}, SolvePlan{.refine_steps = 3, .pursued = 0.5f}}) {
+                const auto backend = test_backend();
+                const auto wanted = solve(*backend, repeated, plan, {.kept = 32});
+                const auto solved = solve(*backend, weighted, plan, {.kept = 32});
+                const auto unaware = solve(*backend, alike, plan, {.kept = 32}); // the broken twin
+                ASSERT_TRUE(wanted && solved && unaware);
+                for (size_t i = 0; i < wanted->size(); ++i) {
+                    const CompactHead &one = (*wanted)[i], &other = (*solved)[i];
+                    EXPECT_EQ(other.kept, one.kept);
+                    EXPECT_LT(relative(other.keys, one.keys), 0.01);
+                    EXPECT_NEAR(other.output_error, one.output_error, 0.01 * one.output_error);
+                    EXPECT_NEAR(other.mass_error, one.mass_error, 0.01 * one.mass_error);
+                    EXPECT_LT(relative(other.values, one.values), 0.05);
+                    EXPECT_GT(relative((*unaware)[i].values, one.values), 0.1);
+                }
+            }
+        }
+    }
+}
+
 TEST(DeviceSolve, TheDoctorsCheckPasses) {
     const Status checked = check_device(test_device());
     EXPECT_TRUE(checked) << checked.error().message;

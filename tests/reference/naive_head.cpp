@@ -101,6 +101,11 @@ double absorb(const HeadProblem& problem, const Table& logits, const Table& shar
 
 } // namespace
 
+double importance_of(const HeadProblem& problem, Index query) {
+    return problem.importance.empty() ? 1
+                                      : static_cast<double>(problem.importance[static_cast<size_t>(query)]);
+}
+
 double logit_error(const HeadProblem& problem) {
     const double longest = problem.scale * problem.queries.rowwise().norm().maxCoeff() *
                            problem.keys.rowwise().norm().maxCoeff();
@@ -123,8 +128,7 @@ NaiveAttention naive_attention(const HeadProblem& problem, const Table& keys, co
         for (Index j = 0; j < t; ++j)
             sum += std::exp(result.logits(i, j) - largest);
         result.mass[i] = largest + std::log(sum);
-        const double importance =
-            problem.importance.empty() ? 1 : static_cast<double>(problem.importance[static_cast<size_t>(i)]);
+        const double importance = importance_of(problem, i);
         all += importance;
         for (Index j = 0; j < t; ++j) {
             result.probabilities(i, j) = std::exp(result.logits(i, j) - result.mass[i]);
@@ -272,15 +276,17 @@ Quality naive_quality(const HeadProblem& problem, const Table& keys, const Table
     const NaiveAttention full =
         naive_attention(problem, problem.keys.cast<double>(), problem.values.cast<double>());
     const NaiveAttention compact = naive_attention(problem, keys, values);
-    double error = 0, norm = 0, mass = 0;
+    double error = 0, norm = 0, mass = 0, all = 0;
     for (Index i = 0; i < full.output.rows(); ++i) {
-        mass += std::pow(compact.mass[i] - full.mass[i], 2);
+        const double importance = importance_of(problem, i);
+        all += importance;
+        mass += importance * std::pow(compact.mass[i] - full.mass[i], 2);
         for (Index c = 0; c < full.output.cols(); ++c) {
-            error += std::pow(compact.output(i, c) - full.output(i, c), 2);
-            norm += std::pow(full.output(i, c), 2);
+            error += importance * std::pow(compact.output(i, c) - full.output(i, c), 2);
+            norm += importance * std::pow(full.output(i, c), 2);
         }
     }
-    return {std::sqrt(error / norm), std::sqrt(mass / static_cast<double>(full.mass.size()))};
+    return {std::sqrt(error / norm), std::sqrt(mass / all)};
 }
 
 } // namespace kvfold::reference

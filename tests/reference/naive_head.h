@@ -48,7 +48,9 @@ struct NaiveHead {
 };
 NaiveHead naive_solve(const HeadProblem& problem, const SolvePlan& plan, Index kept);
 
-// What any compact head is worth on the queries of `problem`.
+double importance_of(const HeadProblem& problem, Index query); // u
+
+// What any compact head is worth on the queries of `problem`, by their importance.
 struct Quality {
     double output_error; // ||Y' - Y|| / ||Y||
     double mass_error;   // RMS of m' - m

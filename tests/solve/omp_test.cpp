@@ -275,7 +275,7 @@ TEST(Omp, HandsOverTheSharesOfWhatItKeeps) {
     const HeadProblem problem = head.problem();
     const FullAttention full = attend_all(problem);
     const KeptCells kept = pursue_cells(problem, full, 32, {});
-    const Matrix shares = mass_shares(problem, head.keys(kept.cells, Eigen::all), full.mass);
+    const Matrix shares = mass_shares(problem, head.keys(kept.cells, Eigen::all), full);
     EXPECT_LT((kept.shares - shares).norm(), 1e-5f * shares.norm());
     EXPECT_LT((kept.gram - gram(shares)).norm(), 1e-5 * kept.gram.norm());
 }

@@ -21,6 +21,7 @@ RefineBatch random_batch(Index queries, Index width, float softcap, std::mt19937
     return {random_matrix(queries, width, random),
             output,
             random_matrix(queries, 1, random),
+            random_matrix(queries, 1, random).cwiseAbs(),
             0.5f,
             softcap,
             square};
@@ -46,10 +47,10 @@ double naive_loss(const RefineBatch& batch, const Table& keys, const Table& valu
             double output = 0;
             for (Index j = 0; j < keys.rows(); ++j)
                 output += weights[size_t(j)] / sum * values(j, c);
-            square += std::pow(output - double(batch.output(i, c)), 2);
+            square += std::pow(double(batch.roots[i]) * output - double(batch.output(i, c)), 2);
         }
         loss += square / double(batch.mean_square) +
-                mass_weight * std::pow(std::log(sum) - double(batch.mass[i]), 2);
+                mass_weight * std::pow(double(batch.roots[i]) * (std::log(sum) - double(batch.mass[i])), 2);
     }
     return loss / double(batch.queries.rows());
 }
