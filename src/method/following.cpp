@@ -20,7 +20,7 @@ Method method_that_costs(double prefills, std::string_view name, std::string_vie
                   .tokens_a_cell = solver_study.tokens_a_cell,
                   .least_tokens = solver_study.least_tokens,
                   .max_queries = 16384,
-                  .places_share = 0.45f},
+                  .places_share = 0.6f},
         .solve = {.refine_steps = 12, .pursued = 0.5f},
         .budget = prefills,
     };
