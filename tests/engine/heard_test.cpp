@@ -33,13 +33,15 @@ class Heard : public testing::TinySequence {
         before_ = testing::snapshot_of(ctx_.get());
     }
 
-    Study study(const Study* heard) {
-        CompactRequest request = testing::request_for(tokens_, 4, methods::refine);
+    Study study(const Study* heard, const Method& method = methods::refine,
+                std::vector<std::vector<llama_token>> expected = {}) {
+        CompactRequest request = testing::request_for(tokens_, 4, method);
         request.heard = heard;
+        request.expected = std::move(expected);
         const auto regions = plan_regions(before_.sections.front(), request.budget, request.method->keep);
         EXPECT_TRUE(regions);
-        auto study = study_region(
-            problem_of(model_.get(), map_, before_, *regions, plans_of(*request.method), request, *usable_kernels().front()));
+        auto study = study_region(problem_of(model_.get(), map_, before_, *regions, plans_of(*request.method),
+                                             request, *usable_kernels().front()));
         EXPECT_TRUE(study) << study.error().message;
         return study ? *std::move(study) : Study{};
     }
@@ -66,7 +68,8 @@ Study scaled(Study study, float factor) {
     return study;
 }
 
-// With a window that slides it is not: what the newest tokens saw has left the window when they are read again.
+// With a window that slides it is not: what the newest tokens saw has left the window when they are read
+// again.
 class HeardWithoutWindow : public Heard {};
 
 TEST_P(HeardWithoutWindow, TheStudyIsThatOfTokensThatAreReadAgain) {
@@ -87,6 +90,40 @@ TEST_P(Heard, WhatWasHeardIsNotReadAgain) {
         ++silent;
     EXPECT_GE(silent, kText / 8);       // the tail's share
     EXPECT_LT(silent, rows.rows() / 2); // the other sources are read
+}
+
+// Tokens of a study by where their queries differ between two.
+std::vector<bool> differing(const Study& a, const Study& b) {
+    std::vector<bool> differ;
+    const LayerQueries &one = a.layers.front(), &other = b.layers.front();
+    for (Index token = 0; token < a.tokens(); ++token)
+        differ.push_back(one.rows.row(token * one.readers) != other.rows.row(token * other.readers));
+    return differ;
+}
+
+// Whatever was heard, and whatever else is expected: the tail, pseudo and what is expected count once, the
+// others more.
+TEST_P(Heard, TheImportanceOfATokenIsThatOfItsPassage) {
+    const Method& method = testing::quick_method();
+    ASSERT_GT(method.study.places_share, 0);
+    const auto tokens = testing::random_tokens(40);
+    const std::vector<llama_token> one(tokens.begin(), tokens.begin() + 20),
+        other(tokens.begin() + 20, tokens.end());
+    const Study silent = scaled(heard_, 0);
+    const Study asked = study(&silent, method, {one});
+    ASSERT_EQ(std::ssize(asked.importance), asked.tokens());
+    const std::vector<bool> tail = differing(asked, study(&heard_, method, {one}));
+    const std::vector<bool> expected = differing(asked, study(&silent, method, {other}));
+    EXPECT_GE(std::ranges::count(tail, true), kText / 8);
+    EXPECT_GE(std::ranges::count(expected, true), 19); // two tokens may be the same
+    double places = 0, all = 0;
+    for (size_t token = 0; token < tail.size(); ++token) {
+        const float importance = asked.importance[token];
+        if (tail[token] || expected[token]) EXPECT_EQ(importance, 1) << token;
+        all += importance;
+        if (importance != 1) places += importance;
+    }
+    EXPECT_NEAR(places / all, method.study.places_share, 1e-4);
 }
 
 TEST_P(Heard, TooLittleIsNotEnough) {
