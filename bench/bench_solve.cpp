@@ -129,7 +129,8 @@ void register_all() {
     time_stage("mass_shares", [](Stages& s, Index) {
         benchmark::DoNotOptimize(mass_shares(s.head.problem(), s.keys, s.full));
     });
-    time_stage("fit_bias", [](Stages& s, Index) { benchmark::DoNotOptimize(fit_bias(s.shares, s.full.roots)); });
+    time_stage("fit_bias",
+               [](Stages& s, Index) { benchmark::DoNotOptimize(fit_bias(s.shares, s.full.roots)); });
     time_stage("absorb_bias", [](Stages& s, Index) {
         Matrix keys = s.keys;
         benchmark::DoNotOptimize(absorb_bias(s.head.problem(), s.shares, s.full, s.bias, keys));

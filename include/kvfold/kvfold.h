@@ -121,7 +121,8 @@ typedef struct kvfold_compact_report {
     size_t bytes_before, bytes_after; /* of the sequence's state */
     size_t study_tokens;              /* tokens whose queries were studied */
     double snapshot_s, study_s, solve_s, swap_s; /* wall time of each part, in seconds */
-    /* Means over the heads, on the studied queries; 0 for the baselines, which study nothing. */
+    /* Means over the heads, on the studied queries, which some methods weigh by importance: figures of different
+       methods are not of the same queries. 0 for the baselines, which study nothing. */
     float absorb_residual; /* RMS of scale q.g - 1; 0 when no bias was absorbed */
     float output_error;    /* relative error of the attention output */
     float mass_error;      /* RMS error of the log attention mass */

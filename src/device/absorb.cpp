@@ -27,8 +27,8 @@ std::vector<float> first_of_registers(const std::vector<float>& values) {
     return rows;
 }
 
-// Squared errors of the log-mass, by importance, with 0 .. 4 quarters of the bias, of each head: A exp(b u /
-// 4)^k is the mass with k of them.
+// Squared errors of the log-mass, by importance, with 0 .. 4 quarters of the bias, of each head.
+// A exp(b p / 4)^k is r times the mass with k of them.
 Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor shares,
                                                const std::vector<float>& bias,
                                                const std::vector<float>& projections) {
@@ -44,11 +44,12 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
     write(u, first_of_registers(projections));
     Graph graph(layer.backend);
     const Tensor quarter = graph.exp(graph.scale(graph.product(u, b), 1.0f / kBiasQuarters)); // [n, t, h]
-    Tensor mass = layer.roots ? graph.divide(shares, roots_of_columns(graph, layer)) : shares;
+    const Tensor roots = layer.roots ? roots_of_columns(graph, layer) : nullptr;
+    Tensor mass = shares;
     for (int k = 0; k <= kBiasQuarters; ++k) {
         if (k > 0) mass = graph.multiply(mass, quarter);
         Tensor change = graph.log(graph.sum_columns(mass)); // [n, 1, h]
-        if (layer.roots) change = graph.multiply(change, roots_of_columns(graph, layer));
+        if (roots) change = graph.multiply(graph.subtract(change, graph.log(roots)), roots);
         graph.store(graph.sum_rows(graph.square(change)), errors[static_cast<size_t>(k)]);
     }
     KVFOLD_CHECK(graph.compute());

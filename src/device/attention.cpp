@@ -40,7 +40,7 @@ Status attend_block(LayerTensors& layer, Index first, Index count) {
     const Tensor probabilities =
         ggml_soft_max_ext(graph.context(), logits, mask, /*scale=*/1, /*max_bias=*/0);
     const Tensor roots = layer.roots ? graph.some_rows(layer.roots, first, count) : nullptr;
-    const Tensor counted = weighted(graph, probabilities, roots);
+    const Tensor counted = times_roots(graph, probabilities, roots);
     graph.store(graph.product(layer.values, counted), graph.some_rows(layer.output, first, count));
     // Not into rows of one float: some backends take such a copy for a transposed one.
     const LayerSizes& of = layer.sizes;
@@ -81,7 +81,7 @@ Status divide_by_size(LayerTensors& layer) {
     return graph.compute();
 }
 
-Tensor weighted(Graph& graph, Tensor rows, Tensor roots) {
+Tensor times_roots(Graph& graph, Tensor rows, Tensor roots) {
     return roots ? graph.multiply(rows, roots) : rows;
 }
 
@@ -97,7 +97,7 @@ Tensor mass_shares(Graph& graph, const LayerTensors& layer, Tensor keys) {
     return layer.roots ? graph.multiply(shares, roots_of_columns(graph, layer)) : shares;
 }
 
-Tensor wanted_mass(Graph& graph, const LayerTensors& layer, Tensor shares) {
+Tensor shares_times_roots(Graph& graph, const LayerTensors& layer, Tensor shares) {
     return graph.sum_rows(layer.roots ? graph.multiply(shares, roots_of_columns(graph, layer)) : shares);
 }
 

@@ -12,20 +12,21 @@ Status attend_all(LayerTensors& layer);
 // head.
 Status divide_by_size(LayerTensors& layer);
 
-// [k, n, h] times r.
-Tensor weighted(Graph& graph, Tensor rows, Tensor roots);
+// [k, n, h] times roots: [1, n, h]; null leaves them as they are.
+Tensor times_roots(Graph& graph, Tensor rows, Tensor roots);
 
 // r: [n, 1, h], for a layer whose queries differ in importance.
 Tensor roots_of_columns(Graph& graph, const LayerTensors& layer);
 
-// A: r_i exp(S_ij - m_i), the share of the full mass that each key holds: [n, m, h], queries innermost.
+// A: r_i exp(S_ij - m_i), r times the share of the full mass that each key holds: [n, m, h], queries
+// innermost.
 Tensor mass_shares(Graph& graph, const LayerTensors& layer, Tensor keys);
 
 // A^T r: [1, m, h]
-Tensor wanted_mass(Graph& graph, const LayerTensors& layer, Tensor shares);
+Tensor shares_times_roots(Graph& graph, const LayerTensors& layer, Tensor shares);
 
 struct CompactAttention {
-    Tensor probabilities; // [t, n, h]: rows not yet times r
+    Tensor probabilities; // P': [t, n, h], not yet times r
     Tensor gained;        // m' - m: [1, n, h]
     Tensor slope;         // derivative of the cap: [t, n, h]; null without a cap
 };

@@ -23,7 +23,7 @@ Status fit_weights(LayerTensors& layer, Tensor shares, Tensor gram) {
     const Tensor mean = graph.scale(graph.sum_of_head(norms), 1 / static_cast<float>(of.kept));
     const Tensor lambda = graph.scale(mean, static_cast<float>(kBiasRidge));
     const Tensor linear =
-        graph.add(graph.shaped(wanted_mass(graph, layer, shares), of.slots(), 1, of.heads), lambda);
+        graph.add(graph.shaped(shares_times_roots(graph, layer, shares), of.slots(), 1, of.heads), lambda);
 
     // Steps are as long as the cell's own share allows: a sink holds a thousand times what others do, and a
     // step that is right for it would leave all others where they are. The box stays a box.

@@ -14,7 +14,10 @@ constexpr float kMostWorse = 1.25f;
 
 struct MadeUpHead {
     Matrix keys, values, queries;
-    HeadProblem problem() const { return {keys, values, queries, /*scale=*/0.35f}; }
+    std::vector<float> importance; // so that the graphs are those of the default method
+    HeadProblem problem() const {
+        return {keys, values, queries, /*scale=*/0.35f, /*softcap=*/0, importance};
+    }
 };
 
 // Queries look along a few directions, as real ones do, and share one, which takes the bias in.
@@ -26,8 +29,11 @@ MadeUpHead made_up_head(unsigned seed) {
     };
     const Matrix basis = matrix(8, kWidth) / std::sqrt(static_cast<float>(kWidth)),
                  shared = matrix(1, kWidth) / 2;
-    MadeUpHead head{2 * matrix(kCells, 8) * basis, matrix(kCells, kWidth), 2 * matrix(kQueries, 8) * basis};
+    MadeUpHead head{
+        2 * matrix(kCells, 8) * basis, matrix(kCells, kWidth), 2 * matrix(kQueries, 8) * basis, {}};
     head.queries.rowwise() += shared.row(0);
+    for (Index i = 0; i < kQueries; ++i)
+        head.importance.push_back(static_cast<float>(1 + i % 3));
     return head;
 }
 

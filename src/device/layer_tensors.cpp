@@ -141,7 +141,8 @@ void upload(LayerTensors& layer, std::span<const HeadProblem> problems) {
           }));
     if (layer.roots) {
         write(layer.roots, stacked(problems, of.queries, 1, [&of](const HeadProblem& one) -> Matrix {
-                  return roots_of_importance(one.importance, one.queries.rows()).head(of.queries);
+                  return roots_of_importance(one.importance.first(static_cast<size_t>(of.queries)),
+                                             of.queries);
               }));
     }
     if (layer.no_cell) {

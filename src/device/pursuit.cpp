@@ -94,7 +94,7 @@ Status start(LayerTensors& layer) {
     const Tensor gram = graph.product(shares, shares);
     graph.store(gram, layer.first_gram);
     graph.store(gram, layer.gram);
-    const Tensor mass = graph.shaped(wanted_mass(graph, layer, shares), of.candidates, 1, of.heads);
+    const Tensor mass = graph.shaped(shares_times_roots(graph, layer, shares), of.candidates, 1, of.heads);
     graph.store(mass, graph.some_rows(layer.correlation, 0, 1));
     graph.store(graph.product(shares, graph.transposed(layer.output)),
                 graph.some_rows(layer.correlation, 1, of.value_width));

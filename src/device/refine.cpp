@@ -35,24 +35,24 @@ void build_step(Graph& graph, LayerTensors& layer) {
     const Tensor wanted = graph.rows(layer.output, layer.batch);
     const Tensor mass = graph.rows(layer.mass, layer.batch);
     const CompactAttention compact = attend_compact(graph, layer, queries, mass);
-    const Tensor X = compact.probabilities;
-    const Tensor output = graph.product(layer.fitted, X);                              // [dv, b, h]
+    const Tensor P = compact.probabilities;                                            // P' (solve/refine.h)
+    const Tensor output = graph.product(layer.fitted, P);                              // [dv, b, h]
     const Tensor roots = layer.roots ? graph.rows(layer.roots, layer.batch) : nullptr; // [1, b, h]
-    const Tensor missed = graph.subtract(weighted(graph, output, roots), wanted);
-    const Tensor error = weighted(graph, missed, roots);
-    const Tensor gained = weighted(graph, weighted(graph, compact.gained, roots), roots);
+    const Tensor missed = graph.subtract(times_roots(graph, output, roots), wanted);
+    const Tensor error = times_roots(graph, missed, roots);
+    const Tensor counted = times_roots(graph, times_roots(graph, compact.gained, roots), roots);
 
-    const Tensor by_query = graph.transposed(X);                                    // [b, t, h]
+    const Tensor by_query = graph.transposed(P);                                    // [b, t, h]
     const Tensor value_gradient = graph.product(by_query, graph.transposed(error)); // [t, dv, h]
 
-    // dL/dX less its mean over X, with what the mass wants: all of it is a product, the same for every key of
-    // a query being one more column of the error.
-    const Tensor level = graph.subtract(graph.scale(gained, kMassWeight),
+    // dL/dP' less its mean over P', with what the mass wants: all of it is a product, the same for every key
+    // of a query being one more column of the error.
+    const Tensor level = graph.subtract(graph.scale(counted, kMassWeight),
                                         graph.sum_rows(graph.multiply(error, output))); // [1, b, h]
     const Tensor pull =
         graph.product(graph.joined(graph.transposed(layer.fitted), layer.first_of_register),
                       graph.joined(error, graph.filled(level, kRegister, level->ne[1]))); // [t, b, h]
-    Tensor logit_gradient = graph.multiply(X, pull);
+    Tensor logit_gradient = graph.multiply(P, pull);
     if (compact.slope) logit_gradient = graph.multiply(logit_gradient, compact.slope);
     const Tensor key_gradient =
         graph.product(graph.transposed(queries), graph.transposed(logit_gradient)); // [d, t, h]

@@ -10,7 +10,8 @@ constexpr float kTiniest = 1e-30f, kHuge = 1e30f; // of what is divided by
 
 // values: [t, dv, h]. Y - X V': [dv, n, h]
 Tensor missing(Graph& graph, const LayerTensors& layer, Tensor probabilities, Tensor values) {
-    return graph.subtract(layer.output, weighted(graph, graph.product(values, probabilities), layer.roots));
+    return graph.subtract(layer.output,
+                          times_roots(graph, graph.product(values, probabilities), layer.roots));
 }
 
 // argmin ||A Z - B||^2 + lambda ||Z||^2 of a Gram matrix [t, t, h] and A^T B [t, dv, h]. kept: of the t
@@ -42,7 +43,7 @@ Tensor solve_ridge(Graph& graph, Tensor gram, Tensor linear, Index kept) {
 
 void store_errors(Graph& graph, LayerTensors& layer, const CompactAttention& compact, Tensor left) {
     graph.store(graph.sum_of_head(graph.square(left)), layer.errors);
-    graph.store(graph.sum_of_head(graph.square(weighted(graph, compact.gained, layer.roots))),
+    graph.store(graph.sum_of_head(graph.square(times_roots(graph, compact.gained, layer.roots))),
                 layer.mass_errors);
 }
 
@@ -51,8 +52,8 @@ void store_errors(Graph& graph, LayerTensors& layer, const CompactAttention& com
 Status fit_values(LayerTensors& layer) {
     Graph graph(layer.backend);
     const CompactAttention compact = attend_compact(graph, layer, layer.queries, layer.mass);
-    Tensor by_query = graph.transposed(compact.probabilities); // X: [n, t, h]
-    if (layer.roots) by_query = graph.multiply(by_query, roots_of_columns(graph, layer));
+    Tensor by_query = graph.transposed(compact.probabilities);
+    if (layer.roots) by_query = graph.multiply(by_query, roots_of_columns(graph, layer)); // X: [n, t, h]
     const Tensor left = graph.transposed(missing(graph, layer, compact.probabilities, layer.chosen));
     const Tensor correction = solve_ridge(graph, graph.product(by_query, by_query),
                                           graph.product(by_query, left), layer.sizes.kept);

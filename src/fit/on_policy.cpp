@@ -55,14 +55,20 @@ Study join(Study study, const Study& more) {
     return study;
 }
 
+// What a head is asked by some of the tokens.
+struct Asked {
+    Matrix queries;
+    std::vector<float> importance;
+    HeadProblem of(const HeadProblem& head) const {
+        return {head.keys, head.values, queries, head.scale, head.softcap, importance};
+    }
+};
+
 // What a head loses on the held-out queries when it is fitted to the others, without refinement.
-Result<double> trial_loss(const HeadTask& task, SolvePlan plan, const Matrix& seen, const Matrix& held_out) {
-    const HeadProblem& all = task.problem;
+Result<double> trial_loss(const HeadTask& task, SolvePlan plan, const Asked& seen, const Asked& held_out) {
     plan.refine_steps = 0;
-    KVFOLD_TRY(
-        const CompactHead head,
-        task.kernels.solve_head({all.keys, all.values, seen, all.scale, all.softcap}, plan, task.request));
-    const HeadProblem judge{all.keys, all.values, held_out, all.scale, all.softcap};
+    KVFOLD_TRY(const CompactHead head, task.kernels.solve_head(seen.of(task.problem), plan, task.request));
+    const HeadProblem judge = held_out.of(task.problem);
     const Kernels& kernels = task.kernels;
     return kernels.matching_loss(kernels.attend_all(judge), kernels.attend_compact(judge, head.keys),
                                  head.values);
@@ -77,12 +83,14 @@ Result<Refit> refit(const RegionProblem& problem, const Solution& first, const S
                     const Trial& trial) {
     std::atomic<Index> refitted = 0;
     const auto solve = [&](const HeadTask& task) -> Result<CompactHead> {
-        const auto queries = [&](const Study& study) {
-            return queries_of_head(study, problem.map, task.layer, task.head, problem.study.max_queries);
+        const auto asked = [&](const Study& study) {
+            const Index most = problem.study.max_queries;
+            return Asked{queries_of_head(study, problem.map, task.layer, task.head, most),
+                         importance_of_head(study, problem.map, task.layer, most)};
         };
-        const Matrix judge = queries(trial.held_out);
-        KVFOLD_TRY(const double before, trial_loss(task, problem.solve, queries(trial.off_policy), judge));
-        KVFOLD_TRY(const double after, trial_loss(task, problem.solve, queries(trial.on_policy), judge));
+        const Asked judge = asked(trial.held_out);
+        KVFOLD_TRY(const double before, trial_loss(task, problem.solve, asked(trial.off_policy), judge));
+        KVFOLD_TRY(const double after, trial_loss(task, problem.solve, asked(trial.on_policy), judge));
         if (!(after < before)) return head_in_cache(first, problem.map, task.layer, task.index);
         ++refitted;
         return task.kernels.solve_head(task.problem, problem.solve, task.request);
@@ -104,13 +112,14 @@ Result<Fitted> fit_on_policy(const RegionProblem& problem) {
     study_timer = {};
     const SequenceState compact = join_cells(problem.snapshot, problem.regions, first);
     const Reading reading = passages_to_read_again(problem);
-    KVFOLD_TRY(const Study on_policy, read_in_scratch(problem, compact, reading.again));
+    KVFOLD_TRY(Study on_policy, read_in_scratch(problem, compact, reading.again));
     study_s += study_timer.seconds();
 
     const Timer second_timer;
     const std::vector<bool> held_out = held_out_tokens(on_policy.tokens());
     const Study kept = take_tokens(off_policy, reading.off_policy);
     const Study replaced = take_tokens(off_policy, inverted(reading.off_policy));
+    on_policy.importance = replaced.importance; // the same tokens
     const Trial trial{join(kept, take_tokens(replaced, inverted(held_out))),
                       join(kept, take_tokens(on_policy, inverted(held_out))),
                       take_tokens(on_policy, held_out)};

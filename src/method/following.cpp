@@ -7,7 +7,8 @@ namespace {
 
 // Half of the cells by pursuit and many queries are better where many query heads share a KV head
 // (docs/experiments/2026-11-30-effort.md). A long tail is better on text that goes on, and forgets facts
-// unless those queries that ask for places keep their say (docs/experiments/2026-11-30-importance.md).
+// unless those queries that ask for places keep their say
+// (docs/experiments/2026-12-01-importance-in-every-stage.md).
 Method method_that_costs(double prefills, std::string_view name, std::string_view advice) {
     return {
         .name = name,

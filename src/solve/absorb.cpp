@@ -14,21 +14,21 @@ constexpr float kLargestRawBias = 6; // twice the largest bias: what a cap may d
 // S_ij weighted by r_i A_ij: [t]
 Vector mean_logits(const Matrix& shares, const FullAttention& full) {
     const Vector of_share_1 = full.mass.array() - full.roots.array().log();
-    const auto logits = shares.array().log().colwise() + of_share_1.array();
-    const Matrix weights = shares.array().colwise() * full.roots.array();
-    return ((weights.array() * logits).colwise().sum() / weights.array().colwise().sum()).transpose();
+    const Matrix weighted = shares.array() * (shares.array().log().colwise() + of_share_1.array()); // A S
+    return (weighted.transpose() * full.roots).cwiseQuotient(shares.transpose() * full.roots);
 }
 
-// One exponential a pair serves all shares: A exp(b u / 4)^k is the mass with k quarters of the bias.
+// One exponential a pair serves all shares: A exp(b p / 4)^k is r times the mass with k quarters of the bias.
 float best_share(const Matrix& shares, const Vector& roots, const Vector& bias, const Vector& projections) {
     Eigen::Array<double, kBiasQuarters + 1, 1> errors = Eigen::Array<double, kBiasQuarters + 1, 1>::Zero();
     for (Index i = 0; i < shares.rows(); ++i) {
         const Eigen::ArrayXf quarter = (bias.array() * (projections[i] / kBiasQuarters)).exp();
         const float root = roots[i];
-        Eigen::ArrayXf mass = shares.row(i).transpose() / root;
+        const float log_root = std::log(root);
+        Eigen::ArrayXf mass = shares.row(i).transpose();
         for (int k = 0; k <= kBiasQuarters; ++k) {
-            errors[k] +=
-                std::pow(root * std::log(mass.sum()), 2); // infinite where the bias overflows: not chosen
+            errors[k] += std::pow(root * (std::log(mass.sum()) - log_root),
+                                  2); // infinite where the bias overflows: not chosen
             mass *= quarter;
         }
     }
@@ -58,14 +58,14 @@ Vector raise_before_cap(float cap, const Vector& mean, const Vector& bias) {
 Result<AbsorbDirection> fit_direction(const HeadProblem& problem) {
     // Double from the start: n d^2 is small here, and squares of large queries would overflow f32.
     const VectorD roots = roots_of_importance(problem.importance, problem.queries.rows()).cast<double>();
-    const MatrixD scaled = problem.queries.cast<double>() * static_cast<double>(problem.scale);
-    const MatrixD weighted = scaled.array().colwise() * roots.array();
-    MatrixD normal = MatrixD::Zero(scaled.cols(), scaled.cols());
+    MatrixD weighted = problem.queries.cast<double>() * static_cast<double>(problem.scale);
+    weighted.array().colwise() *= roots.array();
+    MatrixD normal = MatrixD::Zero(weighted.cols(), weighted.cols());
     normal.selfadjointView<Eigen::Lower>().rankUpdate(weighted.transpose());
     normal = MatrixD(normal.selfadjointView<Eigen::Lower>());
     const VectorD sums = weighted.transpose() * roots;
     KVFOLD_TRY(const VectorD direction, solve_ridge(normal, sums, kAbsorbRidge));
-    const VectorD projections = scaled * direction;
+    const VectorD projections = (weighted * direction).cwiseQuotient(roots);
     const double squares = ((projections.array() - 1) * roots.array()).square().mean();
     return AbsorbDirection{direction.cast<float>(), projections.cast<float>(),
                            static_cast<float>(std::sqrt(squares))};

@@ -29,7 +29,7 @@ inline constexpr int kBiasQuarters = 4; // an untrusted direction takes 0 .. 4 q
 int best_quarters(const Eigen::Array<double, kBiasQuarters + 1, 1>& errors);
 
 // bias: [t] that is wanted of capped logits -> [t] that is added to the logits before the cap. mean: [t] of
-// each cell's capped logits, weighted by the mass shares.
+// each cell's capped logits, weighted by importance and mass share.
 Vector raise_before_cap(float cap, const Vector& mean, const Vector& bias);
 
 // keys: [t, d] += b g^T, so that query i sees b_j (scale q_i.g) ~ b_j more on cell j. Ours, not the paper's:

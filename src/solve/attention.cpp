@@ -37,7 +37,7 @@ Vector roots_of_importance(std::span<const float> importance, Index queries) {
     if (importance.empty()) return Vector::Ones(queries);
     // A copy, which is aligned: Eigen sums in another order where memory is not.
     const Vector each = Eigen::Map<const Vector>(importance.data(), queries);
-    return (each / each.mean()).cwiseSqrt();
+    return (each / static_cast<float>(each.cast<double>().mean())).cwiseSqrt();
 }
 
 FullAttention attend_all(const HeadProblem& problem) {

@@ -20,17 +20,17 @@ inline constexpr float kLowestLogit = -30.0f;
 // Logits become softcap * tanh(logits / softcap); softcap 0 = they stay.
 void cap(float softcap, Eigen::Ref<Matrix> logits);
 
-// Rows A, X and Y of a query are r times what they are, r^2 being the query's importance and 1 in the mean:
-// every sum of squares over the queries then counts each by its importance, and so does every least squares.
+// Rows of a query in A, X and Y have the factor r, r^2 being the query's importance over its mean. So every
+// sum of squares over the queries counts each by its importance, and so does every least squares.
 struct FullAttention {
     Vector score;  // [T] RMS over the queries of the probability of each cell
     Vector mass;   // m: [n]
-    Matrix output; // Y: [n, dv]
+    Matrix output; // Y = r P V: [n, dv]
     Vector roots;  // r: [n]
 };
 
 struct CompactAttention {
-    Matrix probabilities; // X: [n, t]
+    Matrix probabilities; // X, r times the softmax: [n, t]
     Vector mass;          // log-sum-exp of the logits over the compact keys: [n]
 };
 
@@ -44,10 +44,11 @@ FullAttention attend_all(const HeadProblem& problem);
 // Softmax of the queries over keys: [t, d] alone.
 CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys);
 
-// A: r_i exp(S_ij - m_i) for keys: [t, d] -> [n, t]: the share of the *full* mass each key holds.
+// A: r_i exp(S_ij - m_i) for keys: [t, d] -> [n, t]: r times the share of the *full* mass that each key
+// holds.
 Matrix mass_shares(const HeadProblem& problem, MatrixView keys, const FullAttention& full);
 
-// RMS of (after - before) of log-masses: after: [n].
+// RMS over the queries of what the log-mass `after`: [n] is above that of `before`.
 float mass_error(const Vector& after, const FullAttention& before);
 
 } // namespace kvfold

@@ -16,13 +16,13 @@ constexpr int kSweeps = 4;          // coordinate sweeps before each Newton step
 constexpr double kTolerance = 1e-4; // relative change of any weight in a round: 1e-4 in its bias
 constexpr double kShortestStep = 1.0 / 64;
 
-// Minimises 1/2 w^T G w - r^T w over the box. Sweeps of coordinate descent find which bounds hold; a Newton
-// step over the free weights then finishes what sweeps alone would take thousands for. Neither ever raises
-// the objective, so the pair converges to the one minimum.
+// Minimises 1/2 w^T G w - linear^T w over the box. Sweeps of coordinate descent find which bounds hold; a
+// Newton step over the free weights then finishes what sweeps alone would take thousands for. Neither ever
+// raises the objective, so the pair converges to the one minimum.
 class BoxProblem {
   public:
     BoxProblem(const MatrixD& quadratic, const VectorD& linear)
-        : G_(quadratic), r_(linear), w_(VectorD::Ones(linear.size())), gradient_(G_ * w_ - r_) {}
+        : G_(quadratic), linear_(linear), w_(VectorD::Ones(linear.size())), gradient_(G_ * w_ - linear_) {}
 
     // Returns the largest relative change of a weight.
     double sweep() {
@@ -61,7 +61,7 @@ class BoxProblem {
         const double before = objective(w_, gradient_);
         for (double length = 1; length >= kShortestStep; length /= 2) {
             const VectorD next = (w_ + length * step).unaryExpr(&BoxProblem::clip);
-            const VectorD next_gradient = G_ * next - r_;
+            const VectorD next_gradient = G_ * next - linear_;
             if (objective(next, next_gradient) < before) {
                 const double change = ((next - w_).array().abs() / w_.array()).maxCoeff();
                 w_ = next;
@@ -73,14 +73,16 @@ class BoxProblem {
     }
 
     static double clip(double w) { return std::clamp(w, kLow, kHigh); }
-    double objective(const VectorD& w, const VectorD& gradient) const { return 0.5 * w.dot(gradient - r_); }
+    double objective(const VectorD& w, const VectorD& gradient) const {
+        return 0.5 * w.dot(gradient - linear_);
+    }
 
     static inline const double kLow = std::exp(-kLargestBias);
     static inline const double kHigh = std::exp(kLargestBias);
     const MatrixD& G_;
-    const VectorD& r_;
+    const VectorD& linear_;
     VectorD w_;
-    VectorD gradient_; // G w - r
+    VectorD gradient_; // G w - linear
 };
 
 } // namespace

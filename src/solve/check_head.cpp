@@ -28,7 +28,8 @@ Status check_shapes(const HeadProblem& problem) {
     }
     const auto counts = [](float importance) { return importance > 0 && std::isfinite(importance); };
     if (!std::ranges::all_of(problem.importance, counts))
-        return fail(ErrorCode::invalid_argument, "head: the importance of each query must be positive");
+        return fail(ErrorCode::invalid_argument,
+                    "head: the importance of each query must be positive and finite");
     if (!(problem.scale > 0) || !std::isfinite(problem.scale)) {
         return fail(ErrorCode::invalid_argument, "head: scale {} must be positive", problem.scale);
     }

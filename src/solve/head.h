@@ -18,7 +18,7 @@ struct HeadProblem {
     float scale;        // factor of the logits, > 0
     float softcap = 0;  // logits become softcap * tanh(logits / softcap); 0 = off
     // u: [n] how much each query counts in every mean over the queries: one of importance 3 is one that is
-    // asked three times. Empty: all alike.
+    // asked three times. > 0; empty: all alike.
     std::span<const float> importance = {};
 };
 
@@ -48,9 +48,10 @@ struct CompactHead {
     Matrix keys;                // K': [t, d], rounded
     Matrix values;              // V': [t, dv], not rounded
     float absorb_residual = 0;  // RMS of scale * q.g - 1 over the queries; 0 when no bias was absorbed
-    float output_error = 0;     // ||X V' - Y|| / ||Y|| over the reference queries
-    float mass_error = 0;       // RMS of (log-sum-exp after - before) over the reference queries
-    uint32_t neutral = 0;       // rows among the t that no query sees (neutral.h); solve_head makes none
+    // Over the reference queries, each by its importance:
+    float output_error = 0; // ||X V' - Y|| / ||Y||
+    float mass_error = 0;   // RMS of (log-sum-exp after - before)
+    uint32_t neutral = 0;   // rows among the t that no query sees (neutral.h); solve_head makes none
 };
 
 } // namespace kvfold

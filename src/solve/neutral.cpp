@@ -10,7 +10,7 @@ namespace kvfold {
 namespace {
 
 constexpr Index kHeldOut = 5;            // one query in so many
-constexpr float kLeastProjection = 0.1f; // u_i: where it is less, other queries may see -g
+constexpr float kLeastProjection = 0.1f; // p_i: where it is less, other queries may see -g
 constexpr float kMargin = 2;             // on c
 
 // The least c >= 0 that silences the key for all queries. Empty when a query hardly sees g.

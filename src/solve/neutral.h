@@ -13,10 +13,10 @@ namespace kvfold {
 // What one neutral slot may hold of the attention mass of any query. 10^4 of them stay below 1 %.
 inline constexpr double kNeutralShare = 1e-6;
 
-// K = -c g: [d] with the direction g of absorb.h, so that query i sees the logit -c u_i, u_i = scale q_i.g
-// ~ 1. c is twice the least one with
+// K = -c g: [d] with the direction g of absorb.h, all queries counting alike, so that query i sees the logit
+// -c p_i, p_i = scale q_i.g ~ 1. c is twice the least one with
 //
-//   -c u_i <= m_i + log kNeutralShare    for all i
+//   -c p_i <= m_i + log kNeutralShare    for all i
 //
 // mass: m: [n], log-sum-exp over the keys that do take part. One query in five is held out of g and c, and
 // must obey as well; so must all behind the softcap and with K as `round` leaves it (empty = f32).

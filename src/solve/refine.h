@@ -9,17 +9,16 @@
 
 namespace kvfold {
 
-// K': [t, d] the keys that absorbed their bias, V': [t, dv] values fitted to them, X = softmax(scale Q K'^T),
-// m' the log-sum-exp of its logits. With y = mean_i ||Y_i||^2, over b queries, rows of X V' and Y times r
-// (attention.h):
+// K': [t, d] the keys that absorbed their bias, V': [t, dv] values fitted to them, P' = softmax(scale Q
+// K'^T), m' the log-sum-exp of its logits, X = r P' (attention.h). With y = mean_i ||Y_i||^2, over b queries:
 //
 //   L = 1/b sum_i  ||X_i V' - Y_i||^2 / y  +  mu r_i^2 (m'_i - m_i)^2,    mu = 0.3
 //
 //   E = 2 / (b y) r (X V' - Y)
-//   G = E V'^T                                                  dL/dX: [b, t]
-//   dS_ij = X_ij (G_ij - sum_l X_il G_il + 2 mu / b r_i^2 (m'_i - m_i))
+//   G = E V'^T                                                  dL/dP': [b, t]
+//   dS_ij = P'_ij (G_ij - sum_l P'_il G_il + 2 mu / b r_i^2 (m'_i - m_i))
 //   dL/dK' = scale dS^T Q                                       times 1 - (S_ij / cap)^2 under a softcap
-//   dL/dV' = X^T E
+//   dL/dV' = P'^T E
 //
 // Our addition to the paper; KVSculpt (arXiv 2603.27819) is related.
 struct RefineBatch {

@@ -2,6 +2,7 @@
 
 #include "device/check_device.h"
 #include "layer.h"
+#include "solve/absorb.h"
 
 namespace kvfold::device {
 namespace {
@@ -70,6 +71,7 @@ TEST(DeviceSolve, OfQueriesThatDifferInImportance) {
                 ASSERT_TRUE(wanted && solved && unaware);
                 for (size_t i = 0; i < wanted->size(); ++i) {
                     const CompactHead &one = (*wanted)[i], &other = (*solved)[i];
+                    if (plan.fit_bias) EXPECT_EQ(one.absorb_residual <= kTrustedResidual, shared > 1);
                     EXPECT_EQ(other.kept, one.kept);
                     EXPECT_LT(relative(other.keys, one.keys), 0.01);
                     EXPECT_NEAR(other.output_error, one.output_error, 0.01 * one.output_error);

@@ -31,7 +31,7 @@ NaiveAttention naive_attention(const HeadProblem& problem, const Table& keys, co
 
 std::vector<uint32_t> naive_select(const Column& score, Index kept, const std::vector<uint32_t>& pinned);
 
-// ||A w - 1||^2 + lambda ||w - 1||^2 with lambda = 1e-4 x mean eigenvalue.
+// Of queries that count alike: ||A w - 1||^2 + lambda ||w - 1||^2 with lambda = 1e-4 x mean eigenvalue.
 double bias_objective(const Table& shares, const Column& weights);
 
 // Its minimum over e^-3 <= w <= e^3 by projected gradient with momentum. Returns w.
@@ -40,7 +40,7 @@ Column naive_weights(const Table& shares);
 // argmin ||A z - B||^2 + ridge x mean eigenvalue x ||z||^2 by textbook Cholesky.
 Table naive_ridge(const Table& a, const Table& b, double ridge);
 
-// The whole chain of solve_head without rounding.
+// The whole chain of solve_head without rounding. REQUIRES: queries that count alike.
 struct NaiveHead {
     std::vector<uint32_t> kept;
     Table keys, values;

@@ -1,6 +1,7 @@
 #include "solve/solve_head.h"
 
 #include "reference/synthetic_head.h"
+#include "solve/absorb.h"
 
 #include <gtest/gtest.h>
 
@@ -43,7 +44,7 @@ struct Case {
 
 class Importance : public testing::TestWithParam<Case> {};
 
-// Each plan has one stage more than the one before it.
+// Stage by stage.
 TEST_P(Importance, IsHowOftenAQueryIsAsked) {
     const SyntheticHead head = synthetic_head({.queries = kAsked, .shared = GetParam().shared});
     const std::vector<float> each = importance();
@@ -53,6 +54,8 @@ TEST_P(Importance, IsHowOftenAQueryIsAsked) {
     const HeadProblem asked{repeated.keys, repeated.values, again, repeated.scale, repeated.softcap};
     const SolveRequest request{.kept = 24};
     const CompactHead wanted = solve_head(asked, GetParam().plan, request).value();
+    if (GetParam().plan.fit_bias)
+        EXPECT_EQ(wanted.absorb_residual <= kTrustedResidual, GetParam().shared > 1);
     EXPECT_TRUE(are_near(solve_head(weighted, GetParam().plan, request).value(), wanted));
     // The broken twin: all count alike.
     EXPECT_FALSE(are_near(solve_head(repeated, GetParam().plan, request).value(), wanted));
@@ -70,7 +73,8 @@ INSTANTIATE_TEST_SUITE_P(Stages, Importance,
 
 TEST(ImportanceThatIsNotPositive, IsRefused) {
     const SyntheticHead head = synthetic_head({.queries = kAsked});
-    for (const float wrong : {0.0f, -1.0f, std::numeric_limits<float>::quiet_NaN()}) {
+    for (const float wrong :
+         {0.0f, -1.0f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
         std::vector<float> each = importance();
         each[7] = wrong;
         HeadProblem problem = head.problem();
