@@ -64,6 +64,8 @@ TEST(DeviceSolve, OfQueriesThatDifferInImportance) {
                 repeated.problems.push_back(head.problem(softcap));
             for (const SolvePlan plan :
                  {SolvePlan{.fit_bias = false}, SolvePlan{}, SolvePlan{.refine_steps = 3, .pursued = 0.5f}}) {
+                // Steps of Adam magnify the last bits of sums in another order.
+                const float most = plan.refine_steps > 0 ? 0.05f : 0.01f;
                 const auto backend = test_backend();
                 const auto wanted = solve(*backend, repeated, plan, {.kept = 32});
                 const auto solved = solve(*backend, weighted, plan, {.kept = 32});
@@ -71,13 +73,15 @@ TEST(DeviceSolve, OfQueriesThatDifferInImportance) {
                 ASSERT_TRUE(wanted && solved && unaware);
                 for (size_t i = 0; i < wanted->size(); ++i) {
                     const CompactHead &one = (*wanted)[i], &other = (*solved)[i];
-                    if (plan.fit_bias) EXPECT_EQ(one.absorb_residual <= kTrustedResidual, shared > 1);
+                    if (plan.fit_bias) {
+                        EXPECT_EQ(one.absorb_residual <= kTrustedResidual, shared > 1);
+                    }
                     EXPECT_EQ(other.kept, one.kept);
-                    EXPECT_LT(relative(other.keys, one.keys), 0.01);
-                    EXPECT_NEAR(other.output_error, one.output_error, 0.01 * one.output_error);
-                    EXPECT_NEAR(other.mass_error, one.mass_error, 0.01 * one.mass_error);
-                    EXPECT_LT(relative(other.values, one.values), 0.05);
-                    EXPECT_GT(relative((*unaware)[i].values, one.values), 0.1);
+                    EXPECT_LT(relative(other.keys, one.keys), most);
+                    EXPECT_NEAR(other.output_error, one.output_error, most * one.output_error);
+                    EXPECT_NEAR(other.mass_error, one.mass_error, most * one.mass_error);
+                    EXPECT_LT(2 * relative(other.values, one.values),
+                              relative((*unaware)[i].values, one.values));
                 }
             }
         }

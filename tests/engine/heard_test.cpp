@@ -119,7 +119,9 @@ TEST_P(Heard, TheImportanceOfATokenIsThatOfItsPassage) {
     double places = 0, all = 0;
     for (size_t token = 0; token < tail.size(); ++token) {
         const float importance = asked.importance[token];
-        if (tail[token] || expected[token]) EXPECT_EQ(importance, 1) << token;
+        if (tail[token] || expected[token]) {
+            EXPECT_EQ(importance, 1) << token;
+        }
         all += importance;
         if (importance != 1) places += importance;
     }

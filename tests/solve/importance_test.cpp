@@ -28,10 +28,10 @@ Matrix asked_again(const Matrix& queries) {
     return queries(rows, Eigen::all);
 }
 
-bool are_near(const CompactHead& a, const CompactHead& b) {
-    return a.kept == b.kept && a.keys.isApprox(b.keys, 1e-3f) && a.values.isApprox(b.values, 1e-3f) &&
-           std::abs(a.output_error - b.output_error) < 1e-3f * b.output_error &&
-           std::abs(a.mass_error - b.mass_error) < 1e-3f * b.mass_error &&
+bool are_near(const CompactHead& a, const CompactHead& b, float most) {
+    return a.kept == b.kept && a.keys.isApprox(b.keys, most) && a.values.isApprox(b.values, most) &&
+           std::abs(a.output_error - b.output_error) < most * b.output_error &&
+           std::abs(a.mass_error - b.mass_error) < most * b.mass_error &&
            std::abs(a.absorb_residual - b.absorb_residual) < 1e-5f;
 }
 
@@ -53,12 +53,15 @@ TEST_P(Importance, IsHowOftenAQueryIsAsked) {
     const Matrix again = asked_again(head.queries);
     const HeadProblem asked{repeated.keys, repeated.values, again, repeated.scale, repeated.softcap};
     const SolveRequest request{.kept = 24};
+    // Steps of Adam magnify the last bits of sums in another order.
+    const float most = GetParam().plan.refine_steps > 0 ? 0.02f : 0.001f;
     const CompactHead wanted = solve_head(asked, GetParam().plan, request).value();
-    if (GetParam().plan.fit_bias)
+    if (GetParam().plan.fit_bias) {
         EXPECT_EQ(wanted.absorb_residual <= kTrustedResidual, GetParam().shared > 1);
-    EXPECT_TRUE(are_near(solve_head(weighted, GetParam().plan, request).value(), wanted));
+    }
+    EXPECT_TRUE(are_near(solve_head(weighted, GetParam().plan, request).value(), wanted, most));
     // The broken twin: all count alike.
-    EXPECT_FALSE(are_near(solve_head(repeated, GetParam().plan, request).value(), wanted));
+    EXPECT_FALSE(are_near(solve_head(repeated, GetParam().plan, request).value(), wanted, most));
 }
 
 INSTANTIATE_TEST_SUITE_P(Stages, Importance,
