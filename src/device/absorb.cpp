@@ -44,12 +44,13 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
     write(u, first_of_registers(projections));
     Graph graph(layer.backend);
     const Tensor quarter = graph.exp(graph.scale(graph.product(u, b), 1.0f / kBiasQuarters)); // [n, t, h]
-    const Tensor roots = layer.roots ? roots_of_columns(graph, layer) : nullptr;
+    const Tensor roots = roots_of_columns(graph, layer);
+    const Tensor log_roots = roots ? graph.log(roots) : nullptr;
     Tensor mass = shares;
     for (int k = 0; k <= kBiasQuarters; ++k) {
         if (k > 0) mass = graph.multiply(mass, quarter);
         Tensor change = graph.log(graph.sum_columns(mass)); // [n, 1, h]
-        if (roots) change = graph.multiply(graph.subtract(change, graph.log(roots)), roots);
+        if (roots) change = graph.multiply(graph.subtract(change, log_roots), roots);
         graph.store(graph.sum_rows(graph.square(change)), errors[static_cast<size_t>(k)]);
     }
     KVFOLD_CHECK(graph.compute());
@@ -69,12 +70,10 @@ Result<std::vector<float>> mean_logits(LayerTensors& layer, Tensor shares) {
     const Tensor means = result.floats(1, of.slots(), of.heads);
     KVFOLD_CHECK(result.allocate());
     Graph graph(layer.backend);
-    Tensor of_share_1 = graph.shaped(layer.mass, of.queries, 1, of.heads), counted = shares;
-    if (layer.roots) {
-        const Tensor roots = roots_of_columns(graph, layer);
-        of_share_1 = graph.subtract(of_share_1, graph.log(roots));
-        counted = graph.multiply(shares, roots);
-    }
+    const Tensor roots = roots_of_columns(graph, layer);
+    const Tensor counted = times_roots(graph, shares, roots);
+    Tensor of_share_1 = graph.shaped(layer.mass, of.queries, 1, of.heads);
+    if (roots) of_share_1 = graph.subtract(of_share_1, graph.log(roots));
     const Tensor logits = graph.add(graph.log(shares), of_share_1);
     graph.store(graph.divide(graph.sum_rows(graph.multiply(counted, logits)), graph.sum_rows(counted)),
                 means);

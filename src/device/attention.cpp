@@ -81,12 +81,12 @@ Status divide_by_size(LayerTensors& layer) {
     return graph.compute();
 }
 
-Tensor times_roots(Graph& graph, Tensor rows, Tensor roots) {
-    return roots ? graph.multiply(rows, roots) : rows;
+Tensor times_roots(Graph& graph, Tensor matrix, Tensor roots) {
+    return roots ? graph.multiply(matrix, roots) : matrix;
 }
 
 Tensor roots_of_columns(Graph& graph, const LayerTensors& layer) {
-    return graph.shaped(layer.roots, layer.sizes.queries, 1, layer.sizes.heads);
+    return layer.roots ? graph.shaped(layer.roots, layer.sizes.queries, 1, layer.sizes.heads) : nullptr;
 }
 
 Tensor mass_shares(Graph& graph, const LayerTensors& layer, Tensor keys) {
@@ -94,11 +94,11 @@ Tensor mass_shares(Graph& graph, const LayerTensors& layer, Tensor keys) {
     const Tensor logits = cap(graph, graph.product(layer.queries, keys), of.softcap).capped;
     const Tensor mass = graph.shaped(layer.mass, of.queries, 1, of.heads);
     const Tensor shares = graph.exp(graph.clamp(graph.subtract(logits, mass), kLowestLogit, 0));
-    return layer.roots ? graph.multiply(shares, roots_of_columns(graph, layer)) : shares;
+    return times_roots(graph, shares, roots_of_columns(graph, layer));
 }
 
 Tensor shares_times_roots(Graph& graph, const LayerTensors& layer, Tensor shares) {
-    return graph.sum_rows(layer.roots ? graph.multiply(shares, roots_of_columns(graph, layer)) : shares);
+    return graph.sum_rows(times_roots(graph, shares, roots_of_columns(graph, layer)));
 }
 
 CompactAttention attend_compact(Graph& graph, const LayerTensors& layer, Tensor queries, Tensor mass) {

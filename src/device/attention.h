@@ -12,10 +12,11 @@ Status attend_all(LayerTensors& layer);
 // head.
 Status divide_by_size(LayerTensors& layer);
 
-// [k, n, h] times roots: [1, n, h]; null leaves them as they are.
-Tensor times_roots(Graph& graph, Tensor rows, Tensor roots);
+// Rows [k, n, h] times roots [1, n, h], or columns [n, k, h] times roots [n, 1, h]; null leaves them as they
+// are.
+Tensor times_roots(Graph& graph, Tensor matrix, Tensor roots);
 
-// r: [n, 1, h], for a layer whose queries differ in importance.
+// r: [n, 1, h]; null where the layer's queries count alike.
 Tensor roots_of_columns(Graph& graph, const LayerTensors& layer);
 
 // A: r_i exp(S_ij - m_i), r times the share of the full mass that each key holds: [n, m, h], queries

@@ -54,7 +54,7 @@ struct LayerTensors {
     Tensor roots;   // r (solve/attention.h): [1, n, h]; null: all are 1
     Tensor no_cell; // [T, block]: 0, and -inf where there is no cell
     Tensor mass;    // m: [1, n, h]
-    Tensor output;  // Y / y, rows times r: [dv, n, h]
+    Tensor output;  // Y / y: [dv, n, h]
     Tensor score;   // RMS of the probability of each cell: [T, 1, h]
     Tensor unit;    // 1 / y: [1, 1, h], y^2 = mean_i ||Y_i||^2
 

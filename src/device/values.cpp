@@ -52,8 +52,8 @@ void store_errors(Graph& graph, LayerTensors& layer, const CompactAttention& com
 Status fit_values(LayerTensors& layer) {
     Graph graph(layer.backend);
     const CompactAttention compact = attend_compact(graph, layer, layer.queries, layer.mass);
-    Tensor by_query = graph.transposed(compact.probabilities);
-    if (layer.roots) by_query = graph.multiply(by_query, roots_of_columns(graph, layer)); // X: [n, t, h]
+    const Tensor by_query = times_roots(graph, graph.transposed(compact.probabilities),
+                                        roots_of_columns(graph, layer)); // X: [n, t, h]
     const Tensor left = graph.transposed(missing(graph, layer, compact.probabilities, layer.chosen));
     const Tensor correction = solve_ridge(graph, graph.product(by_query, by_query),
                                           graph.product(by_query, left), layer.sizes.kept);

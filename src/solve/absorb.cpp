@@ -27,8 +27,8 @@ float best_share(const Matrix& shares, const Vector& roots, const Vector& bias, 
         const float log_root = std::log(root);
         Eigen::ArrayXf mass = shares.row(i).transpose();
         for (int k = 0; k <= kBiasQuarters; ++k) {
-            errors[k] += std::pow(root * (std::log(mass.sum()) - log_root),
-                                  2); // infinite where the bias overflows: not chosen
+            const float change = std::log(mass.sum()) - log_root; // infinite where the bias overflows
+            errors[k] += std::pow(root * change, 2);              // which is not chosen then
             mass *= quarter;
         }
     }

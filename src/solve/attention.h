@@ -37,11 +37,11 @@ struct CompactAttention {
 // r: [n]. importance: u: [n]; empty: all alike.
 Vector roots_of_importance(std::span<const float> importance, Index queries);
 
-// One pass over blocks of queries: S = scale Q K^T (capped), m, P, Y = P V, and the score.
+// One pass over blocks of queries: S = scale Q K^T (capped), m, P, Y = r P V, and the score.
 // REQUIRES: logits that cannot overflow (solve_head checks).
 FullAttention attend_all(const HeadProblem& problem);
 
-// Softmax of the queries over keys: [t, d] alone.
+// r times the softmax of the queries over keys: [t, d] alone.
 CompactAttention attend_compact(const HeadProblem& problem, MatrixView keys);
 
 // A: r_i exp(S_ij - m_i) for keys: [t, d] -> [n, t]: r times the share of the *full* mass that each key

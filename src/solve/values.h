@@ -8,9 +8,8 @@ namespace kvfold {
 
 inline constexpr double kValueRidge = 1e-3;
 
-// X: [n, t] probabilities over the compact keys as they will be stored, Y: [n, dv] the full output, both by
-// importance (attention.h),
-// V_sel: [t, dv] the kept values.
+// X: [n, t] probabilities over the compact keys as they will be stored, Y: [n, dv] the full output, both times
+// r (attention.h), V_sel: [t, dv] the kept values.
 //
 //   V' = V_sel + C,   C = argmin ||(Y - X V_sel) - X C||^2 + lambda ||C||^2
 //   (X^T X + lambda I) C = X^T (Y - X V_sel),   lambda = 1e-3 x mean eigenvalue of X^T X

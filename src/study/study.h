@@ -29,8 +29,8 @@ struct StudyPlan {
     // prose and lost a name in a dialogue.
     Index max_queries = 4096;
     // Of the importance of all queries but those of drafts, what those of repeat and recite have, which ask
-    // for single places, < 1; 0: each query counts alike. What few queries ask for is lost where many others ask
-    // for something else.
+    // for single places, < 1; 0: each query counts alike. What few queries ask for is lost where many others
+    // ask for something else.
     float places_share = 0;
     float draft_share = 0; // tokens of drafted self-study / cells to fold; 0 = none
 

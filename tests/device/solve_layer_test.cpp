@@ -45,19 +45,14 @@ TEST(DeviceSolve, IsAsGoodAsTheProcessor) {
 // One of importance 3 is one that is asked three times.
 TEST(DeviceSolve, OfQueriesThatDifferInImportance) {
     constexpr Index kAsked = 144; // and 288 in all: both fill registers
-    std::vector<float> importance;
-    std::vector<Index> again;
-    for (Index i = 0; i < kAsked; ++i) {
-        importance.push_back(static_cast<float>(1 + i % 3));
-        again.insert(again.end(), static_cast<size_t>(1 + i % 3), i);
-    }
+    const std::vector<float> importance = reference::rising_importance(kAsked);
     for (const float softcap : {0.0f, 20.0f}) {
         for (const float shared : {0.5f, 8.0f}) { // a direction that is not to be trusted, and one that is
             const reference::SyntheticSizes sizes{.cells = 256, .queries = kAsked, .shared = shared};
             TestLayer alike(sizes, 2, softcap), weighted(sizes, 2, softcap), repeated(sizes, 2, softcap);
             for (size_t i = 0; i < weighted.problems.size(); ++i) {
                 weighted.problems[i].importance = importance;
-                repeated.heads[i].queries = Matrix(repeated.heads[i].queries(again, Eigen::all));
+                repeated.heads[i].queries = reference::asked_again(repeated.heads[i].queries);
             }
             repeated.problems.clear();
             for (const reference::SyntheticHead& head : repeated.heads)

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <vector>
 
 namespace kvfold::reference {
 
@@ -25,6 +26,22 @@ struct SyntheticHead {
     float scale;
     HeadProblem problem(float softcap = 0) const { return {keys, values, queries, scale, softcap}; }
 };
+
+// 1, 2, 3, 1 ..: the importance of each query.
+inline std::vector<float> rising_importance(Index queries) {
+    std::vector<float> importance;
+    for (Index i = 0; i < queries; ++i)
+        importance.push_back(static_cast<float>(1 + i % 3));
+    return importance;
+}
+
+// Each query as often as that says.
+inline Matrix asked_again(const Matrix& queries) {
+    std::vector<Index> rows;
+    for (Index i = 0; i < queries.rows(); ++i)
+        rows.insert(rows.end(), static_cast<size_t>(1 + i % 3), i);
+    return queries(rows, Eigen::all);
+}
 
 inline Matrix random_matrix(Index rows, Index cols, std::mt19937& random) {
     std::normal_distribution<float> normal;

@@ -8,25 +8,12 @@
 namespace kvfold {
 namespace {
 
+using reference::asked_again;
+using reference::rising_importance;
 using reference::synthetic_head;
 using reference::SyntheticHead;
 
 constexpr Index kAsked = 150; // three times as many fit into one batch of the refinement
-
-std::vector<float> importance() {
-    std::vector<float> each;
-    for (Index i = 0; i < kAsked; ++i)
-        each.push_back(static_cast<float>(1 + i % 3));
-    return each;
-}
-
-// Each query as often as its importance says.
-Matrix asked_again(const Matrix& queries) {
-    std::vector<Index> rows;
-    for (Index i = 0; i < kAsked; ++i)
-        rows.insert(rows.end(), static_cast<size_t>(1 + i % 3), i);
-    return queries(rows, Eigen::all);
-}
 
 bool are_near(const CompactHead& a, const CompactHead& b, float most) {
     return a.kept == b.kept && a.keys.isApprox(b.keys, most) && a.values.isApprox(b.values, most) &&
@@ -47,7 +34,7 @@ class Importance : public testing::TestWithParam<Case> {};
 // Stage by stage.
 TEST_P(Importance, IsHowOftenAQueryIsAsked) {
     const SyntheticHead head = synthetic_head({.queries = kAsked, .shared = GetParam().shared});
-    const std::vector<float> each = importance();
+    const std::vector<float> each = rising_importance(kAsked);
     HeadProblem weighted = head.problem(GetParam().softcap), repeated = weighted;
     weighted.importance = each;
     const Matrix again = asked_again(head.queries);
@@ -78,7 +65,7 @@ TEST(ImportanceThatIsNotPositive, IsRefused) {
     const SyntheticHead head = synthetic_head({.queries = kAsked});
     for (const float wrong :
          {0.0f, -1.0f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
-        std::vector<float> each = importance();
+        std::vector<float> each = rising_importance(kAsked);
         each[7] = wrong;
         HeadProblem problem = head.problem();
         problem.importance = each;
