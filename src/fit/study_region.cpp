@@ -3,6 +3,7 @@
 #include "model/model.h"
 #include "state/folded_region.h"
 #include "study/draft.h"
+#include "study/read_passages.h"
 
 #include <algorithm>
 #include <numeric>
@@ -92,11 +93,12 @@ Result<Study> read_in_scratch(const RegionProblem& problem, const SequenceState&
                     "nothing to study: the newest positions have no token (an image?), or "
                     "the model drafts nothing; take another method");
     QueryTap tap(problem.map.layers, count_tokens(passages));
-    const ScratchParams params{problem.context, problem.threads, cells_to_spare(passages, cache),
-                               problem.adapters};
+    const ReadingRoom room = room_to_read(passages, cache, problem.map);
+    const ScratchParams params{problem.context, problem.threads, room.cells, problem.adapters,
+                               room.sequences};
     KVFOLD_TRY(Scratch scratch,
                Scratch::open(problem.model, problem.map, cache, params, &tap, problem.progress));
-    KVFOLD_CHECK(read_passages(scratch, passages));
+    KVFOLD_CHECK(read_passages(scratch, passages, problem.map));
     return tap.take();
 }
 

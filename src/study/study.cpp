@@ -1,5 +1,7 @@
 #include "study/study.h"
 
+#include "study/read_passages.h"
+
 #include <algorithm>
 #include <iterator>
 
@@ -123,27 +125,6 @@ std::vector<float> importance_of(const StudyPlan& plan, const std::vector<Passag
     return each;
 }
 
-Index count_tokens(const std::vector<Passage>& passages) {
-    Index count = 0;
-    for (const Passage& passage : passages)
-        count += static_cast<Index>(passage.tokens.size());
-    return count;
-}
-
-uint32_t cells_to_spare(const std::vector<Passage>& passages, const SequenceState& cache) {
-    const std::vector<CellMeta>& cells = cache.sections.front().cells;
-    size_t spare = 0;
-    for (const Passage& passage : passages) {
-        const auto stays = [&](const CellMeta& cell) { return cell.pos < passage.first_pos; };
-        const auto kept = static_cast<size_t>(std::count_if(cells.begin(), cells.end(), stays));
-        const size_t needed = kept + passage.tokens.size();
-        spare = std::max(spare, needed - std::min(needed, cells.size()));
-        // A window that slides lets go of its old cells only when a batch is through.
-        spare = std::max(spare, std::min<size_t>(passage.tokens.size(), kScratchBatch));
-    }
-    return static_cast<uint32_t>(spare);
-}
-
 void append_study(Study& study, Study more) {
     if (!study.importance.empty() || !more.importance.empty()) {
         study.importance.resize(static_cast<size_t>(study.tokens()), 1);
@@ -171,19 +152,6 @@ Study take_tokens(const Study& study, const std::vector<bool>& wanted) {
         if (wanted[token]) taken.importance.push_back(study.importance[token]);
     }
     return taken;
-}
-
-Status read_passages(Scratch& scratch, const std::vector<Passage>& passages) {
-    const auto total = static_cast<float>(count_tokens(passages));
-    size_t done = 0;
-    for (const Passage& passage : passages) {
-        KVFOLD_CHECK(scratch.report(Stage::study, static_cast<float>(done) / total));
-        KVFOLD_CHECK(passage.first_pos < scratch.end() ? scratch.rewind_to(passage.first_pos)
-                                                       : scratch.rewind());
-        KVFOLD_CHECK(scratch.prefill(passage.tokens, passage.first_pos));
-        done += passage.tokens.size();
-    }
-    return {};
 }
 
 } // namespace kvfold

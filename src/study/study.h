@@ -77,20 +77,11 @@ StudyTokens tokens_of(const StudyPlan& plan, FoldSize fold);
 // Of each token of the passages, as places_share says; empty: all alike.
 std::vector<float> importance_of(const StudyPlan& plan, const std::vector<Passage>& passages);
 
-// Tokens in all passages: rows the tap must have room for.
-Index count_tokens(const std::vector<Passage>& passages);
-
-// Cells that a scratch context needs beyond those of `cache` to read any of these passages.
-uint32_t cells_to_spare(const std::vector<Passage>& passages, const SequenceState& cache);
-
 // Appends the queries of `more`, which goes layer by layer: both at once would be twice the memory. REQUIRES:
 // studies of the same layers.
 void append_study(Study& study, Study more);
 
 // The rows of the tokens that are wanted, of all readers. wanted: [tokens].
 Study take_tokens(const Study& study, const std::vector<bool>& wanted);
-
-// Prefills every passage against the snapshot of `scratch`, whose tap collects the queries.
-Status read_passages(Scratch& scratch, const std::vector<Passage>& passages);
 
 } // namespace kvfold

@@ -51,7 +51,7 @@ class Compactable : public Tiny {
         auto scratch = Scratch::open(model_.get(), map, snapshot, {testing::one_thread(), 1, 256}, &tap, {});
         EXPECT_TRUE(scratch) << scratch.error().message;
         const Status read =
-            scratch ? read_passages(*scratch, {{{next_.begin(), next_.begin() + 64}, kTokens}}) : Status{};
+            scratch ? scratch->prefill({next_.begin(), next_.begin() + 64}, kTokens) : Status{};
         EXPECT_TRUE(read);
         return tap.take();
     }
@@ -69,7 +69,8 @@ TEST_P(Compactable, BlocksMatchTheOracle) {
     ASSERT_TRUE(regions) << regions.error().message;
     const CompactRequest request;
     const auto solution =
-        solve_layers(problem_of(model_.get(), *map, snapshot, *regions, plans_of(*request.method), request, *usable_kernels().front()),
+        solve_layers(problem_of(model_.get(), *map, snapshot, *regions, plans_of(*request.method), request,
+                                *usable_kernels().front()),
                      study, methods::refine.solve);
     ASSERT_TRUE(solution) << solution.error().message;
 
@@ -116,7 +117,8 @@ TEST_P(Compactable, AsManyCellsAsThereAreAreTheFullCache) {
     regions.folded = kTokens;
     const CompactRequest request;
     const auto solution =
-        solve_layers(problem_of(model_.get(), *map, snapshot, regions, plans_of(*request.method), request, *usable_kernels().front()),
+        solve_layers(problem_of(model_.get(), *map, snapshot, regions, plans_of(*request.method), request,
+                                *usable_kernels().front()),
                      study_of(snapshot, *map), methods::refine.solve);
     ASSERT_TRUE(solution) << solution.error().message;
     SequenceState compact = snapshot;

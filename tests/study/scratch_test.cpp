@@ -4,6 +4,7 @@
 #include "study/scratch.h"
 
 #include "study/model_sequence.h"
+#include "study/read_passages.h"
 #include "study/study.h"
 
 namespace kvfold {
@@ -172,6 +173,42 @@ TEST_P(ScratchOn, CancellingStopsBetweenGraphNodes) {
     EXPECT_TRUE(scratch->prefill(passage_, end()));
 }
 
+// Side by side as one after the other: the same text, positions and cache, in another batch.
+TEST_P(ScratchOn, PassagesAreReadTogetherAsAlone) {
+    prefill_context(studied_.map.has_window ? 600 : 200);
+    const auto tokens = [&](ptrdiff_t first, ptrdiff_t count) {
+        return Tokens(context_.begin() + first, context_.begin() + first + count);
+    };
+    std::vector<Passage> passages = {{passage_, end()}, {tokens(30, 70), end()}, {tokens(10, 50), end()}};
+    const auto read = [&](std::span<const Passage> some) {
+        ScratchParams params = testing::scratch_params();
+        params.sequences = room_to_read(passages, snapshot_, studied_.map).sequences;
+        auto scratch = Scratch::open(studied_.model.get(), studied_.map, snapshot_, params, tap_.get(), {});
+        ASSERT_TRUE(scratch) << scratch.error().message;
+        const Status status = read_passages(*scratch, some, studied_.map);
+        ASSERT_TRUE(status) << status.error().message;
+    };
+    read(passages);
+    for (const Passage& passage : passages)
+        read(std::span(&passage, 1));
+    std::swap(passages[1].tokens[3], passages[1].tokens[7]);
+    read(passages);
+
+    const Study study = tap_->take();
+    const Index all = count_tokens(passages);
+    ASSERT_EQ(study.tokens(), 3 * all);
+    const auto together = testing::rows_of(study, 0, all);
+    EXPECT_LT(testing::worst_distance(together, testing::rows_of(study, all, all)), 2e-2); // sums of halves
+    // Broken twin: two tokens of the second have changed places, and the others are as before.
+    const auto changed = [&](Index first, Index count) {
+        return testing::worst_distance(testing::rows_of(study, first, count),
+                                       testing::rows_of(study, 2 * all + first, count));
+    };
+    EXPECT_LT(changed(0, kPassage), 2e-2);
+    EXPECT_GT(changed(kPassage + 3, 60), 0.1);
+    EXPECT_LT(changed(kPassage + 70, 50), 2e-2);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, ScratchOn, ::testing::Values("KVFOLD_PLAIN_MODEL", "KVFOLD_WINDOW_MODEL"),
                          [](const auto& info) { return std::string(info.param + sizeof "KVFOLD"); });
 
@@ -198,7 +235,7 @@ TEST(Scratch, PassagesOfAPlanAreReadWhereTheyStand) {
                                      return true;
                                  });
     ASSERT_TRUE(scratch) << scratch.error().message;
-    const Status status = read_passages(*scratch, passages);
+    const Status status = read_passages(*scratch, passages, studied.map);
     ASSERT_TRUE(status) << status.error().message;
     EXPECT_TRUE(std::is_sorted(progress.begin(), progress.end()));
     EXPECT_LE(progress.back(), 1);
