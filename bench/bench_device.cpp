@@ -1,13 +1,14 @@
-// What it takes to solve the layers of a model through ggml: seconds of one layer, and the products and bytes
-// of the graphs that ran, for all of them. Heads are synthetic; what is counted depends on shapes alone.
+// What it takes to solve the layers of a model through ggml: seconds of those that are solved together, and
+// the products, bytes and nodes of the graphs that ran, for all of them. Heads are synthetic; what is counted
+// depends on shapes alone.
 //
 //   bench_device --shape 8b --cells 8192                   on the processor, through ggml
 //   bench_device --shape 8b --cells 8192 --device CUDA0
-//   bench_device --shape 8b --cells 8192 --tflops 180 --gbs 2600    and what a card of that speed would take,
-//   as a model
+//   bench_device --shape 8b --cells 8192 --tflops 180 --gbs 2600 --launch 4    and what a card of that speed
+//   would take that starts a kernel in 4 microseconds, as a model
 #include "base/format.h"
 #include "base/timer.h"
-#include "device/solve_layer.h"
+#include "device/solve_heads.h"
 #include "method/method.h"
 #include "reference/synthetic_head.h"
 
@@ -32,8 +33,9 @@ constexpr Shape kShapes[] = {
 struct Options {
     std::string shape = "8b", device = "CPU", method = "refine";
     Index cells = 8192, queries = 4096, ratio = 8;
+    Index together = 1; // layers
     int threads = 1;
-    double tflops = 0, gbs = 0;
+    double tflops = 0, gbs = 0, launch = 0;
 };
 
 Status run(const Options& options) {
@@ -49,7 +51,7 @@ Status run(const Options& options) {
 
     std::vector<reference::SyntheticHead> heads;
     std::vector<HeadProblem> problems;
-    for (Index head = 0; head < shape->kv_heads; ++head)
+    for (Index head = 0; head < options.together * shape->kv_heads; ++head)
         heads.push_back(reference::synthetic_head({.cells = options.cells,
                                                    .queries = options.queries,
                                                    .key_width = shape->key_width,
@@ -59,31 +61,31 @@ Status run(const Options& options) {
         problems.push_back(head.problem());
     const SolveRequest request{.kept = options.cells / options.ratio};
     Timer timer;
-    KVFOLD_TRY(const auto prepared, device::prepare_layer(problems, method->solve, request));
+    KVFOLD_TRY(const auto prepared, device::prepare_heads(problems, method->solve, request, options.threads));
     const double prepared_s = timer.seconds();
     timer = {};
-    KVFOLD_TRY(const auto solved, device::solve_layer(*backend, prepared, method->solve, request));
+    KVFOLD_TRY(const auto solved, device::solve_heads(*backend, prepared, method->solve, request));
     const double solved_s = timer.seconds();
 
-    const auto layers = static_cast<double>(shape->layers);
+    const double layers = static_cast<double>(shape->layers), times = layers / double(options.together);
     const device::Work& work = backend->work();
-    const double given = 4.0 * static_cast<double>(shape->kv_heads) *
-                         static_cast<double>((options.cells + options.queries) * shape->key_width +
-                                             options.cells * shape->value_width);
+    const double flop = times * work.product_flop, bytes = times * work.other_bytes;
+    const double graphs = times * double(work.graphs), nodes = times * double(work.nodes);
+    const double given =
+        4 * layers * double(shape->kv_heads) *
+        double((options.cells + options.queries) * shape->key_width + options.cells * shape->value_width);
     std::printf("%s, %ld cells -> %ld, %ld queries, %s, on %s\n", options.shape.c_str(), long(options.cells),
                 long(request.kept), long(options.queries), options.method.c_str(), options.device.c_str());
-    std::printf("one layer of %ld heads: %.2f s, and %.2f s on the processor before it; output error %.3f\n",
-                long(shape->kv_heads), solved_s, prepared_s, double(solved.front().output_error));
+    std::printf("%zu heads together: %.2f s, and %.2f s on the processor before it; output error %.3f\n",
+                heads.size(), solved_s, prepared_s, double(solved.front().output_error));
     std::printf(
-        "all %ld layers: %.2f TFLOP in products, %.1f GB in other nodes, %.2f GB to the device; %zu graphs "
-        "of %zu nodes\n",
-        long(shape->layers), layers * work.product_flop / 1e12, layers * work.other_bytes / 1e9,
-        layers * given / 1e9, size_t(layers) * work.graphs, size_t(layers) * work.nodes);
+        "all %.0f layers: %.2f TFLOP in products, %.1f GB in other nodes, %.2f GB to the device; %.0f "
+        "graphs of %.0f nodes\n",
+        layers, flop / 1e12, bytes / 1e9, given / 1e9, graphs, nodes);
     if (options.tflops > 0 && options.gbs > 0)
-        std::printf("model, not measured: %.2f s at %g TFLOP/s and %g GB/s\n",
-                    layers *
-                        (work.product_flop / options.tflops / 1e12 + work.other_bytes / options.gbs / 1e9),
-                    options.tflops, options.gbs);
+        std::printf("model, not measured: %.2f s at %g TFLOP/s and %g GB/s, and %.2f s to start the nodes\n",
+                    flop / options.tflops / 1e12 + bytes / options.gbs / 1e9, options.tflops, options.gbs,
+                    nodes * options.launch / 1e6);
     return {};
 }
 
@@ -102,6 +104,8 @@ int main(int argc, char** argv) {
     app.add_option("--threads", options.threads);
     app.add_option("--tflops", options.tflops);
     app.add_option("--gbs", options.gbs);
+    app.add_option("--launch", options.launch);
+    app.add_option("--together", options.together)->check(CLI::PositiveNumber);
     CLI11_PARSE(app, argc, argv);
     const kvfold::Status status = kvfold::run(options);
     if (status) return 0;

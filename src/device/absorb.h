@@ -1,4 +1,4 @@
-// The keys take the bias in, for all heads of a layer; as solve/absorb.h has it for one.
+// The keys take the bias in, for all heads; as solve/absorb.h has it for one.
 #pragma once
 
 #include "device/layer_tensors.h"

@@ -1,4 +1,4 @@
-// Attention of all heads of a layer, as solve/attention.h has it for one.
+// Attention of all heads, as solve/attention.h has it for one.
 #pragma once
 
 #include "device/layer_tensors.h"

@@ -1,4 +1,4 @@
-// The weight of each kept cell, for all heads of a layer; the problem is that of solve/bias.h.
+// The weight of each kept cell, for all heads; the problem is that of solve/bias.h.
 #pragma once
 
 #include "device/layer_tensors.h"

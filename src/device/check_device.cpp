@@ -1,7 +1,7 @@
 #include "device/check_device.h"
 
 #include "device/devices.h"
-#include "device/solve_layer.h"
+#include "device/solve_heads.h"
 #include "solve/solve_head.h"
 
 #include <random>
@@ -48,9 +48,9 @@ Status check_device(ggml_backend_dev_t device) {
         heads.push_back(head.problem());
     const SolvePlan plan{.refine_steps = 2, .pursued = 0.25f};
     const SolveRequest request{.kept = kKept};
-    KVFOLD_TRY(const PreparedLayer prepared, prepare_layer(heads, plan, request));
+    KVFOLD_TRY(const PreparedHeads prepared, prepare_heads(heads, plan, request));
     KVFOLD_TRY(const Lease backend, Lease::of(device));
-    KVFOLD_TRY(const auto solved, solve_layer(*backend, prepared, plan, request));
+    KVFOLD_TRY(const auto solved, solve_heads(*backend, prepared, plan, request));
     for (size_t i = 0; i < heads.size(); ++i) {
         KVFOLD_TRY(const CompactHead wanted, solve_head(heads[i], plan, request));
         if (!(solved[i].output_error <= kMostWorse * wanted.output_error))

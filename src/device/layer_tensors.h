@@ -1,4 +1,5 @@
-// What stays on the device while the heads of a layer are solved. Letters are those of docs/notation.md.
+// What stays on the device while heads are solved together, of one layer or of several that are alike.
+// Letters are those of docs/notation.md.
 #pragma once
 
 #include "device/graph.h"

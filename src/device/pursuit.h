@@ -1,4 +1,4 @@
-// Which cells stay, for all heads of a layer together; the problem and its order are those of solve/omp.h.
+// Which cells stay, for all heads together; the problem and its order are those of solve/omp.h.
 #pragma once
 
 #include "device/layer_tensors.h"

@@ -1,4 +1,4 @@
-// Gradient steps on the keys of all heads of a layer; loss and steps are those of solve/refine.h.
+// Gradient steps on the keys of all heads; loss and steps are those of solve/refine.h.
 #pragma once
 
 #include "device/layer_tensors.h"

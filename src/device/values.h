@@ -1,4 +1,4 @@
-// Values for the compact cells of all heads of a layer; the problem is that of solve/values.h.
+// Values for the compact cells of all heads; the problem is that of solve/values.h.
 #pragma once
 
 #include "device/layer_tensors.h"

@@ -2,7 +2,7 @@
 
 #include "base/no_throw.h"
 #include "base/parallel.h"
-#include "device/solve_layer.h"
+#include "device/solve_heads.h"
 
 #include <iterator>
 #include <mutex>
@@ -12,14 +12,27 @@ namespace kvfold {
 
 namespace {
 
-// What one thread solves: a KV head on the processor, or all heads of a layer on a device.
+// What one thread solves: a KV head on the processor, or all heads of some layers on a device.
 struct Job {
-    size_t layer; // index into AttentionMap::layers
-    Index head;   // the first
-    Index heads;
+    size_t layer, layers;      // the first, an index into AttentionMap::layers, and how many in a row
+    Index head;                // the first
+    Index heads;               // of each of these layers
     size_t index;              // of the first among all heads
     ggml_backend_dev_t device; // null: the processor
+
+    size_t all_heads() const { return layers * static_cast<size_t>(heads); }
 };
+
+// Heads that a device solves together, about: a device starts a kernel in the time that it takes for some
+// heads, and layers of a few heads would wait for little else.
+constexpr Index kHeadsTogether = 32;
+constexpr int kJobsOfDevices = 2; // at a time: one is solved, and the next one is prepared
+
+// Whether their heads can be solved together.
+bool are_alike(const AttentionLayer& a, const AttentionLayer& b) {
+    return a.heads == b.heads && a.kv_heads == b.kv_heads && a.readers == b.readers &&
+           a.key_width == b.key_width && a.value_width == b.value_width && a.softcap == b.softcap;
+}
 
 std::vector<Job> list_jobs(const AttentionMap& map, SolveOn where) {
     std::vector<Job> jobs;
@@ -29,14 +42,20 @@ std::vector<Job> list_jobs(const AttentionMap& map, SolveOn where) {
         const ggml_backend_dev_t device = device::solving_device(where, layer.device);
         const Index each = device ? layer.kv_heads : 1;
         for (Index head = 0; head < layer.kv_heads; head += each) {
-            jobs.push_back({i, head, each, index, device});
+            const bool joins = device && !jobs.empty() && jobs.back().device == device &&
+                               are_alike(map.layers[jobs.back().layer], layer) &&
+                               static_cast<Index>(jobs.back().all_heads()) + each <= kHeadsTogether;
+            if (joins)
+                ++jobs.back().layers;
+            else
+                jobs.push_back({i, 1, head, each, index, device});
             index += static_cast<size_t>(each);
         }
     }
     return jobs;
 }
 
-// Some heads of one layer that one thread has solved.
+// The heads of a job that one thread has solved.
 struct Solved {
     std::vector<CompactHead> heads;
     SolvedOn on;
@@ -47,19 +66,18 @@ class Collector {
   public:
     Collector(size_t heads, const ProgressFn& progress) : heads(heads), progress_(progress) {}
 
-    bool add(const Job& job, Result<Solved> solved, const AttentionLayer& layer) {
+    bool add(const Job& job, Result<Solved> solved, const AttentionMap& map) {
         const std::lock_guard lock(mutex_);
         if (!solved) {
             std::string_view what = solved.error().message;
             constexpr std::string_view kPrefix = "head: "; // solve_head does not know which
             if (what.starts_with(kPrefix)) what.remove_prefix(kPrefix.size());
-            const std::string which = job.heads == 1 ? kvfold::format("KV head {}", job.head) : "a KV head";
-            if (status) status = fail(solved.error().code, "layer {}, {}: {}", layer.layer, which, what);
+            if (status) status = fail(solved.error().code, "{}: {}", name_of(job, map), what);
             return false;
         }
         std::ranges::move(solved->heads, heads.begin() + static_cast<std::ptrdiff_t>(job.index));
         kvfold::add(on, solved->on);
-        done_ += static_cast<size_t>(job.heads);
+        done_ += job.all_heads();
         if (goes_on(progress_, Stage::solve, static_cast<float>(done_) / static_cast<float>(heads.size())))
             return true;
         if (status) status = fail(ErrorCode::cancelled, "cancelled");
@@ -71,6 +89,13 @@ class Collector {
     Status status;
 
   private:
+    static std::string name_of(const Job& job, const AttentionMap& map) {
+        const int first = map.layers[job.layer].layer, last = map.layers[job.layer + job.layers - 1].layer;
+        if (!job.device) return kvfold::format("layer {}, KV head {}", first, job.head);
+        if (first == last) return kvfold::format("layer {}, a KV head", first);
+        return kvfold::format("a KV head of layers {} to {}", first, last);
+    }
+
     const ProgressFn& progress_;
     std::mutex mutex_;
     size_t done_ = 0;
@@ -113,47 +138,54 @@ SolveRequest request_of(const RegionProblem& problem, const AttentionLayer& laye
     return {problem.slots, {}, [&keys](MutableMatrixView rows) { round_rows(rows, keys.type); }};
 }
 
-Result<CompactHead> solve_head_of(const RegionProblem& problem, const Study& study, const HeadSolver& solve,
-                                  const Job& job, Index head) {
-    const AttentionLayer& layer = problem.map.layers[job.layer];
-    const HeadRows rows = rows_of(problem, study, job.layer, head);
-    const size_t index = job.index + static_cast<size_t>(head - job.head);
-    return solve({job.layer, head, index, rows.problem(layer), request_of(problem, layer), problem.kernels});
-}
-
 Result<Solved> solve_on_processor(const RegionProblem& problem, const Study& study, const HeadSolver& solve,
                                   const Job& job) {
     Solved solved;
-    for (Index head = job.head; head < job.head + job.heads; ++head) {
-        KVFOLD_TRY(CompactHead compact, solve_head_of(problem, study, solve, job, head));
-        solved.heads.push_back(std::move(compact));
+    size_t index = job.index;
+    for (size_t i = job.layer; i < job.layer + job.layers; ++i) {
+        const AttentionLayer& layer = problem.map.layers[i];
+        const SolveRequest request = request_of(problem, layer);
+        for (Index head = job.head; head < job.head + job.heads; ++head) {
+            const HeadRows rows = rows_of(problem, study, i, head);
+            KVFOLD_TRY(CompactHead compact,
+                       solve({i, head, index++, rows.problem(layer), request, problem.kernels}));
+            solved.heads.push_back(std::move(compact));
+        }
+        if (job.head == 0) ++solved.on.layers;
     }
-    if (job.head == 0) solved.on.layers = 1;
     return solved;
 }
 
-Result<Solved> solve_on_device(const device::PreparedLayer& layer, const SolvePlan& plan,
-                               const SolveRequest& request, ggml_backend_dev_t device) {
-    KVFOLD_TRY(const device::Lease backend, device::Lease::of(device));
-    KVFOLD_TRY(auto solved, device::solve_layer(*backend, layer, plan, request));
-    return Solved{std::move(solved), {1, 1, (*backend).description(), {}}};
+// Of all heads of the job, in their order.
+std::vector<HeadRows> rows_of_job(const RegionProblem& problem, const Study& study, const Job& job) {
+    std::vector<HeadRows> rows(job.all_heads());
+    parallel_for(rows.size(), problem.threads, [&](size_t i) {
+        const auto heads = static_cast<size_t>(job.heads);
+        rows[i] = rows_of(problem, study, job.layer + i / heads, static_cast<Index>(i % heads));
+        return true;
+    });
+    return rows;
 }
 
-// The device of the layer first, and the processor where it cannot and was not asked for.
+Result<Solved> solve_on_device(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
+                               const Job& job) {
+    const std::vector<HeadRows> rows = rows_of_job(problem, study, job);
+    std::vector<HeadProblem> heads;
+    for (size_t i = 0; i < rows.size(); ++i)
+        heads.push_back(rows[i].problem(problem.map.layers[job.layer + i / static_cast<size_t>(job.heads)]));
+    const SolveRequest request = request_of(problem, problem.map.layers[job.layer]);
+    KVFOLD_TRY(const device::PreparedHeads prepared,
+               device::prepare_heads(heads, plan, request, problem.threads));
+    KVFOLD_TRY(const device::Lease backend, device::Lease::of(job.device));
+    KVFOLD_TRY(auto solved, device::solve_heads(*backend, prepared, plan, request));
+    return Solved{std::move(solved), {job.layers, job.layers, (*backend).description(), {}}};
+}
+
+// The device of the layers first, and the processor where it cannot and was not asked for.
 Result<Solved> solve_job(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
                          const HeadSolver& by_head, const Job& job) {
     if (!job.device) return solve_on_processor(problem, study, by_head, job);
-    const AttentionLayer& layer = problem.map.layers[job.layer];
-    std::vector<HeadRows> rows;
-    std::vector<HeadProblem> heads;
-    for (Index head = 0; head < layer.kv_heads; ++head)
-        rows.push_back(rows_of(problem, study, job.layer, head));
-    for (const HeadRows& each : rows)
-        heads.push_back(each.problem(layer));
-    const SolveRequest request = request_of(problem, layer);
-    KVFOLD_TRY(const device::PreparedLayer prepared, device::prepare_layer(heads, plan, request));
-    Result<Solved> solved =
-        without_throwing([&] { return solve_on_device(prepared, plan, request, job.device); });
+    Result<Solved> solved = without_throwing([&] { return solve_on_device(problem, study, plan, job); });
     if (solved || problem.solve_on == SolveOn::device) return solved;
     const std::string why_not = solved.error().message;
     KVFOLD_TRY(solved, solve_on_processor(problem, study, by_head, job));
@@ -186,11 +218,12 @@ using JobSolver = std::function<Result<Solved>(const Job&)>;
 
 Result<Solution> solve_jobs(const RegionProblem& problem, const std::vector<Job>& jobs,
                             const JobSolver& solve) {
-    const size_t heads = jobs.empty() ? 0 : jobs.back().index + static_cast<size_t>(jobs.back().heads);
+    const size_t heads = jobs.empty() ? 0 : jobs.back().index + jobs.back().all_heads();
+    const bool all_on_devices = std::ranges::all_of(jobs, [](const Job& job) { return job.device; });
+    const int threads = all_on_devices ? std::min(problem.threads, kJobsOfDevices) : problem.threads;
     Collector found(heads, problem.progress);
-    parallel_for(jobs.size(), problem.threads, [&](size_t i) {
-        return found.add(jobs[i], without_throwing([&] { return solve(jobs[i]); }),
-                         problem.map.layers[jobs[i].layer]);
+    parallel_for(jobs.size(), threads, [&](size_t i) {
+        return found.add(jobs[i], without_throwing([&] { return solve(jobs[i]); }), problem.map);
     });
     KVFOLD_CHECK(std::move(found.status));
     return join_solution(problem, found);

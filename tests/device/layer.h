@@ -2,7 +2,7 @@
 #pragma once
 
 #include "device/attention.h"
-#include "device/solve_layer.h"
+#include "device/solve_heads.h"
 #include "reference/naive_head.h"
 #include "reference/synthetic_head.h"
 #include "solve/attention.h"
@@ -56,8 +56,8 @@ struct TestLayer {
 
 inline Result<std::vector<CompactHead>> solve(Backend& backend, const TestLayer& test, const SolvePlan& plan,
                                               const SolveRequest& request) {
-    KVFOLD_TRY(const PreparedLayer layer, prepare_layer(test.problems, plan, request));
-    return solve_layer(backend, layer, plan, request);
+    KVFOLD_TRY(const PreparedHeads layer, prepare_heads(test.problems, plan, request));
+    return solve_heads(backend, layer, plan, request);
 }
 
 // ||actual - wanted|| / ||wanted||

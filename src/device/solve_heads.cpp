@@ -1,5 +1,6 @@
-#include "device/solve_layer.h"
+#include "device/solve_heads.h"
 
+#include "base/parallel.h"
 #include "device/absorb.h"
 #include "device/attention.h"
 #include "device/bias.h"
@@ -155,20 +156,28 @@ size_t heads_at_once(const Backend& backend, Heads problems, const SolvePlan& pl
 
 } // namespace
 
-Result<PreparedLayer> prepare_layer(Heads heads, const SolvePlan& plan, const SolveRequest& request) {
-    PreparedLayer layer{heads, {}};
-    for (const HeadProblem& head : heads) {
-        KVFOLD_CHECK(check_head(head, request));
-        if (!plan.fit_bias || request.kept == head.keys.rows()) continue;
-        KVFOLD_TRY(AbsorbDirection direction, fit_direction(head));
-        layer.directions.push_back(std::move(direction));
-    }
-    return layer;
+Result<PreparedHeads> prepare_heads(Heads heads, const SolvePlan& plan, const SolveRequest& request,
+                                    int threads) {
+    const bool weighs = plan.fit_bias && request.kept < heads.front().keys.rows();
+    PreparedHeads prepared{heads, std::vector<AbsorbDirection>(weighs ? heads.size() : 0)};
+    std::vector<Status> failed(heads.size());
+    parallel_for(heads.size(), threads, [&](size_t i) {
+        failed[i] = [&]() -> Status {
+            KVFOLD_CHECK(check_head(heads[i], request));
+            if (!weighs) return {};
+            KVFOLD_TRY(prepared.directions[i], fit_direction(heads[i]));
+            return {};
+        }();
+        return failed[i].has_value();
+    });
+    for (Status& status : failed)
+        KVFOLD_CHECK(std::move(status));
+    return prepared;
 }
 
-Result<std::vector<CompactHead>> solve_layer(Backend& backend, const PreparedLayer& layer,
+Result<std::vector<CompactHead>> solve_heads(Backend& backend, const PreparedHeads& prepared,
                                              const SolvePlan& plan, const SolveRequest& request) {
-    const Heads problems = layer.heads;
+    const Heads problems = prepared.heads;
     std::vector<CompactHead> heads;
     if (request.kept == problems.front().keys.rows()) {
         for (const HeadProblem& problem : problems)
@@ -181,7 +190,7 @@ Result<std::vector<CompactHead>> solve_layer(Backend& backend, const PreparedLay
     size_t most = heads_at_once(backend, problems, plan, request);
     for (size_t first = 0; first < problems.size();) {
         const size_t count = std::min(most, problems.size() - first);
-        const std::span directions(layer.directions);
+        const std::span directions(prepared.directions);
         auto solved =
             solve_chunk(backend, problems.subspan(first, count),
                         plan.fit_bias ? directions.subspan(first, count) : directions, plan, request);

@@ -1,4 +1,4 @@
-#include "device/solve_layer.h"
+#include "device/solve_heads.h"
 
 #include "device/check_device.h"
 #include "layer.h"
