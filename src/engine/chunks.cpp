@@ -34,6 +34,11 @@ std::vector<llama_pos> ends_of_cells(const KvSection& section) {
 
 } // namespace
 
+size_t fewer_at_once(size_t region, size_t most) {
+    const size_t now = most == 0 ? region : std::min(region, most);
+    return now / 2 < kLeastChunk ? 0 : now / 2;
+}
+
 KvSection cells_of_text(size_t tokens) {
     KvSection section;
     section.cells.resize(tokens);

@@ -28,6 +28,11 @@ struct Chunk {
 // ask.
 Result<std::vector<Chunk>> plan_chunks(const KvSection& section, const Regions& regions, size_t most);
 
+constexpr size_t kLeastChunk = 128; // the study of less text asks about nothing
+
+// Half as many cells at once as a region folded `most` at a time has; 0 where that is less than kLeastChunk.
+size_t fewer_at_once(size_t region, size_t most);
+
 // The cells that a text will have, cell i at position i and nothing in it: to plan before it is read.
 KvSection cells_of_text(size_t tokens);
 
@@ -37,8 +42,6 @@ struct ReadingPlan {
     std::vector<Chunk> chunks; // none at ratio 1
     size_t cells = 0;          // that the sequence has at most, on the way
 };
-
-constexpr size_t kLeastChunk = 128; // the study of less text asks about nothing
 
 // room: cells of the context. Where it is too small for chunks of `most` cells they are smaller, down to
 // kLeastChunk. Fails with invalid_argument when that does not fit either, and as plan_regions and plan_chunks

@@ -10,12 +10,15 @@ namespace kvfold {
 
 namespace {
 
-Result<CompactState> fold_all(llama_model* model, const SequenceState& snapshot,
-                              const CompactRequest& request) {
+// llama.cpp does not say why it makes no context.
+bool lacks_memory(const Error& error) {
+    return error.code == ErrorCode::memory || error.code == ErrorCode::llama;
+}
+
+Result<CompactState> fold_in_chunks(llama_model* model, const SequenceState& snapshot,
+                                    const CompactRequest& request, const Regions& regions, size_t most) {
     const KvSection& section = snapshot.sections.front();
-    KVFOLD_TRY(const Regions regions,
-               plan_regions(section, request.budget, request.method->keep, request.seed));
-    KVFOLD_TRY(const std::vector<Chunk> chunks, plan_chunks(section, regions, most_at_once(request)));
+    KVFOLD_TRY(const std::vector<Chunk> chunks, plan_chunks(section, regions, most));
     if (chunks.size() > 1 && regions.tail.empty())
         return fail(ErrorCode::invalid_argument,
                     "all {} chunks are studied from the newest cells: keep_last must be 1 or more",
@@ -31,6 +34,19 @@ Result<CompactState> fold_all(llama_model* model, const SequenceState& snapshot,
     };
     KVFOLD_TRY(CompactReport report, fold_chunks(chunks, regions, request, fold));
     return CompactState{cells.take(), std::move(report)};
+}
+
+Result<CompactState> fold_all(llama_model* model, const SequenceState& snapshot,
+                              const CompactRequest& request) {
+    KVFOLD_TRY(const Regions regions,
+               plan_regions(snapshot.sections.front(), request.budget, request.method->keep, request.seed));
+    for (size_t most = most_at_once(request);;) {
+        auto folded =
+            without_throwing([&] { return fold_in_chunks(model, snapshot, request, regions, most); });
+        const size_t fewer = request.most_cells > 0 ? fewer_at_once(regions.region.size(), most) : 0;
+        if (folded || !lacks_memory(folded.error()) || fewer == 0) return folded;
+        most = fewer;
+    }
 }
 
 // As fold_all, but of the originals of what was folded before, where the history has them.

@@ -40,11 +40,10 @@ struct StudyPlan {
     }
     bool reads_text() const { return !parts.empty(); } // else the sequence's tokens need not be known
 
-    // Of each part, where a context has as many. llama.cpp's attention on processors takes 64 queries at a
-    // time: 63 take three times as long as 64.
+    // Of each part, where a context has as many.
     size_t least_tokens_a_part = 1;
     // The same sources with so much of their tokens, but for the least that there are in all, and of each
-    // part as many as are read at once.
+    // part the least that is worth reading.
     StudyPlan scaled(float factor) const;
 
     // Tokens that a share comes to: at least one.

@@ -107,6 +107,37 @@ TEST_P(NoMemory, OfAProgressFunctionThatThrowsIsAnErrorToo) {
     }
 }
 
+// A fold that may be made in chunks is: what fails once leaves more cells to fold than one study has.
+TEST(NoMemoryForAll, IsEnoughForAFewCellsAtATime) {
+    const testing::ModelPtr model = testing::tiny_model("mha");
+    const testing::ContextPtr ctx = testing::make_context(model, {.n_ctx = 512});
+    const std::vector<llama_token> tokens = testing::random_tokens(400);
+    ASSERT_EQ(testing::decode(ctx.get(), tokens, 0), 0);
+    const SequenceState before = read_sequence(ctx.get(), 0).value();
+    const Method method = with_few_steps(methods::refine);
+    size_t counted = 0;
+    const auto folded = [&](size_t most_cells, Failing how, size_t number) {
+        CompactRequest request = testing::request_for(tokens, 4, method);
+        request.most_cells = most_cells;
+        testing::fail_allocations(how, number);
+        auto compact = compact_state(model.get(), before, request);
+        counted = testing::stop_failing().counted;
+        return compact;
+    };
+    const auto in_halves = folded(200, Failing::once, SIZE_MAX);
+    const auto at_once = folded(8192, Failing::once, SIZE_MAX); // counts, nothing fails
+    ASSERT_TRUE(at_once && in_halves);
+    const size_t midway = counted / 2;
+    const auto after_failing = folded(8192, Failing::once, midway);
+    ASSERT_TRUE(after_failing) << after_failing.error().message;
+    EXPECT_EQ(after_failing->report.cells_after, at_once->report.cells_after);
+    EXPECT_NE(encode_sequence(after_failing->state), encode_sequence(at_once->state));
+    EXPECT_EQ(encode_sequence(after_failing->state).size(), encode_sequence(in_halves->state).size());
+    // Whoever did not ask for chunks is told, and so is everybody where nothing is left at all.
+    EXPECT_EQ(folded(0, Failing::once, midway).error().code, ErrorCode::memory);
+    EXPECT_EQ(folded(8192, Failing::from_then_on, midway).error().code, ErrorCode::memory);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, NoMemory, ::testing::Values("mha", "gemma3", "granite_hybrid"),
                          [](const auto& info) { return std::string(info.param); });
 

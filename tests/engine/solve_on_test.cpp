@@ -141,7 +141,7 @@ TEST(FoldTask, FoldsManyCellsAtOnceWhateverTheCacheHolds) {
     const auto task =
         prepare_fold(ctx.get(), 0, testing::request_for(tokens, 4, testing::quick_method()), books);
     ASSERT_TRUE(task) << task.error().message;
-    EXPECT_GE((*task)->request.most_cells, 2048u);
+    EXPECT_GE((*task)->request.most_cells, 8192u);
 }
 
 } // namespace
