@@ -33,7 +33,7 @@ Status check_room(const Policy& policy, size_t cells);
 inline constexpr size_t kFoldedTogether = 2048;
 
 // Cells that are folded at once at most, or the cells of the context where those are more: all of a long
-// conversation, when it is folded anew. In chunks of 2048 it had twice the loss of one fold
+// conversation, when it is folded anew. In chunks of 2048 two of eighteen rounds lost much
 // (docs/experiments/2026-12-01-one-fold-of-all.md). Where somebody waits for a fold they are kFoldedTogether.
 inline constexpr size_t kFoldedAtOnce = 8192;
 

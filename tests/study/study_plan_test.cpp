@@ -110,11 +110,11 @@ TEST(StudyPlan, GrowsWithTheCellsKeptAndToItsLeastTokens) {
 
 TEST(StudyPlan, AHalvedPlanReadsHalfOfEachSourceButNoFewerThanTheLeast) {
     StudyPlan plan;
-    plan.parts = {{Source::tail, 0.25f}, {Source::pseudo, 0.0125f}};
+    plan.parts = {{Source::tail, 0.25f}, {Source::pseudo, 0.05f}};
     const StudyPlan half = plan.scaled(0.5f);
     EXPECT_EQ(half.tokens_for(half.parts[0].share, 2048), 256u);
-    EXPECT_EQ(half.tokens_for(half.parts[1].share, 2048), 16u); // a share of 12
-    EXPECT_EQ(half.tokens_for(half.parts[1].share, 10), 10u);   // no more than there is
+    EXPECT_EQ(half.tokens_for(half.parts[1].share, 2048), 64u); // a share of 51
+    EXPECT_EQ(half.tokens_for(half.parts[1].share, 20), 20u);   // no more than there is
     EXPECT_EQ(plan.scaled(1).tokens_for(0.05f, 100), plan.tokens_for(0.05f, 100));
     EXPECT_EQ(plan.tokens_for(0.05f, 100), 5u);
 }
