@@ -164,7 +164,7 @@ function megabytes(bytes) { return fixed(bytes / 1e6, bytes < 1e8 ? 1 : 0); }
 
 function archiveNote(totals) {
   const cuts = totals.taken_back === 1 ? '1 cut' : grouped(totals.taken_back) + ' cuts';
-  const recalls = totals.recalls ? `, ${totals.recalls === 1 ? '1 prompt' : grouped(totals.recalls) + ' prompts'} recalled` : '';
+  const recalls = totals.recalls ? `, ${totals.recalls === 1 ? '1 recall' : grouped(totals.recalls) + ' recalls'}` : '';
   return `of ${megabytes(totals.archive_budget)} MB; ${cuts} taken back${recalls}`;
 }
 

@@ -32,7 +32,7 @@ constexpr Total kTotals[] = {
      "Times that a cut inside a fold was made with the cells of the archive."},
     {"kvfold_recalls_total", "counter", "recalls",
      "Times that a prompt or an answer took cells out of the archive."},
-    {"kvfold_recall_seconds_total", "counter", "recall_s", "Time that prompts took for it."},
+    {"kvfold_recall_seconds_total", "counter", "recall_s", "Time that prompts and answers took for it."},
     {"kvfold_archive_bytes", "gauge", "archive_bytes", "Memory that holds cells which folds replaced."},
     {"kvfold_archive_budget_bytes", "gauge", "archive_budget", "The most that they may take."},
 };

@@ -12,6 +12,7 @@ namespace {
 constexpr size_t kMostSamples = 600, kMostFolds = 50;
 constexpr size_t kBins = 64; // of the region's positions in the map of kept cells
 constexpr double kSmoothing = 0.2;
+constexpr size_t kTokensAfter = 64; // of a fold, whose speed is what it brought
 
 // [layers][bins]: share of a bin's positions that a layer kept, mean over its heads.
 Json kept_by_layer(const std::vector<HeadReport>& heads, size_t region_size) {
@@ -40,11 +41,11 @@ Json kept_by_layer(const std::vector<HeadReport>& heads, size_t region_size) {
 
 } // namespace
 
-void Journal::decoded(size_t tokens, double seconds, bool generation, size_t total_tokens,
+void Journal::decoded(size_t tokens, double seconds, bool generation, bool beside_a_fold, size_t total_tokens,
                       size_t total_cells) {
     decoded_ += tokens;
     const double now = clock_.seconds();
-    if (generation && seconds > 0) sample_speed(1 / seconds);
+    if (generation && seconds > 0) sample_speed(1 / seconds, beside_a_fold);
     constexpr double kInterval = 1;
     if (samples_.empty() || now - samples_.back().at >= kInterval) {
         samples_.push_back({now, generation ? speed_ : 0, total_tokens, total_cells});
@@ -52,12 +53,17 @@ void Journal::decoded(size_t tokens, double seconds, bool generation, size_t tot
     }
 }
 
-void Journal::sample_speed(double tok_s) {
-    speed_ = speed_ == 0 ? tok_s : speed_ + kSmoothing * (tok_s - speed_);
-    if (!folds_.empty() && folds_.back().record.error.empty()) {
-        double& after = folds_.back().after_tok_s;
-        after = after == 0 ? tok_s : after + kSmoothing * (tok_s - after);
-    }
+void Journal::sample_speed(double tok_s, bool beside_a_fold) {
+    const auto smooth = [&](double& speed) { speed += (speed == 0 ? 1 : kSmoothing) * (tok_s - speed); };
+    smooth(speed_);
+    if (beside_a_fold) return;
+    smooth(undisturbed_);
+    if (folds_.empty() || !folds_.back().record.error.empty()) return;
+    Entry& fold = folds_.back();
+    if (fold.tokens_after == kTokensAfter) return;
+    const double seconds = fold.tokens_after == 0 ? 0 : fold.tokens_after / fold.after_tok_s;
+    ++fold.tokens_after;
+    fold.after_tok_s = fold.tokens_after / (seconds + 1 / tok_s);
 }
 
 void Journal::folded(FoldRecord record, size_t region_size) {
@@ -76,9 +82,9 @@ void Journal::folded(FoldRecord record, size_t region_size) {
         ++failures_;
     }
     record.report.heads = {};
-    folds_.push_back({std::move(record), clock_.seconds(), speed_, 0});
+    folds_.push_back({std::move(record), clock_.seconds(), undisturbed_});
     if (folds_.size() > kMostFolds) folds_.pop_front();
-    speed_ = 0;
+    speed_ = undisturbed_ = 0;
 }
 
 Json Journal::totals(size_t cells_used) const {

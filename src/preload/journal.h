@@ -22,7 +22,9 @@ struct FoldRecord {
 class Journal {
   public:
     // A decode of `tokens` tokens ended. generation: one token a sequence, whose speed is worth a sample.
-    void decoded(size_t tokens, double seconds, bool generation, size_t total_tokens, size_t total_cells);
+    // beside_a_fold: one is running, and takes some of the processors.
+    void decoded(size_t tokens, double seconds, bool generation, bool beside_a_fold, size_t total_tokens,
+                 size_t total_cells);
     void folded(FoldRecord record, size_t region_size);
     void waited(double seconds) {
         ++waits_, wait_s_ += seconds, longest_wait_s_ = std::max(longest_wait_s_, seconds);
@@ -44,15 +46,19 @@ class Journal {
     };
     struct Entry {
         FoldRecord record;
+        // Undisturbed: before it began, and of the first tokens behind it, while there are few cells.
         double at = 0, before_tok_s = 0, after_tok_s = 0;
+        size_t tokens_after = 0; // that the second one is of
     };
-    void sample_speed(double tok_s);
+    void sample_speed(double tok_s, bool beside_a_fold);
 
     Timer clock_;
     std::deque<Sample> samples_;
     std::deque<Entry> folds_;
     Json kept_;
-    double speed_ = 0; // tokens/s of the newest generated tokens, smoothed
+    // Tokens/s of the newest generated tokens, smoothed: of all, and since the last fold of those that were
+    // generated while none was running.
+    double speed_ = 0, undisturbed_ = 0;
     size_t decoded_ = 0, done_ = 0, failures_ = 0, waits_ = 0, rereads_ = 0, taken_back_ = 0, recalls_ = 0;
     SolvedOn solved_on_; // of all folds
     double study_s_ = 0, solve_s_ = 0, swap_s_ = 0, wait_s_ = 0, longest_wait_s_ = 0, recall_s_ = 0;

@@ -208,7 +208,8 @@ void ManagedContext::record(std::span<const BatchEntry> entries, int32_t code, d
     size_t tokens = 0;
     for (const llama_seq_id seq_id : books_.sequences())
         tokens += static_cast<size_t>(books_.end(seq_id));
-    journal_.decoded(entries.size(), seconds, is_generation(entries.size()), tokens, books_.used());
+    journal_.decoded(entries.size(), seconds, is_generation(entries.size()),
+                     /*beside_a_fold=*/folder_.task() != nullptr, tokens, books_.used());
     if (policy_.automatic) fold_when_high(is_generation(entries.size()));
 }
 
