@@ -7,6 +7,7 @@
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -50,6 +51,10 @@ class Backend {
 
     size_t free_bytes() const; // that the device says it has
 
+    // Asked before each graph: false stops what is solved, which fails with cancelled then. Empty: go on.
+    void ask(std::function<bool()> goes_on) { goes_on_ = std::move(goes_on); }
+    bool goes_on() const { return !goes_on_ || goes_on_(); }
+
     void release_memory(); // REQUIRES: no graph is left
 
   private:
@@ -59,6 +64,7 @@ class Backend {
     ggml_gallocr_t working_;
     Operands operands_;
     Work work_;
+    std::function<bool()> goes_on_;
 };
 
 bool is_processor(ggml_backend_dev_t device);

@@ -165,6 +165,7 @@ Status Graph::compute() {
             return fail(ErrorCode::memory, "{} has no memory left to solve on", backend_.description());
         is_allocated_ = true;
     }
+    if (!backend_.goes_on()) return fail(ErrorCode::cancelled, "cancelled");
     if (ggml_backend_graph_compute(backend_.get(), graph_) == GGML_STATUS_SUCCESS) {
         backend_.add_work(work_);
         return {};

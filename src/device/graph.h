@@ -92,7 +92,7 @@ class Graph {
     void store(Tensor node, Tensor place);
 
     // Computes all nodes that are stored, and may be called again. Fails with unsupported where the device
-    // cannot compute a node, with memory, or with llama when ggml fails.
+    // cannot compute a node, with memory, with cancelled, or with llama when ggml fails.
     Status compute();
 
   private:

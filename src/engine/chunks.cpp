@@ -36,7 +36,8 @@ std::vector<llama_pos> ends_of_cells(const KvSection& section) {
 
 size_t fewer_at_once(size_t region, size_t most) {
     const size_t now = most == 0 ? region : std::min(region, most);
-    return now / 2 < kLeastChunk ? 0 : now / 2;
+    const size_t half = (now + 1) / 2;
+    return half < kLeastChunk ? 0 : half;
 }
 
 KvSection cells_of_text(size_t tokens) {

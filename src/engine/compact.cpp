@@ -10,11 +10,6 @@ namespace kvfold {
 
 namespace {
 
-// llama.cpp does not say why it makes no context.
-bool lacks_memory(const Error& error) {
-    return error.code == ErrorCode::memory || error.code == ErrorCode::llama;
-}
-
 Result<CompactState> fold_in_chunks(llama_model* model, const SequenceState& snapshot,
                                     const CompactRequest& request, const Regions& regions, size_t most) {
     const KvSection& section = snapshot.sections.front();
@@ -40,13 +35,19 @@ Result<CompactState> fold_all(llama_model* model, const SequenceState& snapshot,
                               const CompactRequest& request) {
     KVFOLD_TRY(const Regions regions,
                plan_regions(snapshot.sections.front(), request.budget, request.method->keep, request.seed));
-    for (size_t most = most_at_once(request);;) {
-        auto folded =
-            without_throwing([&] { return fold_in_chunks(model, snapshot, request, regions, most); });
-        const size_t fewer = request.most_cells > 0 ? fewer_at_once(regions.region.size(), most) : 0;
-        if (folded || !lacks_memory(folded.error()) || fewer == 0) return folded;
-        most = fewer;
+    const auto folded_by = [&](size_t most) {
+        return without_throwing([&] { return fold_in_chunks(model, snapshot, request, regions, most); });
+    };
+    size_t most = most_at_once(request);
+    Result<CompactState> folded = folded_by(most);
+    while (!folded && folded.error().code == ErrorCode::memory && request.most_cells > 0) {
+        most = fewer_at_once(regions.region.size(), most);
+        if (most == 0) break;
+        Result<CompactState> in_pieces = folded_by(most);
+        if (!in_pieces && in_pieces.error().code == ErrorCode::invalid_argument) break; // as no chunks can be
+        folded = std::move(in_pieces);
     }
+    return folded;
 }
 
 // As fold_all, but of the originals of what was folded before, where the history has them.

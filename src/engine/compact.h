@@ -5,9 +5,9 @@
 
 namespace kvfold {
 
-// Study and solve on a snapshot, chunk by chunk where the method says so: touches no context but its own, so
-// it can run in any thread while the model's other contexts go on. Never throws. Fails with invalid_argument,
-// unsupported, cancelled, numeric, memory or llama.
+// Study and solve on a snapshot, chunk by chunk where the method or request.most_cells says so: touches no
+// context but its own, so it can run in any thread while the model's other contexts go on. Never throws.
+// Fails with invalid_argument, unsupported, cancelled, numeric, memory or llama.
 Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot,
                                    const CompactRequest& request);
 

@@ -59,9 +59,8 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     if (books.knows_all_tokens(seq_id)) task->tokens = books.tokens(seq_id);
     task->request = std::move(request);
     task->request.tokens = task->tokens;
-    const bool is_awaited = task->request.effort_share < 1;
-    task->request.most_cells =
-        std::max<size_t>(llama_n_ctx_seq(ctx), is_awaited ? kFoldedTogether : kFoldedAtOnce);
+    const size_t most = task->request.is_awaited ? kFoldedTogether : kFoldedAtOnce;
+    task->request.most_cells = std::max<size_t>(llama_n_ctx_seq(ctx), most);
     FoldedState plan;
     plan.budget = task->request.budget;
     KVFOLD_TRY(plan.state, read_sequence(ctx, seq_id));

@@ -36,8 +36,9 @@ struct CompactRequest {
     // Of what the method may cost, or of what it studies where it has no budget (method/effort.h): less where
     // somebody waits.
     float effort_share = 1;
-    // Of the region that are folded at once, fewer where there is no memory for a study of so many; 0: as many
-    // as the method takes, or it fails.
+    bool is_awaited = false; // by somebody, so that fewer cells are folded at once (fold_task.h)
+    // Of the region that are folded at once, fewer where there is no memory for a study of so many; 0: as
+    // many as the method takes, or it fails.
     size_t most_cells = 0;
     SolveOn solve_on = SolveOn::automatic;
     int threads = 0; // for study and solve; 0 = as many as llama.cpp uses in the user's context

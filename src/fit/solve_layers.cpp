@@ -4,6 +4,7 @@
 #include "base/parallel.h"
 #include "device/solve_heads.h"
 
+#include <algorithm>
 #include <iterator>
 #include <mutex>
 #include <numeric>
@@ -12,7 +13,7 @@ namespace kvfold {
 
 namespace {
 
-// What one thread solves: a KV head on the processor, or all heads of some layers on a device.
+// What is solved at once: a KV head on the processor, or all heads of some layers on a device.
 struct Job {
     size_t layer, layers;      // the first, an index into AttentionMap::layers, and how many in a row
     Index head;                // the first
@@ -25,26 +26,35 @@ struct Job {
 
 // Heads that a device solves together, about: a device starts a kernel in the time that it takes for some
 // heads, and layers of a few heads would wait for little else.
-constexpr Index kHeadsTogether = 32;
-constexpr int kJobsOfDevices = 2; // at a time: one is solved, and the next one is prepared
+constexpr size_t kHeadsTogether = 32;
 
-// Whether their heads can be solved together.
+// Whether their heads can be solved together. All layers' keys are of one type, and scales may differ.
 bool are_alike(const AttentionLayer& a, const AttentionLayer& b) {
     return a.heads == b.heads && a.kv_heads == b.kv_heads && a.readers == b.readers &&
            a.key_width == b.key_width && a.value_width == b.value_width && a.softcap == b.softcap;
 }
 
-std::vector<Job> list_jobs(const AttentionMap& map, SolveOn where) {
+size_t count_heads(const AttentionMap& map) {
+    size_t heads = 0;
+    for (const AttentionLayer& layer : map.layers)
+        heads += static_cast<size_t>(layer.kv_heads);
+    return heads;
+}
+
+std::vector<Job> list_jobs(const AttentionMap& map, SolveOn where, int threads) {
+    const size_t each_thread = count_heads(map) / static_cast<size_t>(std::max(threads, 1));
     std::vector<Job> jobs;
     size_t index = 0;
     for (size_t i = 0; i < map.layers.size(); ++i) {
         const AttentionLayer& layer = map.layers[i];
         const ggml_backend_dev_t device = device::solving_device(where, layer.device);
         const Index each = device ? layer.kv_heads : 1;
+        const size_t most = // a processor that is a device has a backend for every thread
+            device && device::is_processor(device) ? std::min(kHeadsTogether, each_thread) : kHeadsTogether;
         for (Index head = 0; head < layer.kv_heads; head += each) {
             const bool joins = device && !jobs.empty() && jobs.back().device == device &&
                                are_alike(map.layers[jobs.back().layer], layer) &&
-                               static_cast<Index>(jobs.back().all_heads()) + each <= kHeadsTogether;
+                               jobs.back().all_heads() + static_cast<size_t>(each) <= most;
             if (joins)
                 ++jobs.back().layers;
             else
@@ -53,6 +63,23 @@ std::vector<Job> list_jobs(const AttentionMap& map, SolveOn where) {
         }
     }
     return jobs;
+}
+
+// Jobs that one thread solves in their order: those of a device, which come first; else each has its own.
+using Lane = std::vector<Job>;
+
+std::vector<Lane> lanes_of(const std::vector<Job>& jobs) {
+    std::vector<Lane> lanes;
+    for (const Job& job : jobs) {
+        const auto is_its = [&](const Lane& lane) { return lane.front().device == job.device; };
+        const auto lane = std::ranges::find_if(lanes, is_its);
+        if (lane == lanes.end() || !job.device || device::is_processor(job.device))
+            lanes.push_back({job});
+        else
+            lane->push_back(job);
+    }
+    std::ranges::stable_partition(lanes, [](const Lane& lane) { return lane.front().device != nullptr; });
+    return lanes;
 }
 
 // The heads of a job that one thread has solved.
@@ -78,10 +105,15 @@ class Collector {
         std::ranges::move(solved->heads, heads.begin() + static_cast<std::ptrdiff_t>(job.index));
         kvfold::add(on, solved->on);
         done_ += job.all_heads();
-        if (goes_on(progress_, Stage::solve, static_cast<float>(done_) / static_cast<float>(heads.size())))
-            return true;
+        if (goes_on(progress_, Stage::solve, share())) return true;
         if (status) status = fail(ErrorCode::cancelled, "cancelled");
         return false;
+    }
+
+    // Asked while a job is solved.
+    bool wants_more() {
+        const std::lock_guard lock(mutex_);
+        return status && goes_on(progress_, Stage::solve, share());
     }
 
     std::vector<CompactHead> heads;
@@ -89,6 +121,8 @@ class Collector {
     Status status;
 
   private:
+    float share() const { return static_cast<float>(done_) / static_cast<float>(heads.size()); }
+
     static std::string name_of(const Job& job, const AttentionMap& map) {
         const int first = map.layers[job.layer].layer, last = map.layers[job.layer + job.layers - 1].layer;
         if (!job.device) return kvfold::format("layer {}, KV head {}", first, job.head);
@@ -139,58 +173,98 @@ SolveRequest request_of(const RegionProblem& problem, const AttentionLayer& laye
 }
 
 Result<Solved> solve_on_processor(const RegionProblem& problem, const Study& study, const HeadSolver& solve,
-                                  const Job& job) {
-    Solved solved;
-    size_t index = job.index;
-    for (size_t i = job.layer; i < job.layer + job.layers; ++i) {
-        const AttentionLayer& layer = problem.map.layers[i];
-        const SolveRequest request = request_of(problem, layer);
-        for (Index head = job.head; head < job.head + job.heads; ++head) {
-            const HeadRows rows = rows_of(problem, study, i, head);
-            KVFOLD_TRY(CompactHead compact,
-                       solve({i, head, index++, rows.problem(layer), request, problem.kernels}));
-            solved.heads.push_back(std::move(compact));
-        }
-        if (job.head == 0) ++solved.on.layers;
-    }
+                                  const Job& job, int threads) {
+    const auto each = static_cast<size_t>(job.heads);
+    Solved solved{std::vector<CompactHead>(job.all_heads()), {}};
+    std::vector<Status> statuses(job.all_heads());
+    parallel_for(job.all_heads(), threads, [&](size_t i) {
+        const size_t layer = job.layer + i / each;
+        const Index head = job.head + static_cast<Index>(i % each);
+        const AttentionLayer& of = problem.map.layers[layer];
+        const HeadRows rows = rows_of(problem, study, layer, head);
+        auto compact =
+            solve({layer, head, job.index + i, rows.problem(of), request_of(problem, of), problem.kernels});
+        if (compact)
+            solved.heads[i] = *std::move(compact);
+        else
+            statuses[i] = tl::unexpected(std::move(compact).error());
+        return statuses[i].has_value();
+    });
+    for (Status& status : statuses)
+        KVFOLD_CHECK(std::move(status));
+    if (job.head == 0) solved.on.layers = job.layers;
     return solved;
 }
 
-// Of all heads of the job, in their order.
-std::vector<HeadRows> rows_of_job(const RegionProblem& problem, const Study& study, const Job& job) {
-    std::vector<HeadRows> rows(job.all_heads());
-    parallel_for(rows.size(), problem.threads, [&](size_t i) {
-        const auto heads = static_cast<size_t>(job.heads);
-        rows[i] = rows_of(problem, study, job.layer + i / heads, static_cast<Index>(i % heads));
+// The heads of a job for a device, in their order, and what the processor finds out about them.
+struct PreparedJob {
+    std::vector<HeadRows> rows;
+    std::vector<HeadProblem> heads; // refer to the rows
+    SolveRequest request;
+    device::PreparedHeads prepared; // refers to the heads
+};
+
+Result<PreparedJob> prepare(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
+                            const Job& job, int threads) {
+    const auto each = static_cast<size_t>(job.heads);
+    const auto layer_of = [&](size_t i) { return job.layer + i / each; };
+    PreparedJob ready{std::vector<HeadRows>(job.all_heads()), {}, {}, {}};
+    parallel_for(job.all_heads(), threads, [&](size_t i) {
+        ready.rows[i] = rows_of(problem, study, layer_of(i), static_cast<Index>(i % each));
         return true;
     });
-    return rows;
+    for (size_t i = 0; i < ready.rows.size(); ++i)
+        ready.heads.push_back(ready.rows[i].problem(problem.map.layers[layer_of(i)]));
+    ready.request = request_of(problem, problem.map.layers[job.layer]);
+    KVFOLD_TRY(ready.prepared, device::prepare_heads(ready.heads, plan, ready.request, threads));
+    return ready;
 }
 
-Result<Solved> solve_on_device(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
-                               const Job& job) {
-    const std::vector<HeadRows> rows = rows_of_job(problem, study, job);
-    std::vector<HeadProblem> heads;
-    for (size_t i = 0; i < rows.size(); ++i)
-        heads.push_back(rows[i].problem(problem.map.layers[job.layer + i / static_cast<size_t>(job.heads)]));
-    const SolveRequest request = request_of(problem, problem.map.layers[job.layer]);
-    KVFOLD_TRY(const device::PreparedHeads prepared,
-               device::prepare_heads(heads, plan, request, problem.threads));
+Result<Solved> solve_on_device(const PreparedJob& ready, const SolvePlan& plan, const Job& job,
+                               Collector& found) {
     KVFOLD_TRY(const device::Lease backend, device::Lease::of(job.device));
-    KVFOLD_TRY(auto solved, device::solve_heads(*backend, prepared, plan, request));
+    (*backend).ask([&] { return found.wants_more(); });
+    KVFOLD_TRY(auto solved, device::solve_heads(*backend, ready.prepared, plan, ready.request));
     return Solved{std::move(solved), {job.layers, job.layers, (*backend).description(), {}}};
 }
 
-// The device of the layers first, and the processor where it cannot and was not asked for.
-Result<Solved> solve_job(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
-                         const HeadSolver& by_head, const Job& job) {
-    if (!job.device) return solve_on_processor(problem, study, by_head, job);
-    Result<Solved> solved = without_throwing([&] { return solve_on_device(problem, study, plan, job); });
-    if (solved || problem.solve_on == SolveOn::device) return solved;
+// The device first, and the processor where it cannot and was not asked for.
+Result<Solved> solve_prepared(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
+                              const HeadSolver& by_head, const PreparedJob& ready, const Job& job,
+                              int threads, Collector& found) {
+    Result<Solved> solved = without_throwing([&] { return solve_on_device(ready, plan, job, found); });
+    const bool is_final = solved || solved.error().code == ErrorCode::cancelled;
+    if (is_final || problem.solve_on == SolveOn::device) return solved;
     const std::string why_not = solved.error().message;
-    KVFOLD_TRY(solved, solve_on_processor(problem, study, by_head, job));
+    KVFOLD_TRY(solved, solve_on_processor(problem, study, by_head, job, threads));
     solved->on.why_not = why_not;
     return solved;
+}
+
+// While a device solves one job, the processor prepares the next.
+bool solve_lane(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
+                const HeadSolver& by_head, const Lane& lane, int threads, Collector& found) {
+    const auto prepared = [&](size_t i) {
+        return without_throwing([&] { return prepare(problem, study, plan, lane[i], threads); });
+    };
+    Result<PreparedJob> next = prepared(0);
+    for (size_t i = 0; i < lane.size(); ++i) {
+        const Result<PreparedJob> ready = std::move(next);
+        Result<Solved> solved;
+        parallel_for(i + 1 < lane.size() ? 2 : 1, 2, [&](size_t step) {
+            if (step == 1)
+                next = prepared(i + 1);
+            else if (ready)
+                solved = without_throwing([&] {
+                    return solve_prepared(problem, study, plan, by_head, *ready, lane[i], threads, found);
+                });
+            else
+                solved = tl::unexpected(ready.error());
+            return true;
+        });
+        if (!found.add(lane[i], std::move(solved), problem.map)) return false;
+    }
+    return true;
 }
 
 Result<Solution> join_solution(const RegionProblem& problem, Collector& found) {
@@ -214,16 +288,19 @@ Result<Solution> join_solution(const RegionProblem& problem, Collector& found) {
     return solution;
 }
 
-using JobSolver = std::function<Result<Solved>(const Job&)>;
-
-Result<Solution> solve_jobs(const RegionProblem& problem, const std::vector<Job>& jobs,
-                            const JobSolver& solve) {
-    const size_t heads = jobs.empty() ? 0 : jobs.back().index + jobs.back().all_heads();
-    const bool all_on_devices = std::ranges::all_of(jobs, [](const Job& job) { return job.device; });
-    const int threads = all_on_devices ? std::min(problem.threads, kJobsOfDevices) : problem.threads;
-    Collector found(heads, problem.progress);
-    parallel_for(jobs.size(), threads, [&](size_t i) {
-        return found.add(jobs[i], without_throwing([&] { return solve(jobs[i]); }), problem.map);
+// plan: null: by_head alone.
+Result<Solution> solve_jobs(const RegionProblem& problem, const Study& study, const SolvePlan* plan,
+                            const HeadSolver& by_head, const std::vector<Job>& jobs) {
+    const std::vector<Lane> lanes = lanes_of(jobs);
+    const int in_a_lane = std::max(1, problem.threads / static_cast<int>(std::max<size_t>(1, lanes.size())));
+    Collector found(count_heads(problem.map), problem.progress);
+    parallel_for(lanes.size(), problem.threads, [&](size_t i) {
+        const Job& first = lanes[i].front();
+        if (first.device) return solve_lane(problem, study, *plan, by_head, lanes[i], in_a_lane, found);
+        return found.add(first, without_throwing([&] {
+                             return solve_on_processor(problem, study, by_head, first, /*threads=*/1);
+                         }),
+                         problem.map);
     });
     KVFOLD_CHECK(std::move(found.status));
     return join_solution(problem, found);
@@ -290,15 +367,15 @@ Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, 
     const auto by_head = [&plan](const HeadTask& task) {
         return task.kernels.solve_head(task.problem, plan, task.request);
     };
-    auto solution = solve_jobs(problem, list_jobs(problem.map, problem.solve_on),
-                               [&](const Job& job) { return solve_job(problem, study, plan, by_head, job); });
+    auto solution =
+        solve_jobs(problem, study, &plan, by_head, list_jobs(problem.map, problem.solve_on, problem.threads));
     device::release_memory();
     return solution;
 }
 
 Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const HeadSolver& solve) {
-    return solve_jobs(problem, list_jobs(problem.map, SolveOn::processor),
-                      [&](const Job& job) { return solve_on_processor(problem, study, solve, job); });
+    return solve_jobs(problem, study, nullptr, solve,
+                      list_jobs(problem.map, SolveOn::processor, problem.threads));
 }
 
 } // namespace kvfold

@@ -6,7 +6,7 @@ Result<ContextPtr> new_context(llama_model* model, const llama_context_params& p
                                const Adapters& adapters) {
     ContextPtr ctx(llama_init_from_model(model, params));
     if (!ctx) {
-        return fail(ErrorCode::llama,
+        return fail(ErrorCode::memory,
                     "llama.cpp could not create a context of {} cells (K {}, V {}): not enough memory, or "
                     "cache types that this model cannot use",
                     params.n_ctx, ggml_type_name(params.type_k), ggml_type_name(params.type_v));

@@ -84,7 +84,7 @@ void Journal::folded(FoldRecord record, size_t region_size) {
     record.report.heads = {};
     folds_.push_back({std::move(record), clock_.seconds(), undisturbed_});
     if (folds_.size() > kMostFolds) folds_.pop_front();
-    speed_ = undisturbed_ = 0;
+    if (folds_.back().record.error.empty()) speed_ = undisturbed_ = 0;
 }
 
 Json Journal::totals(size_t cells_used) const {

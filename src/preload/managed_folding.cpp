@@ -139,6 +139,7 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
         log_info("{}: its tokens are not known; studying by {} instead of {}", name(seq_id),
                  request.method->name, method->name);
     method = request.method;
+    request.is_awaited = pace.is_awaited;
     if (pace.is_awaited) request.effort_share = kAwaitedEffort;
     KVFOLD_TRY(auto task, prepare_fold(ctx_, seq_id, std::move(request), books_));
     fold_is_void_ = false;

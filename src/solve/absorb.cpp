@@ -9,8 +9,8 @@ namespace kvfold {
 namespace {
 
 constexpr float kCapUse = 0.98f; // a capped logit is asked to reach at most this part of the cap
-constexpr int kRefinements =
-    2; // of the direction; each leaves a thousandth of the error of an f32 Gram matrix
+// Of the direction: the second leaves a thousandth of what an f32 Gram matrix rounds.
+constexpr int kSolves = 2;
 constexpr float kLargestRawBias = 6; // twice the largest bias: what a cap may demand before we give in
 
 // S_ij weighted by r_i A_ij: [t]
@@ -69,7 +69,7 @@ Result<AbsorbDirection> fit_direction(const HeadProblem& problem) {
     const MatrixD exact = weighted.cast<double>();
     const double lambda = kAbsorbRidge * exact.squaredNorm() / static_cast<double>(exact.cols());
     VectorD direction = VectorD::Zero(exact.cols()), projected = VectorD::Zero(exact.rows());
-    for (int round = 0; round < kRefinements; ++round) {
+    for (int round = 0; round < kSolves; ++round) {
         const VectorD left = exact.transpose() * (ones - projected) - lambda * direction;
         KVFOLD_TRY(const VectorD step, solve_ridge(normal, left, kAbsorbRidge));
         direction += step;

@@ -11,8 +11,8 @@ using Passages = std::span<const Passage>;
 constexpr size_t kMostTogether = 8; // sequences: more make the caches of sliding windows large
 
 // Passages in a row that one batch reads. Only those behind the sequence: the others go back in it, each as
-// far as it needs. A recurrent model splits a batch by the lengths of its sequences, and queries would come
-// in another order.
+// far as it needs. The queries come in the order of the batch, as long as llama.cpp does not split it by
+// sequences: it does so where a model is recurrent, and nowhere else while the cache has room for the batch.
 std::vector<Passages> group(Passages passages, llama_pos end, const AttentionMap& map) {
     std::vector<Passages> groups;
     size_t first = 0, tokens = 0; // of the newest group

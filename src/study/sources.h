@@ -50,7 +50,7 @@ std::vector<Passage> recite_passages(TokenSpan text, const Pieces& pieces, llama
 // The whole context from its start. Weak: early queries look at early positions only.
 std::vector<Passage> prefill_passages(TokenSpan context);
 
-// Tokens of a passage behind the sequence: a prefill of a few costs nearly what one of so many does.
+// Tokens of a passage behind the sequence: two fill the batch of a scratch context.
 constexpr size_t kPassage = 256;
 
 } // namespace kvfold

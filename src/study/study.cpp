@@ -67,8 +67,7 @@ StudyTokens tokens_of(const StudyPlan& plan, FoldSize fold) {
 
 StudyPlan StudyPlan::scaled(float factor) const {
     // With 16 or 32 `fast` answered two facts of five where it answers half with 64
-    // (docs/experiments/2026-12-01-least-study.md). llama.cpp's attention on processors also takes 64 queries
-    // at a time, and 63 take three times as long as 64.
+    // (docs/experiments/2026-12-01-least-study.md).
     constexpr size_t kLeast = 64; // tokens
     StudyPlan plan = *this;
     if (factor < 1) plan.least_tokens_a_part = kLeast;

@@ -3,6 +3,8 @@
 #include "engine/policy.h"
 #include "support/tiny_model.h"
 
+#include <atomic>
+
 namespace kvfold {
 namespace {
 
@@ -45,6 +47,28 @@ TEST_P(SolveOnPlaces, TheProcessorsOwnMemoryIsItsOwnByItself) {
     EXPECT_EQ(by_itself->report.solved_on.on_devices, 0u);
     EXPECT_EQ(by_itself->report.solved_on.layers, here->report.solved_on.layers);
     EXPECT_EQ(to_text(by_itself->report.solved_on), "the processor");
+}
+
+// Between graphs too, for a device solves many heads at once; and the processor does not go on in its place.
+TEST_P(SolveOnPlaces, ADeviceStopsWhenItIsTold) {
+    const Method method = testing::quick(methods::refine);
+    for (const int threads : {1, 3}) {
+        std::atomic<int> asked = 0;
+        int allowed = 0;
+        CompactRequest request = testing::request_for(tokens_, 4, method);
+        request.solve_on = SolveOn::device;
+        request.threads = threads;
+        request.progress = [&](Stage stage, float) { return stage != Stage::solve || ++asked <= allowed; };
+        for (allowed = 1; allowed < 30; allowed += 7) {
+            asked = 0;
+            const auto stopped = compact_state(model_.get(), before_, request);
+            ASSERT_FALSE(stopped) << allowed;
+            EXPECT_EQ(stopped.error().code, ErrorCode::cancelled) << stopped.error().message;
+            EXPECT_LE(asked, allowed + threads); // each thread asks once more
+        }
+        allowed = 1 << 30;
+        ASSERT_TRUE(compact_state(model_.get(), before_, request));
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SolveOnPlaces, ::testing::Values("mha", "gemma3", "granite_hybrid"),
@@ -138,10 +162,13 @@ TEST(FoldTask, FoldsManyCellsAtOnceWhateverTheCacheHolds) {
     const llama_seq_id owner[] = {0};
     for (const llama_token token : tokens)
         books.decode(books.end(0), token, owner);
-    const auto task =
-        prepare_fold(ctx.get(), 0, testing::request_for(tokens, 4, testing::quick_method()), books);
-    ASSERT_TRUE(task) << task.error().message;
-    EXPECT_GE((*task)->request.most_cells, 8192u);
+    CompactRequest request = testing::request_for(tokens, 4, testing::quick_method());
+    for (const bool is_awaited : {false, true}) {
+        request.is_awaited = is_awaited;
+        const auto task = prepare_fold(ctx.get(), 0, request, books);
+        ASSERT_TRUE(task) << task.error().message;
+        EXPECT_EQ((*task)->request.most_cells, is_awaited ? kFoldedTogether : kFoldedAtOnce);
+    }
 }
 
 } // namespace

@@ -39,6 +39,9 @@ TEST(Journal, AFoldThatFailedChangesNoSpeed) {
     generate(journal, 40, false);
     EXPECT_DOUBLE_EQ(newest_fold(journal)["decode_after_tok_s"], 0);
     EXPECT_EQ(journal.state(0)["totals"]["failures"], 1);
+    generate(journal, 10, true); // another method is tried at once
+    journal.folded({}, 0);
+    EXPECT_NEAR(newest_fold(journal)["decode_before_tok_s"], 40, 1e-6);
 }
 
 TEST(Journal, PromptsHaveNoSpeed) {

@@ -44,7 +44,7 @@ TEST(Absorb, DirectionAgreesWithTheTwin) {
     const AbsorbDirection absorbing = fit_direction(head.problem()).value();
     const Table scaled = head.queries.cast<double>() * double(head.scale);
     const Table slow = reference::naive_ridge(scaled, Table::Ones(scaled.rows(), 1), 1e-3);
-    // Both solve in double with condition 1e3 d at most; what remains is the rounding of g to f32.
+    // The condition is 1e3 d at most, and the second round refines; what remains is the rounding of g.
     EXPECT_LT((absorbing.direction.cast<double>() - slow).norm(), 1e-6 * slow.norm());
     const double residual = std::sqrt((scaled * slow - Table::Ones(scaled.rows(), 1)).squaredNorm() /
                                       static_cast<double>(scaled.rows()));
