@@ -115,7 +115,8 @@ class Refusals(unittest.TestCase):
         self.assertEqual(running.stdout.readline(), "ready\n")
         running.send_signal(signal.SIGINT)
         self.assertEqual(running.stdout.readline(), f"interrupted {self.llm.n_tokens}\n")
-        self.assertEqual(running.wait(), 0)
+        # Python 3.11 now and then ends itself by SIGINT at exit, also where KeyboardInterrupt was caught.
+        self.assertIn(running.wait(), (0, -signal.SIGINT))
 
     def test_ctrl_c_leaves_the_sequence_as_it_was(self):
         before = state(self.llm)
