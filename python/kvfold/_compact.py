@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import signal
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 
 from . import _library
 from ._errors import InvalidArgument, Unsupported
@@ -71,13 +74,33 @@ class Watched:
         self.callback = _library.ProgressCallback(self._ask)
 
     def _ask(self, stage: int, done: float, _data: Any) -> bool:
-        # Without a callable this is asked all the same: Ctrl-C is raised in here.
+        # Without a callable this is asked all the same: Ctrl-C is noticed in here.
         try:
             name = STAGES[stage] if 0 <= stage < len(STAGES) else str(stage)
-            return self.raised is None and (self._progress is None or self._progress(name, done) is not False)
+            if self.raised is None and self._progress is not None and self._progress(name, done) is False:
+                return False
+            return self.raised is None  # Ctrl-C may have come meanwhile
         except BaseException as error:
             self.raised = error
             return False
+
+    @contextlib.contextmanager
+    def noting_ctrl_c(self) -> Iterator[None]:
+        """Ctrl-C is noted and cancels, where it would raise KeyboardInterrupt: one that is raised as C enters a Python
+        function, this one or llama-cpp-python's for its log, never comes out of it."""
+        in_main = threading.current_thread() is threading.main_thread()  # only it may set handlers
+        if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+
+        def note(_signal: int, _frame: Any) -> None:
+            self.raised = self.raised or KeyboardInterrupt()
+
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def compact_target(
@@ -105,7 +128,7 @@ def compact_target(
     params.solve_on = solve_on.encode()
     params.archive = None if archive is None else archive.handle
     try:
-        with looking_again(to.llm):
+        with watched.noting_ctrl_c(), looking_again(to.llm):
             _library.call(
                 "kvfold_sequence_compact",
                 to.ctx,

@@ -103,10 +103,12 @@ class Refusals(unittest.TestCase):
             quick(self.llm, progress=broken)
 
     def test_ctrl_c_cancels_also_without_a_progress_callable(self):
-        # A child, which is told to end amid a compaction that it repeats.
+        # A child, which is told to end amid a compaction that it repeats: the first one imports what it needs, and
+        # Python 3.11 ends itself by SIGINT at exit where Ctrl-C came amid an import.
         child = ("from package import *\nllm = open_llama()\nread(llm)\n"
-                 "try:\n    print('ready', flush=True)\n"
-                 "    while True: quick(ctx=llm.ctx, tokens=llm.input_ids[:llm.n_tokens], ratio=1.01)\n"
+                 "again = lambda: quick(ctx=llm.ctx, tokens=llm.input_ids[:llm.n_tokens], ratio=1.01)\n"
+                 "again()\n"
+                 "try:\n    print('ready', flush=True)\n    while True: again()\n"
                  "except KeyboardInterrupt: print('interrupted', llm.n_tokens, flush=True)\n")
         running = subprocess.Popen([sys.executable, "-c", child], cwd=pathlib.Path(__file__).parent, text=True,
                                    stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.environ["PYTHONPATH"]})
@@ -115,8 +117,7 @@ class Refusals(unittest.TestCase):
         self.assertEqual(running.stdout.readline(), "ready\n")
         running.send_signal(signal.SIGINT)
         self.assertEqual(running.stdout.readline(), f"interrupted {self.llm.n_tokens}\n")
-        # Python 3.11 now and then ends itself by SIGINT at exit, also where KeyboardInterrupt was caught.
-        self.assertIn(running.wait(), (0, -signal.SIGINT))
+        self.assertEqual(running.wait(), 0)
 
     def test_ctrl_c_leaves_the_sequence_as_it_was(self):
         before = state(self.llm)
