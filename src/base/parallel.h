@@ -1,6 +1,8 @@
 // A bounded number of threads over independent jobs.
 #pragma once
 
+#include "base/result.h"
+
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -40,6 +42,19 @@ template <class Job> void parallel_for(size_t count, int threads, Job&& job) {
         work();
     }
     if (thrown) std::rethrow_exception(thrown);
+}
+
+// The same with jobs that can fail: no further ones are handed out then. Returns the error of the first, in
+// their order, that did.
+template <class Job> Status try_parallel_for(size_t count, int threads, Job&& job) {
+    std::vector<Status> done(count);
+    parallel_for(count, threads, [&](size_t i) {
+        done[i] = job(i);
+        return done[i].has_value();
+    });
+    for (Status& status : done)
+        KVFOLD_CHECK(std::move(status));
+    return {};
 }
 
 } // namespace kvfold

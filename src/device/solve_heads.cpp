@@ -160,18 +160,12 @@ Result<PreparedHeads> prepare_heads(Heads heads, const SolvePlan& plan, const So
                                     int threads) {
     const bool weighs = plan.fit_bias && request.kept < heads.front().keys.rows();
     PreparedHeads prepared{heads, std::vector<AbsorbDirection>(weighs ? heads.size() : 0)};
-    std::vector<Status> failed(heads.size());
-    parallel_for(heads.size(), threads, [&](size_t i) {
-        failed[i] = [&]() -> Status {
-            KVFOLD_CHECK(check_head(heads[i], request));
-            if (!weighs) return {};
-            KVFOLD_TRY(prepared.directions[i], fit_direction(heads[i]));
-            return {};
-        }();
-        return failed[i].has_value();
-    });
-    for (Status& status : failed)
-        KVFOLD_CHECK(std::move(status));
+    KVFOLD_CHECK(try_parallel_for(heads.size(), threads, [&](size_t i) -> Status {
+        KVFOLD_CHECK(check_head(heads[i], request));
+        if (!weighs) return {};
+        KVFOLD_TRY(prepared.directions[i], fit_direction(heads[i]));
+        return {};
+    }));
     return prepared;
 }
 

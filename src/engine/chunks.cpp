@@ -12,10 +12,7 @@ namespace {
 // The position behind all that is not tail.
 llama_pos end_of_text(const KvSection& section, const Regions& regions) {
     if (!regions.tail.empty()) return section.cells[regions.tail.front()].pos;
-    llama_pos last = -1;
-    for (const CellMeta& cell : section.cells)
-        last = std::max(last, cell.pos);
-    return last + 1;
+    return end_position(section);
 }
 
 // The last position of the text that each cell holds a part of. Folded cells share what they hold in their

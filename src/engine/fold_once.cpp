@@ -12,19 +12,20 @@ namespace kvfold {
 
 namespace {
 
+// Of a fold that a prompt waits for: half of its time is study, and the rest grows with what is studied.
+constexpr float kAwaitedEffort = 0.5f;
+
 Status check_tokens(TokenSpan tokens, const KvSection& section, const Method& method) {
     if (tokens.empty() && !method.study.reads_text()) return {};
     if (tokens.empty())
         return fail(ErrorCode::invalid_argument, "method {} studies the text: give the sequence's tokens",
                     method.name);
-    int32_t last = 0;
-    for (const CellMeta& cell : section.cells)
-        last = std::max(last, cell.pos);
-    if (tokens.size() != static_cast<size_t>(last) + 1)
+    const int32_t end = end_position(section);
+    if (tokens.size() != static_cast<size_t>(end))
         return fail(ErrorCode::invalid_argument,
                     "{} tokens given for a sequence whose last position is {}; give one "
                     "token for each position",
-                    tokens.size(), last);
+                    tokens.size(), end - 1);
     const auto nulls = std::count(tokens.begin(), tokens.end(), LLAMA_TOKEN_NULL);
     if (static_cast<size_t>(nulls) + 2 > tokens.size())
         return fail(ErrorCode::invalid_argument,
@@ -51,7 +52,7 @@ Result<FittedPlans> fit_region(llama_model* model, const SequenceState& snapshot
     const size_t heard = request.heard ? static_cast<size_t>(request.heard->tokens()) : 0;
     const ChosenPlans chosen = choose_plans(
         method, {weights_of_token(model), map.layers, fold_size(regions), regions.region.size(), heard},
-        request.effort_share);
+        request.is_awaited ? kAwaitedEffort : 1);
     Result<Fitted> fitted =
         method.fit(problem_of(model, map, snapshot, regions, chosen.plans, request, *kernels));
     if (!fitted && fitted.error().code == ErrorCode::invalid_argument)

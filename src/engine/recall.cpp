@@ -65,15 +65,12 @@ Result<std::vector<std::vector<Choice>>> choose_all(const RecallProblem& problem
             jobs.emplace_back(chosen.size(), head);
         chosen.emplace_back(heads);
     }
-    std::vector<Result<Choice>> found(jobs.size());
-    parallel_for(jobs.size(), problem.threads, [&](size_t i) {
-        const auto head = static_cast<Index>(jobs[i].second);
-        found[i] = without_throwing([&] { return choose(problem, jobs[i].first, head); });
-        return found[i].has_value();
-    });
-    for (size_t i = 0; i < jobs.size(); ++i) {
-        KVFOLD_TRY(chosen[jobs[i].first][jobs[i].second], std::move(found[i]));
-    }
+    KVFOLD_CHECK(try_parallel_for(jobs.size(), problem.threads, [&](size_t i) -> Status {
+        const auto [layer, head] = jobs[i];
+        KVFOLD_TRY(chosen[layer][head],
+                   without_throwing([&] { return choose(problem, layer, static_cast<Index>(head)); }));
+        return {};
+    }));
     return chosen;
 }
 

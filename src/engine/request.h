@@ -33,10 +33,9 @@ struct CompactRequest {
     llama_context_params context = llama_context_default_params(); // how the user's context was made
     Adapters adapters;                                             // that it has
     uint64_t seed = 1;
-    // Of what the method may cost, or of what it studies where it has no budget (method/effort.h): less where
-    // somebody waits.
-    float effort_share = 1;
-    bool is_awaited = false; // by somebody, so that fewer cells are folded at once (fold_task.h)
+    // By somebody: the method may cost less then, and prepare_fold (fold_task.h) has fewer cells folded at
+    // once.
+    bool is_awaited = false;
     // Of the region that are folded at once, fewer where there is no memory for a study of so many; 0: as
     // many as the method takes, or it fails.
     size_t most_cells = 0;

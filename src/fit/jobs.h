@@ -17,6 +17,9 @@ struct Job {
     ggml_backend_dev_t device; // null: the processor
 
     size_t all_heads() const { return layers * static_cast<size_t>(heads); }
+    // Of the i-th of all its heads.
+    size_t layer_of(size_t i) const { return layer + i / static_cast<size_t>(heads); }
+    Index head_of(size_t i) const { return head + static_cast<Index>(i) % heads; }
 };
 
 // In the order of the layers. threads: that solve.

@@ -106,24 +106,15 @@ SolveRequest request_of(const RegionProblem& problem, const AttentionLayer& laye
 
 Result<Solved> solve_on_processor(const RegionProblem& problem, const Study& study, const HeadSolver& solve,
                                   const Job& job, int threads) {
-    const auto each = static_cast<size_t>(job.heads);
     Solved solved{std::vector<CompactHead>(job.all_heads()), {}};
-    std::vector<Status> statuses(job.all_heads());
-    parallel_for(job.all_heads(), threads, [&](size_t i) {
-        const size_t layer = job.layer + i / each;
-        const Index head = job.head + static_cast<Index>(i % each);
+    KVFOLD_CHECK(try_parallel_for(job.all_heads(), threads, [&](size_t i) -> Status {
+        const size_t layer = job.layer_of(i);
         const AttentionLayer& of = problem.map.layers[layer];
-        const HeadRows rows = rows_of(problem, study, layer, head);
-        auto compact =
-            solve({layer, head, job.index + i, rows.problem(of), request_of(problem, of), problem.kernels});
-        if (compact)
-            solved.heads[i] = *std::move(compact);
-        else
-            statuses[i] = tl::unexpected(std::move(compact).error());
-        return statuses[i].has_value();
-    });
-    for (Status& status : statuses)
-        KVFOLD_CHECK(std::move(status));
+        const HeadRows rows = rows_of(problem, study, layer, job.head_of(i));
+        KVFOLD_TRY(solved.heads[i], solve({layer, job.head_of(i), job.index + i, rows.problem(of),
+                                           request_of(problem, of), problem.kernels}));
+        return {};
+    }));
     if (job.head == 0) solved.on.layers = job.layers;
     return solved;
 }
@@ -138,15 +129,13 @@ struct PreparedJob {
 
 Result<PreparedJob> prepare(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
                             const Job& job, int threads) {
-    const auto each = static_cast<size_t>(job.heads);
-    const auto layer_of = [&](size_t i) { return job.layer + i / each; };
     PreparedJob ready{std::vector<HeadRows>(job.all_heads()), {}, {}, {}};
     parallel_for(job.all_heads(), threads, [&](size_t i) {
-        ready.rows[i] = rows_of(problem, study, layer_of(i), static_cast<Index>(i % each));
+        ready.rows[i] = rows_of(problem, study, job.layer_of(i), job.head_of(i));
         return true;
     });
     for (size_t i = 0; i < ready.rows.size(); ++i)
-        ready.heads.push_back(ready.rows[i].problem(problem.map.layers[layer_of(i)]));
+        ready.heads.push_back(ready.rows[i].problem(problem.map.layers[job.layer_of(i)]));
     ready.request = request_of(problem, problem.map.layers[job.layer]);
     KVFOLD_TRY(ready.prepared, device::prepare_heads(ready.heads, plan, ready.request, threads));
     return ready;

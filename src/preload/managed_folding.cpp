@@ -17,8 +17,6 @@ namespace {
 // Tokens until a sequence that could not be folded is tried again.
 constexpr llama_pos kGrowthBeforeRetry = 64;
 constexpr size_t kMostJobs = 32;
-// Of a fold that a prompt waits for: half of its time is study, and the rest grows with what is studied.
-constexpr float kAwaitedEffort = 0.5f;
 constexpr auto kPromise = std::chrono::seconds(2); // a program that asked for a size takes the bytes by then
 
 // Instead of the policy's method when it failed, one after the other.
@@ -140,7 +138,6 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
                  request.method->name, method->name);
     method = request.method;
     request.is_awaited = pace.is_awaited;
-    if (pace.is_awaited) request.effort_share = kAwaitedEffort;
     KVFOLD_TRY(auto task, prepare_fold(ctx_, seq_id, std::move(request), books_));
     fold_is_void_ = false;
     running_job_ = next_job_++;

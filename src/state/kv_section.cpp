@@ -11,6 +11,13 @@ bool is_embedding(const CellMeta& cell) {
                        [](uint8_t byte) { return byte == kNoToken; });
 }
 
+int32_t end_position(const KvSection& section) {
+    int32_t end = 0;
+    for (const CellMeta& cell : section.cells)
+        end = std::max(end, cell.pos + 1);
+    return end;
+}
+
 std::vector<uint32_t> cells_by_position(const KvSection& section) {
     std::vector<uint32_t> order(section.cells.size());
     std::iota(order.begin(), order.end(), 0u);

@@ -37,6 +37,9 @@ struct KvSection {
     Rotation rotation;               // written since version 4 of the format
 };
 
+// The position behind the last cell; 0 where there is none.
+int32_t end_position(const KvSection& section);
+
 // The indices of all cells, by rising position; of one position in the order of the cache.
 std::vector<uint32_t> cells_by_position(const KvSection& section);
 

@@ -74,11 +74,9 @@ Status check_tokens(const SlotFile& slot, int32_t vocabulary) {
             return fail(ErrorCode::invalid_argument, "token {} is not in the model's vocabulary of {}", token,
                         vocabulary);
     }
-    int32_t last = -1;
-    for (const CellMeta& cell : slot.state.sections.front().cells)
-        last = std::max(last, cell.pos);
-    if (tokens.size() == static_cast<size_t>(last + 1)) return {};
-    return fail(ErrorCode::invalid_argument, "{} tokens for positions up to {}; {}", tokens.size(), last,
+    const int32_t end = end_position(slot.state.sections.front());
+    if (tokens.size() == static_cast<size_t>(end)) return {};
+    return fail(ErrorCode::invalid_argument, "{} tokens for positions up to {}; {}", tokens.size(), end - 1,
                 slot.text.has_media()
                     ? "its images take fewer positions than tokens, which kvfold cannot read"
                     : "give one token for each position");

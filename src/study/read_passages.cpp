@@ -31,13 +31,6 @@ std::vector<Passages> group(Passages passages, llama_pos end, const AttentionMap
     return groups;
 }
 
-llama_pos end_of(const SequenceState& cache) {
-    llama_pos end = 0;
-    for (const CellMeta& cell : cache.sections.front().cells)
-        end = std::max(end, cell.pos + 1);
-    return end;
-}
-
 Status read_alone(Scratch& scratch, const Passage& passage) {
     KVFOLD_CHECK(passage.first_pos < scratch.end() ? scratch.rewind_to(passage.first_pos) : scratch.rewind());
     return scratch.prefill(passage.tokens, passage.first_pos);
@@ -73,7 +66,7 @@ Index count_tokens(Passages passages) {
 ReadingRoom room_to_read(Passages passages, const SequenceState& cache, const AttentionMap& map) {
     const std::vector<CellMeta>& cells = cache.sections.front().cells;
     ReadingRoom room;
-    for (const Passages each : group(passages, end_of(cache), map)) {
+    for (const Passages each : group(passages, end_position(cache.sections.front()), map)) {
         const auto stays = [&](const CellMeta& cell) { return cell.pos < each.front().first_pos; };
         const auto kept = static_cast<size_t>(std::ranges::count_if(cells, stays));
         const auto tokens = static_cast<size_t>(count_tokens(each));

@@ -26,11 +26,6 @@ Result<std::shared_ptr<const SequenceState>> in_scratch_layout(const SequenceSta
     return state;
 }
 
-llama_pos last_position(const KvSection& section) {
-    const auto by_pos = [](const CellMeta& a, const CellMeta& b) { return a.pos < b.pos; };
-    return std::max_element(section.cells.begin(), section.cells.end(), by_pos)->pos;
-}
-
 } // namespace
 
 Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const SequenceState& snapshot,
@@ -63,7 +58,7 @@ Result<Scratch> Scratch::open(llama_model* model, const AttentionMap& map, const
     KVFOLD_TRY(scratch.ctx_, new_context(model, context, params.adapters));
     KVFOLD_TRY(scratch.state_, in_scratch_layout(snapshot));
     scratch.tap_ = tap;
-    scratch.end_ = last_position(cache) + 1;
+    scratch.end_ = end_position(cache);
     scratch.rolls_back_ = !map.has_window && !map.has_recurrent;
     KVFOLD_CHECK(write_sequence(scratch.ctx_.get(), 0, *scratch.state_));
     return scratch;
