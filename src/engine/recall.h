@@ -48,7 +48,7 @@ Result<KvSection> recall(const RecallProblem& problem, int32_t pos);
 // are short, and what they begin with decides (docs/experiments/2026-11-30-recall-paced.md).
 class AskingPace {
   public:
-    static constexpr size_t kEvery = 8;
+    static constexpr size_t kEvery = 8; // tokens
     explicit AskingPace(size_t every = kEvery) : every_(every) {}
 
     // Whether the answer asks behind more tokens of it.

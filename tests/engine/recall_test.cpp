@@ -46,8 +46,8 @@ struct Archived {
     KvSection newer() const { return take_cells(originals, range(25, kCells)); }
 
     // The highest `count` of the head's cells from `first` on, by the twin.
-    std::vector<uint32_t> naive_choice(Index head, uint32_t first, size_t count,
-                                       bool with_neighbours = true) const {
+    // A cell has the score of one up to `behind` before it, or of the one behind it, if that is higher.
+    std::vector<uint32_t> naive_choice(Index head, uint32_t first, size_t count, Index behind = 8) const {
         const Matrix keys =
             to_float(originals.keys[0]).middleCols(head * kWidth, kWidth).bottomRows(kCells - first);
         const Matrix values(keys.rows(), 0);
@@ -59,10 +59,9 @@ struct Archived {
         const auto twin = reference::naive_attention(problem, keys.cast<double>(), {});
         std::vector<std::pair<double, uint32_t>> order;
         for (Index cell = 0; cell < keys.rows(); ++cell) {
-            double score = 0; // its own, or of a cell up to two before it or of the one behind it
-            for (Index peak = with_neighbours ? cell - 2 : cell; peak <= (with_neighbours ? cell + 1 : cell);
-                 ++peak) {
-                if (peak < 0 || peak >= keys.rows()) continue;
+            double score = 0;
+            const Index last = std::min(keys.rows() - 1, behind > 0 ? cell + 1 : cell);
+            for (Index peak = std::max<Index>(0, cell - behind); peak <= last; ++peak) {
                 const double nearer = 1 - 1e-3 * static_cast<double>(std::abs(peak - cell));
                 score = std::max(score, nearer * twin.probabilities.col(peak).maxCoeff());
             }
@@ -93,9 +92,11 @@ TEST(Recall, TakesOfEveryHeadWhatItsQueriesLookAtMost) {
     EXPECT_EQ(recalled->values[0].bytes, take_heads(archived.originals.values[0], chosen).bytes);
     const std::vector<std::vector<uint32_t>> swapped = {chosen[1], chosen[0]}; // broken twins
     EXPECT_NE(recalled->keys[0].bytes, take_heads(archived.originals.keys[0], swapped).bytes);
-    const std::vector<std::vector<uint32_t>> alone = {archived.naive_choice(0, 4, 5, false),
-                                                      archived.naive_choice(1, 4, 5, false)};
-    EXPECT_NE(recalled->keys[0].bytes, take_heads(archived.originals.keys[0], alone).bytes);
+    for (const Index fewer : {0, 2}) {
+        const std::vector<std::vector<uint32_t>> others = {archived.naive_choice(0, 4, 5, fewer),
+                                                           archived.naive_choice(1, 4, 5, fewer)};
+        EXPECT_NE(recalled->keys[0].bytes, take_heads(archived.originals.keys[0], others).bytes);
+    }
 }
 
 TEST(Recall, TakesAllWhereMoreAreWanted) {
