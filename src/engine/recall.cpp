@@ -15,9 +15,10 @@ namespace {
 // A cell of all that may be chosen: those of the first source, then those of the second.
 using Choice = std::vector<uint32_t>; // of one head, rising
 
-// What is said of a thing stands behind its name, and what is copied goes on there: as many cells as tokens
-// are said before the next asking. With two of them, three quarters of what copies lose was not given back;
-// without any, a third of the loss that remained at 24x (docs/experiments/2026-12-01-recall-ahead.md).
+// What is said of a thing stands behind its name. With the cells behind and before those that are looked at,
+// a third of the loss that remained at 24x was gone (docs/experiments/2026-11-30-recall.md). What is copied
+// goes on there: behind, as many as tokens are said before the next asking. With two of them copies kept
+// three quarters of their loss, with these a quarter (docs/experiments/2026-12-01-recall-ahead.md).
 constexpr Index kBehind = AskingPace::kEvery, kBefore = 1;
 constexpr float kCloser = 1e-3f; // of two beside the same cell the closer one counts this much more
 
