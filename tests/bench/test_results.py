@@ -4,6 +4,7 @@ import struct
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
@@ -51,6 +52,58 @@ class Models(unittest.TestCase):
                          ["bench/texts/chat.txt", "/usr/share/common-licenses/GPL-3"])
         with self.assertRaisesRegex(results.argparse.ArgumentTypeError, "no text gone.txt; there are prose.txt"):
             results.chosen_texts("gone.txt")
+
+
+def answered(task, method, exact, cells):
+    return {"task": task, "method": method, "exact": exact, "exact_full": 0.62, "nll": 1.5, "nll_full": 1.25,
+            "kl": 0.06, "cells_after": cells}
+
+
+ANSWERED = [answered(task, method, exact, cells) for task in ("questions", "copy")
+            for method, exact, cells in (("keep_last", 0.12, 128), ("fast", 0.5, 128), ("fast +16", 0.6, 144),
+                                         ("balanced", 0.56, 128), ("balanced +16", 0.63, 144), ("best", 0.4, 128),
+                                         ("best +16", 0.7, 144))]
+
+
+class Recall(unittest.TestCase):
+    def test_what_is_recalled_stands_beside_the_cells_that_it_takes(self):
+        with mock.patch.object(results, "recall_report", lambda: ("command", {"rows": ANSWERED})):
+            table = results.recall()
+        self.assertIn("| questions | `balanced` | 128 | 56% | +0.25 | 0.060 |", table)
+        self.assertIn("| questions | `balanced` | 144 | 63% | +0.25 | 0.060 |", table)
+
+    def test_the_readme_has_both(self):
+        rows = [{"task": "continuation", "method": method, "kl_geomean": kl, "top1": 0.9, "study_s": 2, "solve_s": 1}
+                for method, kl in (("keep_last", 0.2), ("fast", 0.1), ("balanced", 0.05), ("best", 0.04))]
+        with mock.patch.object(results, "recall_report", lambda: ("command", {"rows": ANSWERED})), \
+                mock.patch.object(results, "quality_report", lambda ratio: ("", {"rows": rows, "prefill_s": 3.0})):
+            table = results.cost_and_worth()
+        self.assertIn("| `balanced` | 1.00 | 0.25 | 90.0% | 56% | 63% |", table)
+
+
+class Written(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+        (self.root / "docs").mkdir()
+        (self.root / "docs/results.md").write_text(ONE)
+        for name, value in (("ROOT", self.root), ("TABLES", {"a": lambda: "## A\n\nwords\n"})):
+            patched = mock.patch.object(results, name, value)
+            patched.start()
+            self.addCleanup(patched.stop)
+
+    def test_a_table_says_under_its_heading_what_it_was_measured_on(self):
+        with mock.patch.object(results, "git", lambda *_: "abc"):
+            results.write_tables(["a"], "Measured at abc.", "abc")
+        self.assertEqual((self.root / "docs/results.md").read_text(),
+                         ONE.replace("old\n", "## A\n\nMeasured at abc.\n\nwords\n"))
+
+    def test_nothing_is_written_when_the_commit_changed(self):
+        with mock.patch.object(results, "git", lambda *_: "def"), \
+                self.assertRaisesRegex(SystemExit, "a is not written"):
+            results.write_tables(["a"], "Measured at abc.", "abc")
+        self.assertEqual((self.root / "docs/results.md").read_text(), ONE)
 
 
 def string(text):
