@@ -67,6 +67,24 @@ class Collector {
     size_t done_ = 0;
 };
 
+// What the layer's cache holds of a head's region, and what it is asked.
+struct HeadRows {
+    Matrix keys, values, queries;
+    std::vector<float> importance;
+
+    HeadProblem problem(const AttentionLayer& layer) const {
+        return {keys, values, queries, layer.scale, layer.softcap, importance};
+    }
+};
+
+// The heads of a job for a device, in their order, and what the processor finds out about them.
+struct PreparedJob {
+    std::vector<HeadRows> rows;
+    std::vector<HeadProblem> heads; // refer to the rows
+    SolveRequest request;
+    device::PreparedHeads prepared; // refers to the heads
+};
+
 // heads: the KV heads of one layer, side by side in the rows of the cache.
 Result<CacheTensor> join_heads(std::span<const CompactHead> heads, const CacheTensor& like,
                                Matrix CompactHead::*part) {
@@ -79,153 +97,144 @@ Result<CacheTensor> join_heads(std::span<const CompactHead> heads, const CacheTe
     return from_float(rows, like.type, like.transposed);
 }
 
-// What the layer's cache holds of a head's region, and what it is asked.
-struct HeadRows {
-    Matrix keys, values, queries;
-    std::vector<float> importance;
+// All heads of one region. On the processor each is solved by `by_head`; on devices by the plan.
+class RegionSolver {
+  public:
+    // plan: null: there are no jobs for devices. What is given outlives the solver.
+    RegionSolver(const RegionProblem& problem, const Study& study, const HeadSolver& by_head,
+                 const SolvePlan* plan)
+        : problem_(problem), study_(study), by_head_(by_head), plan_(plan),
+          found_(count_heads(problem.map), problem.progress) {}
 
-    HeadProblem problem(const AttentionLayer& layer) const {
-        return {keys, values, queries, layer.scale, layer.softcap, importance};
+    Result<Solution> solve(const std::vector<Job>& jobs) {
+        const std::vector<Lane> lanes = lanes_of(jobs);
+        const int lane_threads =
+            std::max(1, problem_.threads / static_cast<int>(std::max<size_t>(1, lanes.size())));
+        parallel_for(lanes.size(), problem_.threads, [&](size_t i) {
+            const Job& first = lanes[i].front();
+            if (first.device) return solve_lane(lanes[i], lane_threads);
+            return add(first, without_throwing([&] { return on_processor(first, /*threads=*/1); }));
+        });
+        KVFOLD_CHECK(std::move(found_.status));
+        return joined();
     }
-};
 
-HeadRows rows_of(const RegionProblem& problem, const Study& study, size_t index, Index head) {
-    const AttentionLayer& layer = problem.map.layers[index];
-    const KvSection& section = problem.section();
-    const Index d = layer.key_width, dv = layer.value_width;
-    return {head_to_float(section.keys[layer.cache], problem.regions.region, head * d, d),
-            head_to_float(section.values[layer.cache], problem.regions.region, head * dv, dv),
-            queries_of_head(study, problem.map, index, head, problem.study.max_queries),
-            importance_of_head(study, problem.map, index, problem.study.max_queries)};
-}
+  private:
+    bool add(const Job& job, Result<Solved> solved) {
+        return found_.add(job, std::move(solved), problem_.map);
+    }
 
-SolveRequest request_of(const RegionProblem& problem, const AttentionLayer& layer) {
-    const CacheTensor& keys = problem.section().keys[layer.cache];
-    return {problem.slots, {}, [&keys](MutableMatrixView rows) { round_rows(rows, keys.type); }};
-}
+    HeadRows rows_of(size_t index, Index head) const {
+        const AttentionLayer& layer = problem_.map.layers[index];
+        const KvSection& section = problem_.section();
+        const Index d = layer.key_width, dv = layer.value_width;
+        return {head_to_float(section.keys[layer.cache], problem_.regions.region, head * d, d),
+                head_to_float(section.values[layer.cache], problem_.regions.region, head * dv, dv),
+                queries_of_head(study_, problem_.map, index, head, problem_.study.max_queries),
+                importance_of_head(study_, problem_.map, index, problem_.study.max_queries)};
+    }
 
-Result<Solved> solve_on_processor(const RegionProblem& problem, const Study& study, const HeadSolver& solve,
-                                  const Job& job, int threads) {
-    Solved solved{std::vector<CompactHead>(job.all_heads()), {}};
-    KVFOLD_CHECK(try_parallel_for(job.all_heads(), threads, [&](size_t i) -> Status {
-        const size_t layer = job.layer_of(i);
-        const AttentionLayer& of = problem.map.layers[layer];
-        const HeadRows rows = rows_of(problem, study, layer, job.head_of(i));
-        KVFOLD_TRY(solved.heads[i], solve({layer, job.head_of(i), job.index + i, rows.problem(of),
-                                           request_of(problem, of), problem.kernels}));
-        return {};
-    }));
-    if (job.head == 0) solved.on.layers = job.layers;
-    return solved;
-}
+    SolveRequest request_of(size_t index) const {
+        const CacheTensor& keys = problem_.section().keys[problem_.map.layers[index].cache];
+        return {problem_.slots, {}, [&keys](MutableMatrixView rows) { round_rows(rows, keys.type); }};
+    }
 
-// The heads of a job for a device, in their order, and what the processor finds out about them.
-struct PreparedJob {
-    std::vector<HeadRows> rows;
-    std::vector<HeadProblem> heads; // refer to the rows
-    SolveRequest request;
-    device::PreparedHeads prepared; // refers to the heads
-};
+    Result<Solved> on_processor(const Job& job, int threads) const {
+        Solved solved{std::vector<CompactHead>(job.all_heads()), {}};
+        KVFOLD_CHECK(try_parallel_for(job.all_heads(), threads, [&](size_t i) -> Status {
+            const size_t layer = job.layer_of(i);
+            const HeadRows rows = rows_of(layer, job.head_of(i));
+            KVFOLD_TRY(solved.heads[i], by_head_({layer, job.head_of(i), job.index + i,
+                                                  rows.problem(problem_.map.layers[layer]), request_of(layer),
+                                                  problem_.kernels}));
+            return {};
+        }));
+        if (job.head == 0) solved.on.layers = job.layers;
+        return solved;
+    }
 
-Result<PreparedJob> prepare(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
-                            const Job& job, int threads) {
-    PreparedJob ready{std::vector<HeadRows>(job.all_heads()), {}, {}, {}};
-    parallel_for(job.all_heads(), threads, [&](size_t i) {
-        ready.rows[i] = rows_of(problem, study, job.layer_of(i), job.head_of(i));
-        return true;
-    });
-    for (size_t i = 0; i < ready.rows.size(); ++i)
-        ready.heads.push_back(ready.rows[i].problem(problem.map.layers[job.layer_of(i)]));
-    ready.request = request_of(problem, problem.map.layers[job.layer]);
-    KVFOLD_TRY(ready.prepared, device::prepare_heads(ready.heads, plan, ready.request, threads));
-    return ready;
-}
-
-Result<Solved> solve_on_device(const PreparedJob& ready, const SolvePlan& plan, const Job& job,
-                               Collector& found) {
-    KVFOLD_TRY(const device::Lease backend, device::Lease::of(job.device));
-    (*backend).ask([&] { return found.wants_more(); });
-    KVFOLD_TRY(auto solved, device::solve_heads(*backend, ready.prepared, plan, ready.request));
-    return Solved{std::move(solved), {job.layers, job.layers, (*backend).description(), {}}};
-}
-
-// The device first, and the processor where it cannot and was not asked for.
-Result<Solved> solve_prepared(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
-                              const HeadSolver& by_head, const PreparedJob& ready, const Job& job,
-                              int threads, Collector& found) {
-    Result<Solved> solved = without_throwing([&] { return solve_on_device(ready, plan, job, found); });
-    const bool is_final = solved || solved.error().code == ErrorCode::cancelled;
-    if (is_final || problem.solve_on == SolveOn::device) return solved;
-    const std::string why_not = solved.error().message;
-    KVFOLD_TRY(solved, solve_on_processor(problem, study, by_head, job, threads));
-    solved->on.why_not = why_not;
-    return solved;
-}
-
-// While a device solves one job, the processor prepares the next.
-bool solve_lane(const RegionProblem& problem, const Study& study, const SolvePlan& plan,
-                const HeadSolver& by_head, const Lane& lane, int threads, Collector& found) {
-    const auto prepared = [&](size_t i) {
-        return without_throwing([&] { return prepare(problem, study, plan, lane[i], threads); });
-    };
-    Result<PreparedJob> next = prepared(0);
-    for (size_t i = 0; i < lane.size(); ++i) {
-        const Result<PreparedJob> ready = std::move(next);
-        Result<Solved> solved;
-        parallel_for(i + 1 < lane.size() ? 2 : 1, 2, [&](size_t step) {
-            if (step == 1)
-                next = prepared(i + 1);
-            else if (ready)
-                solved = without_throwing([&] {
-                    return solve_prepared(problem, study, plan, by_head, *ready, lane[i], threads, found);
-                });
-            else
-                solved = tl::unexpected(ready.error());
+    Result<PreparedJob> prepare(const Job& job, int threads) const {
+        PreparedJob ready{std::vector<HeadRows>(job.all_heads()), {}, {}, {}};
+        parallel_for(job.all_heads(), threads, [&](size_t i) {
+            ready.rows[i] = rows_of(job.layer_of(i), job.head_of(i));
             return true;
         });
-        if (!found.add(lane[i], std::move(solved), problem.map)) return false;
+        for (size_t i = 0; i < ready.rows.size(); ++i)
+            ready.heads.push_back(ready.rows[i].problem(problem_.map.layers[job.layer_of(i)]));
+        ready.request = request_of(job.layer);
+        KVFOLD_TRY(ready.prepared, device::prepare_heads(ready.heads, *plan_, ready.request, threads));
+        return ready;
     }
-    return true;
-}
 
-Result<Solution> join_solution(const RegionProblem& problem, Collector& found) {
-    Solution solution{problem.slots, {}, {}, {}, std::move(found.on)};
-    size_t first = 0; // head of the layer
-    for (const AttentionLayer& layer : problem.map.layers) {
-        const std::span heads(&found.heads[first], static_cast<size_t>(layer.kv_heads));
-        const KvSection& section = problem.section();
-        KVFOLD_TRY(CacheTensor keys, join_heads(heads, section.keys[layer.cache], &CompactHead::keys));
-        KVFOLD_TRY(CacheTensor values, join_heads(heads, section.values[layer.cache], &CompactHead::values));
-        solution.keys.push_back(std::move(keys));
-        solution.values.push_back(std::move(values));
-        for (Index head = 0; head < layer.kv_heads; ++head) {
-            CompactHead& compact = heads[static_cast<size_t>(head)];
-            solution.heads.push_back({layer.layer, static_cast<int>(head), compact.absorb_residual,
-                                      compact.output_error, compact.mass_error, compact.neutral,
-                                      std::move(compact.kept)});
+    Result<Solved> on_device(const PreparedJob& ready, const Job& job) {
+        KVFOLD_TRY(const device::Lease backend, device::Lease::of(job.device));
+        (*backend).ask([&] { return found_.wants_more(); });
+        KVFOLD_TRY(auto solved, device::solve_heads(*backend, ready.prepared, *plan_, ready.request));
+        return Solved{std::move(solved), {job.layers, job.layers, (*backend).description(), {}}};
+    }
+
+    // The device first, and the processor where it cannot and was not asked for.
+    Result<Solved> solve_prepared(const PreparedJob& ready, const Job& job, int threads) {
+        Result<Solved> solved = without_throwing([&] { return on_device(ready, job); });
+        const bool is_final = solved || solved.error().code == ErrorCode::cancelled;
+        if (is_final || problem_.solve_on == SolveOn::device) return solved;
+        const std::string why_not = solved.error().message;
+        KVFOLD_TRY(solved, on_processor(job, threads));
+        solved->on.why_not = why_not;
+        return solved;
+    }
+
+    // While a device solves one job, the processor prepares the next.
+    bool solve_lane(const Lane& lane, int threads) {
+        const auto prepared = [&](size_t i) {
+            return without_throwing([&] { return prepare(lane[i], threads); });
+        };
+        Result<PreparedJob> next = prepared(0);
+        for (size_t i = 0; i < lane.size(); ++i) {
+            const Result<PreparedJob> ready = std::move(next);
+            Result<Solved> solved;
+            parallel_for(i + 1 < lane.size() ? 2 : 1, 2, [&](size_t step) {
+                if (step == 1)
+                    next = prepared(i + 1);
+                else if (ready)
+                    solved = without_throwing([&] { return solve_prepared(*ready, lane[i], threads); });
+                else
+                    solved = tl::unexpected(ready.error());
+                return true;
+            });
+            if (!add(lane[i], std::move(solved))) return false;
         }
-        first += heads.size();
+        return true;
     }
-    return solution;
-}
 
-// plan: null: by_head alone.
-Result<Solution> solve_jobs(const RegionProblem& problem, const Study& study, const SolvePlan* plan,
-                            const HeadSolver& by_head, const std::vector<Job>& jobs) {
-    const std::vector<Lane> lanes = lanes_of(jobs);
-    const int in_a_lane = std::max(1, problem.threads / static_cast<int>(std::max<size_t>(1, lanes.size())));
-    Collector found(count_heads(problem.map), problem.progress);
-    parallel_for(lanes.size(), problem.threads, [&](size_t i) {
-        const Job& first = lanes[i].front();
-        if (first.device) return solve_lane(problem, study, *plan, by_head, lanes[i], in_a_lane, found);
-        return found.add(first, without_throwing([&] {
-                             return solve_on_processor(problem, study, by_head, first, /*threads=*/1);
-                         }),
-                         problem.map);
-    });
-    KVFOLD_CHECK(std::move(found.status));
-    return join_solution(problem, found);
-}
+    Result<Solution> joined() {
+        Solution solution{problem_.slots, {}, {}, {}, std::move(found_.on)};
+        const KvSection& section = problem_.section();
+        size_t first = 0; // head of the layer
+        for (const AttentionLayer& layer : problem_.map.layers) {
+            const std::span heads(&found_.heads[first], static_cast<size_t>(layer.kv_heads));
+            KVFOLD_TRY(CacheTensor keys, join_heads(heads, section.keys[layer.cache], &CompactHead::keys));
+            KVFOLD_TRY(CacheTensor values,
+                       join_heads(heads, section.values[layer.cache], &CompactHead::values));
+            solution.keys.push_back(std::move(keys));
+            solution.values.push_back(std::move(values));
+            for (Index head = 0; head < layer.kv_heads; ++head) {
+                CompactHead& compact = heads[static_cast<size_t>(head)];
+                solution.heads.push_back({layer.layer, static_cast<int>(head), compact.absorb_residual,
+                                          compact.output_error, compact.mass_error, compact.neutral,
+                                          std::move(compact.kept)});
+            }
+            first += heads.size();
+        }
+        return solution;
+    }
+
+    const RegionProblem& problem_;
+    const Study& study_;
+    const HeadSolver& by_head_;
+    const SolvePlan* plan_;
+    Collector found_;
+};
 
 // Of a layer's study, the rows that the queries of a KV head are taken from, those of one query head after
 // the other. Of more than max_rows in all an even choice, for each query head another, so that all rows are
@@ -285,18 +294,18 @@ CompactHead head_in_cache(const Solution& solution, const AttentionMap& map, siz
 }
 
 Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const SolvePlan& plan) {
-    const auto by_head = [&plan](const HeadTask& task) {
+    const HeadSolver by_head = [&plan](const HeadTask& task) {
         return task.kernels.solve_head(task.problem, plan, task.request);
     };
-    auto solution =
-        solve_jobs(problem, study, &plan, by_head, list_jobs(problem.map, problem.solve_on, problem.threads));
+    auto solution = RegionSolver(problem, study, by_head, &plan)
+                        .solve(list_jobs(problem.map, problem.solve_on, problem.threads));
     device::release_memory();
     return solution;
 }
 
-Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const HeadSolver& solve) {
-    return solve_jobs(problem, study, nullptr, solve,
-                      list_jobs(problem.map, SolveOn::processor, problem.threads));
+Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const HeadSolver& by_head) {
+    return RegionSolver(problem, study, by_head, nullptr)
+        .solve(list_jobs(problem.map, SolveOn::processor, problem.threads));
 }
 
 } // namespace kvfold

@@ -39,6 +39,6 @@ CompactHead head_in_cache(const Solution& solution, const AttentionMap& map, siz
 Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const SolvePlan& plan);
 
 // The same with another way to solve a head, on the processor, which is called from several threads at once.
-Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const HeadSolver& solve);
+Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const HeadSolver& by_head);
 
 } // namespace kvfold
