@@ -29,11 +29,11 @@ std::vector<float> first_of_registers(const std::vector<float>& values) {
 
 // Squared errors of the log-mass, by importance, with 0 .. 4 quarters of the bias, of each head.
 // A exp(b p / 4)^k is r times the mass with k of them.
-Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor shares,
+Result<std::vector<Errors>> errors_of_quarters(HeadTensors& held, Tensor shares,
                                                const std::vector<float>& bias,
                                                const std::vector<float>& projections) {
-    const LayerSizes& of = layer.sizes;
-    Tensors given(layer.backend);
+    const HeadSizes& of = held.sizes;
+    Tensors given(held.backend);
     const Tensor b = given.floats(kRegister, of.slots(), of.heads);
     const Tensor u = given.floats(kRegister, of.queries, of.heads);
     std::array<Tensor, kBiasQuarters + 1> errors;
@@ -42,9 +42,9 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
     KVFOLD_CHECK(given.allocate());
     write(b, first_of_registers(bias));
     write(u, first_of_registers(projections));
-    Graph graph(layer.backend);
+    Graph graph(held.backend);
     const Tensor quarter = graph.exp(graph.scale(graph.product(u, b), 1.0f / kBiasQuarters)); // [n, t, h]
-    const Tensor roots = roots_of_columns(graph, layer);
+    const Tensor roots = roots_of_columns(graph, held);
     const Tensor log_roots = roots ? graph.log(roots) : nullptr;
     Tensor mass = shares;
     for (int k = 0; k <= kBiasQuarters; ++k) {
@@ -64,15 +64,15 @@ Result<std::vector<Errors>> errors_of_quarters(LayerTensors& layer, Tensor share
 }
 
 // The capped logits of each kept cell, weighted by its shares and r: [heads * t]
-Result<std::vector<float>> mean_logits(LayerTensors& layer, Tensor shares) {
-    const LayerSizes& of = layer.sizes;
-    Tensors result(layer.backend);
+Result<std::vector<float>> mean_logits(HeadTensors& held, Tensor shares) {
+    const HeadSizes& of = held.sizes;
+    Tensors result(held.backend);
     const Tensor means = result.floats(1, of.slots(), of.heads);
     KVFOLD_CHECK(result.allocate());
-    Graph graph(layer.backend);
-    const Tensor roots = roots_of_columns(graph, layer);
+    Graph graph(held.backend);
+    const Tensor roots = roots_of_columns(graph, held);
     const Tensor counted = times_roots(graph, shares, roots);
-    Tensor of_share_1 = graph.shaped(layer.mass, of.queries, 1, of.heads);
+    Tensor of_share_1 = graph.shaped(held.mass, of.queries, 1, of.heads);
     if (roots) of_share_1 = graph.subtract(of_share_1, graph.log(roots));
     const Tensor logits = graph.add(graph.log(shares), of_share_1);
     graph.store(graph.divide(graph.sum_rows(graph.multiply(counted, logits)), graph.sum_rows(counted)),
@@ -83,25 +83,25 @@ Result<std::vector<float>> mean_logits(LayerTensors& layer, Tensor shares) {
 
 } // namespace
 
-Status absorb_weights(LayerTensors& layer, std::span<const AbsorbDirection> directions,
-                      std::span<Matrix> keys, Tensor shares) {
-    std::vector<float> bias = read(layer.weights);
+Status absorb_weights(HeadTensors& held, std::span<const AbsorbDirection> directions, std::span<Matrix> keys,
+                      Tensor shares) {
+    std::vector<float> bias = read(held.weights);
     for (float& each : bias)
         each = std::log(each);
     const auto is_untrusted = [](const AbsorbDirection& each) { return each.residual > kTrustedResidual; };
     std::vector<Errors> errors;
     if (std::ranges::any_of(directions, is_untrusted)) {
         KVFOLD_TRY(errors,
-                   errors_of_quarters(layer, shares, bias, projections_of(directions, layer.sizes.queries)));
+                   errors_of_quarters(held, shares, bias, projections_of(directions, held.sizes.queries)));
     }
     std::vector<float> means;
-    const float softcap = layer.sizes.softcap;
+    const float softcap = held.sizes.softcap;
     if (softcap > 0) {
-        KVFOLD_TRY(means, mean_logits(layer, shares));
+        KVFOLD_TRY(means, mean_logits(held, shares));
     }
     for (size_t i = 0; i < directions.size(); ++i) {
         const AbsorbDirection& direction = directions[i];
-        const auto of_head = [&, of = layer.sizes](const std::vector<float>& all) -> Vector {
+        const auto of_head = [&, of = held.sizes](const std::vector<float>& all) -> Vector {
             return Eigen::Map<const Vector>(&all[i * static_cast<size_t>(of.slots())], of.kept);
         };
         Vector used = of_head(bias);

@@ -14,16 +14,16 @@ constexpr float kMargin = 1.05f;
 
 } // namespace
 
-Status fit_weights(LayerTensors& layer, Tensor shares, Tensor gram) {
-    const LayerSizes& of = layer.sizes;
+Status fit_weights(HeadTensors& held, Tensor shares, Tensor gram) {
+    const HeadSizes& of = held.sizes;
     const float low = std::exp(static_cast<float>(-kLargestBias)),
                 high = std::exp(static_cast<float>(kLargestBias));
-    Graph graph(layer.backend);
+    Graph graph(held.backend);
     const Tensor norms = graph.diagonal(gram);
     const Tensor mean = graph.scale(graph.sum_of_head(norms), 1 / static_cast<float>(of.kept));
     const Tensor lambda = graph.scale(mean, static_cast<float>(kBiasRidge));
     const Tensor linear =
-        graph.add(graph.shaped(shares_times_roots(graph, layer, shares), of.slots(), 1, of.heads), lambda);
+        graph.add(graph.shaped(shares_times_roots(graph, held, shares), of.slots(), 1, of.heads), lambda);
 
     // Steps are as long as the cell's own share allows: a sink holds a thousand times what others do, and a
     // step that is right for it would leave all others where they are. The box stays a box.
@@ -51,7 +51,7 @@ Status fit_weights(LayerTensors& layer, Tensor shares, Tensor gram) {
         weights = next;
         momentum = next_momentum;
     }
-    graph.store(weights, layer.weights);
+    graph.store(weights, held.weights);
     return graph.compute();
 }
 

@@ -86,63 +86,63 @@ struct Head {
 };
 
 // A^T A, A^T [r, Y / y] and the shares behind them.
-Status start(LayerTensors& layer) {
-    const LayerSizes& of = layer.sizes;
-    Graph graph(layer.backend);
-    const Tensor shares = mass_shares(graph, layer, graph.rows(layer.keys, layer.candidates));
-    graph.store(shares, layer.shares);
+Status start(HeadTensors& held) {
+    const HeadSizes& of = held.sizes;
+    Graph graph(held.backend);
+    const Tensor shares = mass_shares(graph, held, graph.rows(held.keys, held.candidates));
+    graph.store(shares, held.shares);
     const Tensor gram = graph.product(shares, shares);
-    graph.store(gram, layer.first_gram);
-    graph.store(gram, layer.gram);
-    const Tensor mass = graph.shaped(shares_times_roots(graph, layer, shares), of.candidates, 1, of.heads);
-    graph.store(mass, graph.some_rows(layer.correlation, 0, 1));
-    graph.store(graph.product(shares, graph.transposed(layer.output)),
-                graph.some_rows(layer.correlation, 1, of.value_width));
-    graph.store(graph.diagonal(gram), layer.norms);
+    graph.store(gram, held.first_gram);
+    graph.store(gram, held.gram);
+    const Tensor mass = graph.shaped(shares_times_roots(graph, held, shares), of.candidates, 1, of.heads);
+    graph.store(mass, graph.some_rows(held.correlation, 0, 1));
+    graph.store(graph.product(shares, graph.transposed(held.output)),
+                graph.some_rows(held.correlation, 1, of.value_width));
+    graph.store(graph.diagonal(gram), held.norms);
     return graph.compute();
 }
 
 // Takes what the last blocks chose out of everything. Nothing but the gains when there was no block yet.
-Status update(LayerTensors& layer, bool has_block) {
-    const LayerSizes& of = layer.sizes;
-    Graph graph(layer.backend);
-    Tensor gram = layer.gram, correlation = layer.correlation;
+Status update(HeadTensors& held, bool has_block) {
+    const HeadSizes& of = held.sizes;
+    Graph graph(held.backend);
+    Tensor gram = held.gram, correlation = held.correlation;
     if (has_block) {
-        const Tensor added = graph.product(layer.inverse, layer.columns); // U: [s, M, h]
+        const Tensor added = graph.product(held.inverse, held.columns); // U: [s, M, h]
         gram = graph.subtract(gram, graph.product(added, added));
-        correlation = graph.subtract(correlation, graph.product(added, layer.targets));
-        graph.store(gram, layer.gram);
-        graph.store(correlation, layer.correlation);
+        correlation = graph.subtract(correlation, graph.product(added, held.targets));
+        graph.store(gram, held.gram);
+        graph.store(correlation, held.correlation);
     }
     const Tensor norms = graph.diagonal(gram);
-    graph.store(norms, layer.norms);
+    graph.store(norms, held.norms);
     // A mass weight cannot be negative.
     const Tensor mass = ggml_cont(graph.context(), graph.some_rows(correlation, 0, 1));
     const Tensor squares = graph.square(correlation);
     const Tensor explained = graph.add(graph.square(graph.positive(mass)),
                                        graph.sum_columns(graph.some_rows(squares, 1, of.value_width)));
-    const Tensor pivots = graph.add(graph.positive(norms), layer.ridge);
-    graph.store(graph.divide(explained, pivots), layer.gains);
+    const Tensor pivots = graph.add(graph.positive(norms), held.ridge);
+    graph.store(graph.divide(explained, pivots), held.gains);
     return graph.compute();
 }
 
-Status gather(LayerTensors& layer) {
-    Graph graph(layer.backend);
-    const Tensor columns = graph.transposed(graph.rows(layer.gram, layer.pool)); // [s, M, h]
-    graph.store(columns, layer.columns);
-    graph.store(graph.rows(columns, layer.pool), layer.inner);
-    graph.store(graph.rows(graph.transposed(layer.correlation), layer.pool), layer.asked);
+Status gather(HeadTensors& held) {
+    Graph graph(held.backend);
+    const Tensor columns = graph.transposed(graph.rows(held.gram, held.pool)); // [s, M, h]
+    graph.store(columns, held.columns);
+    graph.store(graph.rows(columns, held.pool), held.inner);
+    graph.store(graph.rows(graph.transposed(held.correlation), held.pool), held.asked);
     return graph.compute();
 }
 
-void write_pools(LayerTensors& layer, const std::vector<Head>& heads) {
+void write_pools(HeadTensors& held, const std::vector<Head>& heads) {
     std::vector<int32_t> pools;
     for (const Head& head : heads) {
-        for (Index i = 0; i < layer.sizes.step; ++i) // what lies behind the pool is not taken
+        for (Index i = 0; i < held.sizes.step; ++i) // what lies behind the pool is not taken
             pools.push_back(
                 i < std::ssize(head.pool) ? static_cast<int32_t>(head.pool[static_cast<size_t>(i)]) : 0);
     }
-    write(layer.pool, pools);
+    write(held.pool, pools);
 }
 
 // `gains` of the head -> the best `count` that are left.
@@ -158,11 +158,11 @@ std::vector<Index> best_first(const Head& head, const float* gains, Index count)
 }
 
 // Eliminates the pools: those of all heads at once. least: [heads] gains below which a cell is dropped.
-Status eliminate(LayerTensors& layer, std::vector<Head>& heads, std::span<const double> least) {
-    const Index s = layer.sizes.step, targets = 1 + layer.sizes.value_width;
-    write_pools(layer, heads);
-    KVFOLD_CHECK(gather(layer));
-    const std::vector<float> inner = read(layer.inner), asked = read(layer.asked);
+Status eliminate(HeadTensors& held, std::vector<Head>& heads, std::span<const double> least) {
+    const Index s = held.sizes.step, targets = 1 + held.sizes.value_width;
+    write_pools(held, heads);
+    KVFOLD_CHECK(gather(held));
+    const std::vector<float> inner = read(held.inner), asked = read(held.asked);
     std::vector<float> inverse(inner.size()), of_targets(asked.size());
     for (size_t i = 0; i < heads.size(); ++i) {
         Head& head = heads[i];
@@ -179,17 +179,17 @@ Status eliminate(LayerTensors& layer, std::vector<Head>& heads, std::span<const 
         }
         block.write(&inverse[square], &of_targets[tall]);
     }
-    write(layer.inverse, inverse);
-    write(layer.targets, of_targets);
-    return update(layer, /*has_block=*/true);
+    write(held.inverse, inverse);
+    write(held.targets, of_targets);
+    return update(held, /*has_block=*/true);
 }
 
 } // namespace
 
-Result<std::vector<std::vector<int32_t>>> pursue(LayerTensors& layer,
+Result<std::vector<std::vector<int32_t>>> pursue(HeadTensors& held,
                                                  std::span<const std::vector<uint32_t>> candidates,
                                                  std::span<const std::vector<uint32_t>> pinned) {
-    const LayerSizes& of = layer.sizes;
+    const HeadSizes& of = held.sizes;
     std::vector<int32_t> cells;
     std::vector<Head> heads(candidates.size());
     for (size_t i = 0; i < heads.size(); ++i) {
@@ -198,9 +198,9 @@ Result<std::vector<std::vector<int32_t>>> pursue(LayerTensors& layer,
         for (const uint32_t cell : pinned[i])
             heads[i].pinned.push_back(std::ranges::lower_bound(candidates[i], cell) - candidates[i].begin());
     }
-    write(layer.candidates, cells);
-    KVFOLD_CHECK(start(layer));
-    const std::vector<float> norms = read(layer.norms);
+    write(held.candidates, cells);
+    KVFOLD_CHECK(start(held));
+    const std::vector<float> norms = read(held.norms);
     if (!all_finite(norms)) return fail(ErrorCode::numeric, "head: mass shares are not finite on the device");
     std::vector<float> ridges;
     for (size_t i = 0; i < heads.size(); ++i) {
@@ -210,7 +210,7 @@ Result<std::vector<std::vector<int32_t>>> pursue(LayerTensors& layer,
         ridges.push_back(static_cast<float>(kPursuitRidge) * heaviest.head(of.kept).mean());
         heads[i].ridge = static_cast<double>(ridges.back());
     }
-    write(layer.ridge, ridges);
+    write(held.ridge, ridges);
 
     const std::vector<double> all(heads.size(), 0.0);
     const Index given = std::ssize(heads.front().pinned);
@@ -218,13 +218,13 @@ Result<std::vector<std::vector<int32_t>>> pursue(LayerTensors& layer,
         const Index count = std::min(of.step, given - first);
         for (Head& head : heads)
             head.pool.assign(head.pinned.begin() + first, head.pinned.begin() + first + count);
-        KVFOLD_CHECK(eliminate(layer, heads, all));
+        KVFOLD_CHECK(eliminate(held, heads, all));
     }
-    if (given == 0) KVFOLD_CHECK(update(layer, /*has_block=*/false));
+    if (given == 0) KVFOLD_CHECK(update(held, /*has_block=*/false));
 
     const Index size = pursuit_step(of.kept);
     for (Index step = 0;; ++step) {
-        const std::vector<float> gains = read(layer.gains);
+        const std::vector<float> gains = read(held.gains);
         if (!all_finite(gains)) return fail(ErrorCode::numeric, "head: pursuit is not finite on the device");
         std::vector<double> least(heads.size(), 0.0);
         bool is_done = true;
@@ -240,7 +240,7 @@ Result<std::vector<std::vector<int32_t>>> pursue(LayerTensors& layer,
             is_done = is_done && inside == 0;
         }
         if (is_done) break;
-        KVFOLD_CHECK(eliminate(layer, heads, least));
+        KVFOLD_CHECK(eliminate(held, heads, least));
     }
     std::vector<std::vector<int32_t>> kept;
     for (Head& head : heads) {

@@ -22,11 +22,11 @@ using Heads = std::span<const HeadProblem>;
 
 using Cells = std::vector<std::vector<uint32_t>>; // [heads] t rising cells
 
-// Leaves in layer.kept where the kept cells' shares are: among the candidates where cells are pursued, else
+// Leaves in held.kept where the kept cells' shares are: among the candidates where cells are pursued, else
 // the cells themselves.
-Result<Cells> choose_cells(LayerTensors& layer, const SolvePlan& plan, const SolveRequest& request) {
-    const LayerSizes& of = layer.sizes;
-    const std::vector<float> scores = read(layer.score);
+Result<Cells> choose_cells(HeadTensors& held, const SolvePlan& plan, const SolveRequest& request) {
+    const HeadSizes& of = held.sizes;
+    const std::vector<float> scores = read(held.score);
     if (!all_finite(scores)) return fail(ErrorCode::numeric, "head: attention is not finite on the device");
     const Index by_score = cells_by_score(plan.pursued, request);
     Cells chosen;
@@ -39,7 +39,7 @@ Result<Cells> choose_cells(LayerTensors& layer, const SolvePlan& plan, const Sol
     }
     std::vector<int32_t> kept;
     if (of.candidates > 0) {
-        KVFOLD_TRY(const auto positions, pursue(layer, candidates, chosen));
+        KVFOLD_TRY(const auto positions, pursue(held, candidates, chosen));
         for (size_t i = 0; i < positions.size(); ++i) {
             chosen[i].clear();
             for (const int32_t position : positions[i])
@@ -50,40 +50,40 @@ Result<Cells> choose_cells(LayerTensors& layer, const SolvePlan& plan, const Sol
         for (const auto& cells : chosen)
             kept.insert(kept.end(), cells.begin(), cells.end());
     }
-    write(layer.kept, kept);
+    write(held.kept, kept);
     return chosen;
 }
 
 // Weighs the kept cells, and lets their keys absorb the weights.
-Status weigh(LayerTensors& layer, std::span<const AbsorbDirection> directions, std::span<Matrix> keys) {
-    const LayerSizes& of = layer.sizes;
-    Tensors of_kept(layer.backend);
+Status weigh(HeadTensors& held, std::span<const AbsorbDirection> directions, std::span<Matrix> keys) {
+    const HeadSizes& of = held.sizes;
+    Tensors of_kept(held.backend);
     const Tensor shares = of_kept.floats(of.queries, of.slots(), of.heads);
     const Tensor gram = of_kept.floats(of.slots(), of.slots(), of.heads);
     KVFOLD_CHECK(of_kept.allocate());
     {
-        Graph graph(layer.backend);
-        Tensor of_cells = of.candidates > 0 ? graph.rows(layer.shares, layer.kept)
-                                            : mass_shares(graph, layer, graph.rows(layer.keys, layer.kept));
+        Graph graph(held.backend);
+        Tensor of_cells = of.candidates > 0 ? graph.rows(held.shares, held.kept)
+                                            : mass_shares(graph, held, graph.rows(held.keys, held.kept));
         of_cells = graph.filled(of_cells, of.queries, of.slots());
         graph.store(of_cells, shares);
         if (of.candidates > 0) {
             // Rows, and of their transpose the rows again: the Gram matrix of the pursuit has it all.
-            const Tensor rows = graph.transposed(graph.rows(layer.first_gram, layer.kept));
-            graph.store(graph.filled(graph.rows(rows, layer.kept), of.slots(), of.slots()), gram);
+            const Tensor rows = graph.transposed(graph.rows(held.first_gram, held.kept));
+            graph.store(graph.filled(graph.rows(rows, held.kept), of.slots(), of.slots()), gram);
         } else {
             graph.store(graph.product(of_cells, of_cells), gram);
         }
         KVFOLD_CHECK(graph.compute());
     }
-    KVFOLD_CHECK(fit_weights(layer, shares, gram));
-    return absorb_weights(layer, directions, keys, shares);
+    KVFOLD_CHECK(fit_weights(held, shares, gram));
+    return absorb_weights(held, directions, keys, shares);
 }
 
 // Output is divided by y, so that ||Y|| is the root of n.
-void read_errors(const LayerTensors& layer, std::vector<CompactHead>& heads) {
-    const auto queries = static_cast<float>(layer.sizes.queries);
-    const std::vector<float> output = read(layer.errors), mass = read(layer.mass_errors);
+void read_errors(const HeadTensors& held, std::vector<CompactHead>& heads) {
+    const auto queries = static_cast<float>(held.sizes.queries);
+    const std::vector<float> output = read(held.errors), mass = read(held.mass_errors);
     for (size_t i = 0; i < heads.size(); ++i) {
         heads[i].output_error = std::sqrt(output[i] / queries);
         heads[i].mass_error = std::sqrt(mass[i] / queries);
@@ -93,36 +93,36 @@ void read_errors(const LayerTensors& layer, std::vector<CompactHead>& heads) {
 Result<std::vector<CompactHead>> solve_chunk(Backend& backend, Heads problems,
                                              std::span<const AbsorbDirection> directions,
                                              const SolvePlan& plan, const SolveRequest& request) {
-    LayerTensors layer(backend, sizes_of(problems, plan, request));
-    KVFOLD_CHECK(layer.allocate());
-    upload(layer, problems);
-    KVFOLD_CHECK(attend_all(layer));
-    KVFOLD_CHECK(divide_by_size(layer));
-    KVFOLD_TRY(Cells chosen, choose_cells(layer, plan, request));
+    HeadTensors held(backend, sizes_of(problems, plan, request));
+    KVFOLD_CHECK(held.allocate());
+    upload(held, problems);
+    KVFOLD_CHECK(attend_all(held));
+    KVFOLD_CHECK(divide_by_size(held));
+    KVFOLD_TRY(Cells chosen, choose_cells(held, plan, request));
 
     std::vector<Matrix> keys, values;
     for (size_t i = 0; i < problems.size(); ++i) {
         keys.push_back(problems[i].keys(chosen[i], Eigen::all));
         values.push_back(problems[i].values(chosen[i], Eigen::all));
     }
-    write_values(layer, layer.chosen, values);
-    if (plan.fit_bias) KVFOLD_CHECK(weigh(layer, directions, keys));
+    write_values(held, held.chosen, values);
+    if (plan.fit_bias) KVFOLD_CHECK(weigh(held, directions, keys));
     if (plan.refine_steps > 0) {
-        write_keys(layer, keys);
-        KVFOLD_CHECK(refine_keys(layer, problems, plan.refine_steps));
-        keys = read_keys(layer);
+        write_keys(held, keys);
+        KVFOLD_CHECK(refine_keys(held, problems, plan.refine_steps));
+        keys = read_keys(held);
     }
     for (Matrix& rows : keys) {
         if (request.round_keys) request.round_keys(rows);
         KVFOLD_CHECK(check_rounded(rows));
     }
-    write_keys(layer, keys);
+    write_keys(held, keys);
     if (plan.fit_values) {
-        KVFOLD_CHECK(fit_values(layer));
-        values = read_values(layer, layer.fitted);
+        KVFOLD_CHECK(fit_values(held));
+        values = read_values(held, held.fitted);
     } else {
-        write_values(layer, layer.fitted, values);
-        KVFOLD_CHECK(measure(layer));
+        write_values(held, held.fitted, values);
+        KVFOLD_CHECK(measure(held));
     }
     std::vector<CompactHead> heads(problems.size());
     for (size_t i = 0; i < heads.size(); ++i) {
@@ -131,7 +131,7 @@ Result<std::vector<CompactHead>> solve_chunk(Backend& backend, Heads problems,
         heads[i].values = std::move(values[i]);
         if (plan.fit_bias) heads[i].absorb_residual = directions[i].residual;
     }
-    read_errors(layer, heads);
+    read_errors(held, heads);
     for (const CompactHead& head : heads)
         KVFOLD_CHECK(check_result(head));
     return heads;
@@ -144,7 +144,7 @@ size_t heads_at_once(const Backend& backend, Heads problems, const SolvePlan& pl
                      const SolveRequest& request) {
     const size_t free = backend.free_bytes() / 2;
     const auto fits = [&](size_t count) {
-        const LayerSizes sizes = sizes_of(problems.first(count), plan, request);
+        const HeadSizes sizes = sizes_of(problems.first(count), plan, request);
         return sizes.floats(backend.block_floats()) * sizeof(float) <= free &&
                static_cast<size_t>(sizes.largest()) * sizeof(float) <= kLargestTensor;
     };

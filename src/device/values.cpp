@@ -9,9 +9,8 @@ namespace {
 constexpr float kTiniest = 1e-30f, kHuge = 1e30f; // of what is divided by
 
 // values: [t, dv, h]. Y - X V': [dv, n, h]
-Tensor missing(Graph& graph, const LayerTensors& layer, Tensor probabilities, Tensor values) {
-    return graph.subtract(layer.output,
-                          times_roots(graph, graph.product(values, probabilities), layer.roots));
+Tensor missing(Graph& graph, const HeadTensors& held, Tensor probabilities, Tensor values) {
+    return graph.subtract(held.output, times_roots(graph, graph.product(values, probabilities), held.roots));
 }
 
 // argmin ||A Z - B||^2 + lambda ||Z||^2 of a Gram matrix [t, t, h] and A^T B [t, dv, h]. kept: of the t
@@ -41,32 +40,32 @@ Tensor solve_ridge(Graph& graph, Tensor gram, Tensor linear, Index kept) {
     return solution;
 }
 
-void store_errors(Graph& graph, LayerTensors& layer, const CompactAttention& compact, Tensor left) {
-    graph.store(graph.sum_of_head(graph.square(left)), layer.errors);
-    graph.store(graph.sum_of_head(graph.square(times_roots(graph, compact.gained, layer.roots))),
-                layer.mass_errors);
+void store_errors(Graph& graph, HeadTensors& held, const CompactAttention& compact, Tensor left) {
+    graph.store(graph.sum_of_head(graph.square(left)), held.errors);
+    graph.store(graph.sum_of_head(graph.square(times_roots(graph, compact.gained, held.roots))),
+                held.mass_errors);
 }
 
 } // namespace
 
-Status fit_values(LayerTensors& layer) {
-    Graph graph(layer.backend);
-    const CompactAttention compact = attend_compact(graph, layer, layer.queries, layer.mass);
+Status fit_values(HeadTensors& held) {
+    Graph graph(held.backend);
+    const CompactAttention compact = attend_compact(graph, held, held.queries, held.mass);
     const Tensor by_query = times_roots(graph, graph.transposed(compact.probabilities),
-                                        roots_of_columns(graph, layer)); // X: [n, t, h]
-    const Tensor left = graph.transposed(missing(graph, layer, compact.probabilities, layer.chosen));
-    const Tensor correction = solve_ridge(graph, graph.product(by_query, by_query),
-                                          graph.product(by_query, left), layer.sizes.kept);
-    const Tensor values = graph.add(layer.chosen, correction);
-    graph.store(values, layer.fitted);
-    store_errors(graph, layer, compact, missing(graph, layer, compact.probabilities, values));
+                                        roots_of_columns(graph, held)); // X: [n, t, h]
+    const Tensor left = graph.transposed(missing(graph, held, compact.probabilities, held.chosen));
+    const Tensor correction =
+        solve_ridge(graph, graph.product(by_query, by_query), graph.product(by_query, left), held.sizes.kept);
+    const Tensor values = graph.add(held.chosen, correction);
+    graph.store(values, held.fitted);
+    store_errors(graph, held, compact, missing(graph, held, compact.probabilities, values));
     return graph.compute();
 }
 
-Status measure(LayerTensors& layer) {
-    Graph graph(layer.backend);
-    const CompactAttention compact = attend_compact(graph, layer, layer.queries, layer.mass);
-    store_errors(graph, layer, compact, missing(graph, layer, compact.probabilities, layer.fitted));
+Status measure(HeadTensors& held) {
+    Graph graph(held.backend);
+    const CompactAttention compact = attend_compact(graph, held, held.queries, held.mass);
+    store_errors(graph, held, compact, missing(graph, held, compact.probabilities, held.fitted));
     return graph.compute();
 }
 

@@ -1,21 +1,21 @@
 #include "device/attention.h"
 
-#include "layer.h"
+#include "heads.h"
 
 namespace kvfold::device {
 namespace {
 
 using reference::naive_attention;
 
-void expect_full_attention(const TestLayer& test, Operands operands = Operands::as_they_are) {
+void expect_full_attention(const TestHeads& test, Operands operands = Operands::as_they_are) {
     const auto backend = test_backend(operands);
-    LayerTensors layer(*backend, sizes_of(test.problems, {}, {.kept = 8}));
-    ASSERT_TRUE(layer.allocate());
-    upload(layer, test.problems);
-    const Status attended = attend_all(layer);
+    HeadTensors held(*backend, sizes_of(test.problems, {}, {.kept = 8}));
+    ASSERT_TRUE(held.allocate());
+    upload(held, test.problems);
+    const Status attended = attend_all(held);
     ASSERT_TRUE(attended) << attended.error().message;
-    const auto score = read(layer.score), mass = read(layer.mass), output = read(layer.output);
-    const LayerSizes& of = layer.sizes;
+    const auto score = read(held.score), mass = read(held.mass), output = read(held.output);
+    const HeadSizes& of = held.sizes;
     for (size_t i = 0; i < test.problems.size(); ++i) {
         const HeadProblem& given = test.problems[i];
         const auto some = static_cast<size_t>(of.queries); // as many as fill registers
@@ -34,11 +34,11 @@ void expect_full_attention(const TestLayer& test, Operands operands = Operands::
     }
 }
 
-TEST(DeviceAttention, IsThatOfTheTwin) { expect_full_attention(TestLayer({.cells = 256, .queries = 384})); }
+TEST(DeviceAttention, IsThatOfTheTwin) { expect_full_attention(TestHeads({.cells = 256, .queries = 384})); }
 
 TEST(DeviceAttention, OfQueriesThatDifferInImportance) {
     for (const Index cells : {256, 3000}) { // in one block and in several
-        TestLayer test({.cells = cells, .queries = 215, .key_width = 16, .value_width = 16});
+        TestHeads test({.cells = cells, .queries = 215, .key_width = 16, .value_width = 16});
         std::vector<float> importance;
         for (Index i = 0; i < 215; ++i)
             importance.push_back(i % 7 == 0 || i > 208 ? 40.0f : static_cast<float>(1 + i % 3));
@@ -49,32 +49,32 @@ TEST(DeviceAttention, OfQueriesThatDifferInImportance) {
 }
 
 TEST(DeviceAttention, OfCellsThatFillNoRegister) {
-    expect_full_attention(TestLayer({.cells = 203, .queries = 80, .key_width = 24, .value_width = 40}, 3));
+    expect_full_attention(TestHeads({.cells = 203, .queries = 80, .key_width = 24, .value_width = 40}, 3));
 }
 
 TEST(DeviceAttention, OfManyCellsInBlocks) {
-    expect_full_attention(TestLayer({.cells = 3000, .queries = 208, .key_width = 16, .value_width = 16}));
+    expect_full_attention(TestHeads({.cells = 3000, .queries = 208, .key_width = 16, .value_width = 16}));
 }
 
-TEST(DeviceAttention, Capped) { expect_full_attention(TestLayer({.cells = 128, .queries = 96}, 2, 20.0f)); }
+TEST(DeviceAttention, Capped) { expect_full_attention(TestHeads({.cells = 128, .queries = 96}, 2, 20.0f)); }
 
 TEST(DeviceAttention, WithRoundedOperands) {
-    expect_full_attention(TestLayer({.cells = 256, .queries = 384}), Operands::eleven_bits);
-    expect_full_attention(TestLayer({.cells = 256, .queries = 384}), Operands::halves);
+    expect_full_attention(TestHeads({.cells = 256, .queries = 384}), Operands::eleven_bits);
+    expect_full_attention(TestHeads({.cells = 256, .queries = 384}), Operands::halves);
 }
 
 // What the test above would not see if operands were not rounded.
 TEST(DeviceAttention, RoundedOperandsAreRounded) {
     if (device_rounds()) GTEST_SKIP() << "it rounds by itself";
-    const TestLayer test({.cells = 256, .queries = 384});
+    const TestHeads test({.cells = 256, .queries = 384});
     std::vector<std::vector<float>> masses;
     for (const Operands operands : {Operands::as_they_are, Operands::eleven_bits, Operands::halves}) {
         const auto backend = test_backend(operands);
-        LayerTensors layer(*backend, sizes_of(test.problems, {}, {.kept = 8}));
-        ASSERT_TRUE(layer.allocate());
-        upload(layer, test.problems);
-        ASSERT_TRUE(attend_all(layer));
-        masses.push_back(read(layer.mass));
+        HeadTensors held(*backend, sizes_of(test.problems, {}, {.kept = 8}));
+        ASSERT_TRUE(held.allocate());
+        upload(held, test.problems);
+        ASSERT_TRUE(attend_all(held));
+        masses.push_back(read(held.mass));
     }
     EXPECT_NE(masses[0], masses[1]);
     EXPECT_EQ(masses[1], masses[2]); // nothing here leaves the range of halves

@@ -1,6 +1,6 @@
 #include "device/bias.h"
 
-#include "layer.h"
+#include "heads.h"
 #include "solve/select.h"
 
 namespace kvfold::device {
@@ -14,12 +14,12 @@ struct Weighed {
     std::vector<Table> shares; // of the twin
 };
 
-Weighed weigh(const TestLayer& test, Index kept, Operands operands) {
+Weighed weigh(const TestHeads& test, Index kept, Operands operands) {
     const auto backend = test_backend(operands);
-    LayerTensors layer(*backend, sizes_of(test.problems, {}, {.kept = kept}));
-    EXPECT_TRUE(layer.allocate());
-    upload(layer, test.problems);
-    EXPECT_TRUE(attend_all(layer));
+    HeadTensors held(*backend, sizes_of(test.problems, {}, {.kept = kept}));
+    EXPECT_TRUE(held.allocate());
+    upload(held, test.problems);
+    EXPECT_TRUE(attend_all(held));
     Weighed result;
     std::vector<int32_t> cells;
     for (const HeadProblem& head : test.problems) {
@@ -29,20 +29,20 @@ Weighed weigh(const TestLayer& test, Index kept, Operands operands) {
         cells.insert(cells.end(), chosen.begin(), chosen.end());
         result.shares.push_back(full.probabilities(Eigen::all, chosen)); // exp(S - m) is P
     }
-    write(layer.kept, cells);
+    write(held.kept, cells);
     Tensors place(*backend);
-    const Tensor shares = place.floats(layer.sizes.queries, kept, layer.sizes.heads);
-    const Tensor gram = place.floats(kept, kept, layer.sizes.heads);
+    const Tensor shares = place.floats(held.sizes.queries, kept, held.sizes.heads);
+    const Tensor gram = place.floats(kept, kept, held.sizes.heads);
     EXPECT_TRUE(place.allocate());
     {
         Graph graph(*backend);
-        const Tensor of_cells = mass_shares(graph, layer, graph.rows(layer.keys, layer.kept));
+        const Tensor of_cells = mass_shares(graph, held, graph.rows(held.keys, held.kept));
         graph.store(of_cells, shares);
         graph.store(graph.product(of_cells, of_cells), gram);
         EXPECT_TRUE(graph.compute());
     }
-    EXPECT_TRUE(fit_weights(layer, shares, gram));
-    result.weights = read(layer.weights);
+    EXPECT_TRUE(fit_weights(held, shares, gram));
+    result.weights = read(held.weights);
     return result;
 }
 
@@ -52,7 +52,7 @@ double missed(const Table& shares, const Column& weights) {
 }
 
 void expect_weights(Operands operands, double most) {
-    const TestLayer test({.cells = 256, .queries = 384});
+    const TestHeads test({.cells = 256, .queries = 384});
     const Index kept = 32;
     const Weighed weighed = weigh(test, kept, operands);
     for (size_t i = 0; i < test.problems.size(); ++i) {

@@ -1,6 +1,6 @@
 #include "device/pursuit.h"
 
-#include "layer.h"
+#include "heads.h"
 #include "solve/omp.h"
 #include "solve/select.h"
 
@@ -14,7 +14,7 @@ struct Pursued {
     std::vector<std::vector<uint32_t>> cells, wanted;
 };
 
-Pursued pursue_both(const TestLayer& test, Index kept, float pursued, Operands operands) {
+Pursued pursue_both(const TestHeads& test, Index kept, float pursued, Operands operands) {
     const auto backend = test_backend(operands);
     const SolvePlan plan{.pursued = pursued};
     const auto solved = solve(*backend, test, plan, {.kept = kept});
@@ -34,7 +34,7 @@ double shared(const std::vector<uint32_t>& a, const std::vector<uint32_t>& b) {
 }
 
 TEST(DevicePursuit, TakesTheCellsOfTheProcessor) {
-    const TestLayer test({.cells = 512, .queries = 640}, 3);
+    const TestHeads test({.cells = 512, .queries = 640}, 3);
     for (const float share : {1.0f, 0.5f, 0.25f}) {
         const Pursued both = pursue_both(test, 64, share, Operands::as_they_are);
         for (size_t i = 0; i < both.cells.size(); ++i)
@@ -45,14 +45,14 @@ TEST(DevicePursuit, TakesTheCellsOfTheProcessor) {
 // Pinned cells come in blocks, and a pool is larger than a block of them.
 TEST(DevicePursuit, OfManyCells) {
     const Pursued both =
-        pursue_both(TestLayer({.cells = 1024, .queries = 640, .key_width = 16, .value_width = 16}), 400,
+        pursue_both(TestHeads({.cells = 1024, .queries = 640, .key_width = 16, .value_width = 16}), 400,
                     0.25f, Operands::as_they_are);
     for (size_t i = 0; i < both.cells.size(); ++i)
         EXPECT_GE(shared(both.cells[i], both.wanted[i]), 0.95);
 }
 
 TEST(DevicePursuit, WithRoundedOperandsTakesNearlyTheSame) {
-    const Pursued both = pursue_both(TestLayer({.cells = 512, .queries = 640}), 64, 1, Operands::eleven_bits);
+    const Pursued both = pursue_both(TestHeads({.cells = 512, .queries = 640}), 64, 1, Operands::eleven_bits);
     for (size_t i = 0; i < both.cells.size(); ++i) {
         EXPECT_GE(shared(both.cells[i], both.wanted[i]), 0.75);
         EXPECT_TRUE(std::ranges::adjacent_find(both.cells[i], std::ranges::greater_equal()) ==

@@ -1,6 +1,6 @@
 #include "device/refine.h"
 
-#include "layer.h"
+#include "heads.h"
 #include "solve/loss.h"
 #include "solve/refine.h"
 
@@ -19,7 +19,7 @@ double loss_of(const HeadProblem& head, const Matrix& keys, const Matrix& values
 
 void expect_refined(float softcap, Operands operands, double most) {
     if (device_rounds()) most += 0.02;
-    const TestLayer test({.cells = 256, .queries = 768}, 2, softcap);
+    const TestHeads test({.cells = 256, .queries = 768}, 2, softcap);
     const auto backend = test_backend(operands);
     for (const int steps : {0, 4}) {
         const SolvePlan plan{.refine_steps = steps};

@@ -1,7 +1,7 @@
 #include "device/solve_heads.h"
 
 #include "device/check_device.h"
-#include "layer.h"
+#include "heads.h"
 #include "solve/absorb.h"
 
 namespace kvfold::device {
@@ -14,7 +14,7 @@ Quality quality(const HeadProblem& head, const CompactHead& compact) {
     return naive_quality(head, compact.keys.cast<double>(), compact.values.cast<double>());
 }
 
-void expect_as_good(const TestLayer& test, const SolvePlan& plan, Index kept, Operands operands,
+void expect_as_good(const TestHeads& test, const SolvePlan& plan, Index kept, Operands operands,
                     double most) {
     if (device_rounds()) most += 0.03;
     const auto backend = test_backend(operands);
@@ -36,7 +36,7 @@ void expect_as_good(const TestLayer& test, const SolvePlan& plan, Index kept, Op
 }
 
 TEST(DeviceSolve, IsAsGoodAsTheProcessor) {
-    const TestLayer test({.cells = 384, .queries = 640}, 3);
+    const TestHeads test({.cells = 384, .queries = 640}, 3);
     for (const SolvePlan plan : {SolvePlan{.fit_bias = false, .fit_values = false}, SolvePlan{},
                                  SolvePlan{.refine_steps = 3, .pursued = 0.25f}, SolvePlan{.pursued = 1}})
         expect_as_good(test, plan, 48, Operands::as_they_are, 1.03);
@@ -49,7 +49,7 @@ TEST(DeviceSolve, OfQueriesThatDifferInImportance) {
     for (const float softcap : {0.0f, 20.0f}) {
         for (const float shared : {0.5f, 8.0f}) { // a direction that is not to be trusted, and one that is
             const reference::SyntheticSizes sizes{.cells = 256, .queries = kAsked, .shared = shared};
-            TestLayer alike(sizes, 2, softcap), weighted(sizes, 2, softcap), repeated(sizes, 2, softcap);
+            TestHeads alike(sizes, 2, softcap), weighted(sizes, 2, softcap), repeated(sizes, 2, softcap);
             for (size_t i = 0; i < weighted.problems.size(); ++i) {
                 weighted.problems[i].importance = importance;
                 repeated.heads[i].queries = reference::asked_again(repeated.heads[i].queries);
@@ -89,41 +89,41 @@ TEST(DeviceSolve, TheDoctorsCheckPasses) {
 }
 
 TEST(DeviceSolve, WithRoundedOperands) {
-    const TestLayer test({.cells = 384, .queries = 640}, 3);
+    const TestHeads test({.cells = 384, .queries = 640}, 3);
     for (const Operands operands : {Operands::eleven_bits, Operands::halves})
         expect_as_good(test, {.refine_steps = 3, .pursued = 0.25f}, 48, operands, 1.06);
 }
 
 // Queries that share no direction: the bias is taken in by quarters, or not at all.
 TEST(DeviceSolve, OfQueriesWithoutADirection) {
-    expect_as_good(TestLayer({.cells = 256, .queries = 384, .shared = 0}), {}, 32, Operands::as_they_are,
+    expect_as_good(TestHeads({.cells = 256, .queries = 384, .shared = 0}), {}, 32, Operands::as_they_are,
                    1.02);
-    expect_as_good(TestLayer({.cells = 256, .queries = 384, .shared = 1}), {}, 32, Operands::as_they_are,
+    expect_as_good(TestHeads({.cells = 256, .queries = 384, .shared = 1}), {}, 32, Operands::as_they_are,
                    1.02);
 }
 
 TEST(DeviceSolve, OfCappedLogits) {
-    expect_as_good(TestLayer({.cells = 256, .queries = 384}, 2, 20.0f), {.refine_steps = 2}, 32,
+    expect_as_good(TestHeads({.cells = 256, .queries = 384}, 2, 20.0f), {.refine_steps = 2}, 32,
                    Operands::as_they_are, 1.03);
 }
 
 TEST(DeviceSolve, OfFewCellsAndQueries) {
-    expect_as_good(TestLayer({.cells = 37, .queries = 48, .key_width = 8, .value_width = 12}, 1),
+    expect_as_good(TestHeads({.cells = 37, .queries = 48, .key_width = 8, .value_width = 12}, 1),
                    {.refine_steps = 2, .pursued = 0.5f}, 9, Operands::as_they_are, 1.1);
-    const TestLayer few({.cells = 37, .queries = 15});
+    const TestHeads few({.cells = 37, .queries = 15});
     const auto refused = solve(*test_backend(), few, {}, {.kept = 9});
     EXPECT_EQ(refused.error().code, ErrorCode::unsupported);
 }
 
 TEST(DeviceSolve, OfAllCellsLeavesThemAsTheyAre) {
-    const TestLayer test({.cells = 64, .queries = 32});
+    const TestHeads test({.cells = 64, .queries = 32});
     const auto solved = solve(*test_backend(), test, {}, {.kept = 64});
     ASSERT_TRUE(solved);
     EXPECT_EQ(solved.value()[1].keys, Matrix(test.problems[1].keys));
 }
 
 TEST(DeviceSolve, RoundsKeysBeforeValues) {
-    const TestLayer test({.cells = 256, .queries = 384});
+    const TestHeads test({.cells = 256, .queries = 384});
     const auto coarse = [](MutableMatrixView rows) {
         rows = (rows * 4).unaryExpr([](float x) { return std::round(x); }) / 4;
     };
@@ -139,7 +139,7 @@ TEST(DeviceSolve, RoundsKeysBeforeValues) {
 }
 
 TEST(DeviceSolve, RefusesWhatTheProcessorRefuses) {
-    TestLayer test({.cells = 64, .queries = 32});
+    TestHeads test({.cells = 64, .queries = 32});
     EXPECT_EQ(solve(*test_backend(), test, {}, {.kept = 65}).error().code, ErrorCode::invalid_argument);
     test.heads[1].keys(3, 3) = std::numeric_limits<float>::quiet_NaN();
     EXPECT_EQ(solve(*test_backend(), test, {}, {.kept = 8}).error().code, ErrorCode::numeric);

@@ -1,31 +1,31 @@
 #include "device/values.h"
 
-#include "layer.h"
+#include "heads.h"
 
 namespace kvfold::device {
 namespace {
 
 using reference::Table;
 
-void expect_values(const TestLayer& test, Index kept, Operands operands, double most) {
+void expect_values(const TestHeads& test, Index kept, Operands operands, double most) {
     const auto backend = test_backend(operands);
-    LayerTensors layer(*backend, sizes_of(test.problems, {}, {.kept = kept}));
-    ASSERT_TRUE(layer.allocate());
-    upload(layer, test.problems);
-    ASSERT_TRUE(attend_all(layer));
-    ASSERT_TRUE(divide_by_size(layer));
-    const auto unit = read(layer.unit);
+    HeadTensors held(*backend, sizes_of(test.problems, {}, {.kept = kept}));
+    ASSERT_TRUE(held.allocate());
+    upload(held, test.problems);
+    ASSERT_TRUE(attend_all(held));
+    ASSERT_TRUE(divide_by_size(held));
+    const auto unit = read(held.unit);
     std::vector<Matrix> keys, chosen;
     for (const HeadProblem& head : test.problems) {
         keys.push_back(head.keys.topRows(kept));
         chosen.push_back(head.values.topRows(kept));
     }
-    write_keys(layer, keys);
-    write_values(layer, layer.chosen, chosen);
-    const Status fitted = fit_values(layer);
+    write_keys(held, keys);
+    write_values(held, held.chosen, chosen);
+    const Status fitted = fit_values(held);
     ASSERT_TRUE(fitted) << fitted.error().message;
-    const std::vector<Matrix> values = read_values(layer, layer.fitted);
-    const auto errors = read(layer.errors), masses = read(layer.mass_errors);
+    const std::vector<Matrix> values = read_values(held, held.fitted);
+    const auto errors = read(held.errors), masses = read(held.mass_errors);
     for (size_t i = 0; i < test.problems.size(); ++i) {
         const HeadProblem& head = test.problems[i];
         const Table k = head.keys.topRows(kept).cast<double>(), v = head.values.topRows(kept).cast<double>();
@@ -49,17 +49,17 @@ void expect_values(const TestLayer& test, Index kept, Operands operands, double 
 }
 
 TEST(DeviceValues, LeaveAsLittleAsTheTwin) {
-    expect_values(TestLayer({.cells = 256, .queries = 384}), 32, Operands::as_they_are, 1.01);
+    expect_values(TestHeads({.cells = 256, .queries = 384}), 32, Operands::as_they_are, 1.01);
 }
 
 TEST(DeviceValues, CappedAndOfOddShapes) {
-    expect_values(TestLayer({.cells = 203, .queries = 80, .key_width = 24, .value_width = 40}, 3, 20.0f), 19,
+    expect_values(TestHeads({.cells = 203, .queries = 80, .key_width = 24, .value_width = 40}, 3, 20.0f), 19,
                   Operands::as_they_are, 1.03);
 }
 
 TEST(DeviceValues, WithRoundedOperands) {
-    expect_values(TestLayer({.cells = 256, .queries = 384}), 32, Operands::eleven_bits, 1.02);
-    expect_values(TestLayer({.cells = 256, .queries = 384}), 32, Operands::halves, 1.02);
+    expect_values(TestHeads({.cells = 256, .queries = 384}), 32, Operands::eleven_bits, 1.02);
+    expect_values(TestHeads({.cells = 256, .queries = 384}), 32, Operands::halves, 1.02);
 }
 
 } // namespace

@@ -1,4 +1,4 @@
-#include "device/layer_tensors.h"
+#include "device/head_tensors.h"
 
 #include "device/pursuit.h"
 #include "solve/attention.h"
@@ -16,7 +16,7 @@ namespace {
 constexpr float kNoLogit = -1e6f; // of slots without a cell
 constexpr Index kLeastBlock = 32; // fewer rows and each graph computes too little
 
-Index block_of(const Backend& backend, const LayerSizes& of) {
+Index block_of(const Backend& backend, const HeadSizes& of) {
     const Index block = std::max(kLeastBlock, backend.block_floats() / (of.padded_cells() * of.heads));
     return std::min(of.queries, block / kRegister * kRegister);
 }
@@ -34,13 +34,13 @@ std::vector<float> stacked(std::span<const HeadProblem> problems, Index rows, In
 
 // Some more than the processor looks at, to fill registers.
 Index candidates_of(Index cells, Index kept, Index given) {
-    return std::min(cells, LayerSizes::padded(pursuit_candidates(cells, kept, given)));
+    return std::min(cells, HeadSizes::padded(pursuit_candidates(cells, kept, given)));
 }
 
 } // namespace
 
-LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan,
-                    const SolveRequest& request) {
+HeadSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan,
+                   const SolveRequest& request) {
     const HeadProblem& one = problems.front();
     // Products over other numbers of queries are several times as slow on a processor.
     const Index n = one.queries.rows() / kRegister * kRegister;
@@ -53,7 +53,7 @@ LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan
             .value_width = one.values.cols(),
             .kept = request.kept,
             .candidates = pursues ? candidates_of(one.keys.rows(), request.kept, by_score) : 0,
-            .step = pursues ? LayerSizes::padded(
+            .step = pursues ? HeadSizes::padded(
                                   std::max(pursuit_step(request.kept), std::min(kLargestBlock, by_score)))
                             : 0,
             .batch = plan.refine_steps > 0 ? std::min(n, kRefineBatch) : 0,
@@ -61,12 +61,12 @@ LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan
             .softcap = one.softcap};
 }
 
-Index LayerSizes::largest() const {
+Index HeadSizes::largest() const {
     return heads * std::max({candidates * candidates, queries * candidates, queries * slots(),
                              padded_cells() * std::max(key_width, value_width)});
 }
 
-size_t LayerSizes::floats(Index block_floats) const {
+size_t HeadSizes::floats(Index block_floats) const {
     const Index pursued = candidates * (queries + 4 * candidates + 2 * (1 + value_width) + 4 * step);
     const Index compact = slots() * (6 * queries + 3 * kept + 10 * (key_width + value_width));
     const Index given =
@@ -76,7 +76,7 @@ size_t LayerSizes::floats(Index block_floats) const {
                                4 * std::max(block_floats, 32 * heads * padded_cells()));
 }
 
-LayerTensors::LayerTensors(Backend& on, const LayerSizes& of)
+HeadTensors::HeadTensors(Backend& on, const HeadSizes& of)
     : backend(on), sizes(of), block(block_of(on, of)), tensors(on) {
     const Index h = of.heads, T = of.padded_cells(), n = of.queries, d = of.key_width, dv = of.value_width;
     const Index t = of.kept, slots = of.slots(), M = of.candidates, s = of.step, b = of.batch;
@@ -126,54 +126,54 @@ LayerTensors::LayerTensors(Backend& on, const LayerSizes& of)
     }
 }
 
-void upload(LayerTensors& layer, std::span<const HeadProblem> problems) {
-    const LayerSizes& of = layer.sizes;
+void upload(HeadTensors& held, std::span<const HeadProblem> problems) {
+    const HeadSizes& of = held.sizes;
     const Index T = of.padded_cells();
-    write(layer.keys,
+    write(held.keys,
           stacked(problems, T, of.key_width, [](const HeadProblem& one) -> Matrix { return one.keys; }));
-    write(layer.values, stacked(problems, of.value_width, T, [T](const HeadProblem& one) -> Matrix {
+    write(held.values, stacked(problems, of.value_width, T, [T](const HeadProblem& one) -> Matrix {
               Matrix padded = Matrix::Zero(one.values.cols(), T);
               padded.leftCols(one.values.rows()) = one.values.transpose();
               return padded;
           }));
-    write(layer.queries, stacked(problems, of.queries, of.key_width, [&of](const HeadProblem& one) -> Matrix {
+    write(held.queries, stacked(problems, of.queries, of.key_width, [&of](const HeadProblem& one) -> Matrix {
               return one.scale * one.queries.topRows(of.queries);
           }));
-    if (layer.roots) {
-        write(layer.roots, stacked(problems, of.queries, 1, [&of](const HeadProblem& one) -> Matrix {
+    if (held.roots) {
+        write(held.roots, stacked(problems, of.queries, 1, [&of](const HeadProblem& one) -> Matrix {
                   return roots_of_importance(one.importance.first(static_cast<size_t>(of.queries)),
                                              of.queries);
               }));
     }
-    if (layer.no_cell) {
-        Matrix mask = Matrix::Zero(layer.block, T);
+    if (held.no_cell) {
+        Matrix mask = Matrix::Zero(held.block, T);
         mask.rightCols(T - of.cells).setConstant(-std::numeric_limits<float>::infinity());
-        write(layer.no_cell, std::span(mask.data(), static_cast<size_t>(mask.size())));
+        write(held.no_cell, std::span(mask.data(), static_cast<size_t>(mask.size())));
     }
     if (of.batch > 0) {
         Matrix ones = Matrix::Zero(of.slots() * of.heads, kRegister);
         ones.col(0).setOnes();
-        write(layer.first_of_register, std::span(ones.data(), static_cast<size_t>(ones.size())));
+        write(held.first_of_register, std::span(ones.data(), static_cast<size_t>(ones.size())));
     }
-    if (layer.no_slot) {
+    if (held.no_slot) {
         Vector mask = Vector::Zero(of.slots());
         mask.tail(of.slots() - of.kept).setConstant(kNoLogit);
-        write(layer.no_slot, std::span(mask.data(), static_cast<size_t>(mask.size())));
+        write(held.no_slot, std::span(mask.data(), static_cast<size_t>(mask.size())));
     }
 }
 
-void write_keys(LayerTensors& layer, std::span<const Matrix> rows) {
-    const LayerSizes& of = layer.sizes;
+void write_keys(HeadTensors& held, std::span<const Matrix> rows) {
+    const HeadSizes& of = held.sizes;
     const auto each = static_cast<size_t>(of.slots() * of.key_width);
     std::vector<float> all(rows.size() * each);
     for (size_t i = 0; i < rows.size(); ++i)
         std::copy_n(rows[i].data(), rows[i].size(), &all[i * each]);
-    write(layer.compact_keys, all);
+    write(held.compact_keys, all);
 }
 
-std::vector<Matrix> read_keys(const LayerTensors& layer) {
-    const LayerSizes& of = layer.sizes;
-    const std::vector<float> all = read(layer.compact_keys);
+std::vector<Matrix> read_keys(const HeadTensors& held) {
+    const HeadSizes& of = held.sizes;
+    const std::vector<float> all = read(held.compact_keys);
     std::vector<Matrix> rows;
     for (Index head = 0; head < of.heads; ++head)
         rows.emplace_back(Eigen::Map<const Matrix>(
@@ -181,10 +181,10 @@ std::vector<Matrix> read_keys(const LayerTensors& layer) {
     return rows;
 }
 
-void write_values(LayerTensors& layer, Tensor place, std::span<const Matrix> rows) {
-    const LayerSizes& of = layer.sizes;
+void write_values(HeadTensors& held, Tensor place, std::span<const Matrix> rows) {
+    const HeadSizes& of = held.sizes;
     const auto each = static_cast<size_t>(of.slots() * of.value_width);
-    const std::vector<float> unit = read(layer.unit);
+    const std::vector<float> unit = read(held.unit);
     std::vector<float> all(rows.size() * each);
     for (size_t i = 0; i < rows.size(); ++i)
         Eigen::Map<Matrix>(&all[i * each], of.value_width, of.slots()).leftCols(of.kept) =
@@ -192,9 +192,9 @@ void write_values(LayerTensors& layer, Tensor place, std::span<const Matrix> row
     write(place, all);
 }
 
-std::vector<Matrix> read_values(const LayerTensors& layer, Tensor place) {
-    const LayerSizes& of = layer.sizes;
-    const std::vector<float> all = read(place), unit = read(layer.unit);
+std::vector<Matrix> read_values(const HeadTensors& held, Tensor place) {
+    const HeadSizes& of = held.sizes;
+    const std::vector<float> all = read(place), unit = read(held.unit);
     std::vector<Matrix> rows;
     for (Index head = 0; head < of.heads; ++head) {
         const Eigen::Map<const Matrix> transposed(

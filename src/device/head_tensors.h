@@ -11,7 +11,7 @@ namespace kvfold::device {
 
 inline constexpr Index kRegister = 16; // floats of the widest vector register
 
-struct LayerSizes {
+struct HeadSizes {
     Index heads;       // KV heads that are solved together
     Index cells;       // T
     Index queries;     // n, of those that are given, as many as fill registers
@@ -37,18 +37,17 @@ struct LayerSizes {
 };
 
 // problems: of equal shapes, with kRegister queries or more.
-LayerSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan,
-                    const SolveRequest& request);
+HeadSizes sizes_of(std::span<const HeadProblem> problems, const SolvePlan& plan, const SolveRequest& request);
 
-struct LayerTensors {
-    LayerTensors(Backend& backend, const LayerSizes& sizes);
+struct HeadTensors {
+    HeadTensors(Backend& backend, const HeadSizes& sizes);
 
     Backend& backend;
-    const LayerSizes sizes;
+    const HeadSizes sizes;
     const Index block; // queries whose logits over all cells are held at once
     Tensors tensors;
 
-    // The layer.
+    // What is given, and the full attention.
     Tensor keys;    // K: [d, T, h]
     Tensor values;  // V, transposed and divided by y: [T, dv, h]
     Tensor queries; // scale Q: [d, n, h]
@@ -98,14 +97,14 @@ struct LayerTensors {
 };
 
 // Keys, values and queries of the heads.
-void upload(LayerTensors& layer, std::span<const HeadProblem> problems);
+void upload(HeadTensors& held, std::span<const HeadProblem> problems);
 
 // Of the kept cells. rows: [heads] each [t, d].
-void write_keys(LayerTensors& layer, std::span<const Matrix> rows);
-std::vector<Matrix> read_keys(const LayerTensors& layer);
+void write_keys(HeadTensors& held, std::span<const Matrix> rows);
+std::vector<Matrix> read_keys(const HeadTensors& held);
 
 // place: chosen or fitted, which are divided by y. rows: [heads] each [t, dv], as they are.
-void write_values(LayerTensors& layer, Tensor place, std::span<const Matrix> rows);
-std::vector<Matrix> read_values(const LayerTensors& layer, Tensor place);
+void write_values(HeadTensors& held, Tensor place, std::span<const Matrix> rows);
+std::vector<Matrix> read_values(const HeadTensors& held, Tensor place);
 
 } // namespace kvfold::device

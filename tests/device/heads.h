@@ -1,4 +1,4 @@
-// A layer of synthetic heads on ggml's processor backend, or on the device that KVFOLD_TEST_DEVICE names.
+// Synthetic heads on ggml's processor backend, or on the device that KVFOLD_TEST_DEVICE names.
 #pragma once
 
 #include "device/attention.h"
@@ -40,8 +40,8 @@ inline float rounding(Operands operands = Operands::as_they_are) {
     return 1.0f / (1 << 20); // sums of some hundred floats
 }
 
-struct TestLayer {
-    explicit TestLayer(reference::SyntheticSizes sizes, Index count = 2, float softcap = 0) {
+struct TestHeads {
+    explicit TestHeads(reference::SyntheticSizes sizes, Index count = 2, float softcap = 0) {
         for (Index i = 0; i < count; ++i) {
             heads.push_back(reference::synthetic_head(sizes));
             ++sizes.seed;
@@ -54,10 +54,10 @@ struct TestLayer {
     std::vector<HeadProblem> problems;
 };
 
-inline Result<std::vector<CompactHead>> solve(Backend& backend, const TestLayer& test, const SolvePlan& plan,
+inline Result<std::vector<CompactHead>> solve(Backend& backend, const TestHeads& test, const SolvePlan& plan,
                                               const SolveRequest& request) {
-    KVFOLD_TRY(const PreparedHeads layer, prepare_heads(test.problems, plan, request));
-    return solve_heads(backend, layer, plan, request);
+    KVFOLD_TRY(const PreparedHeads held, prepare_heads(test.problems, plan, request));
+    return solve_heads(backend, held, plan, request);
 }
 
 // ||actual - wanted|| / ||wanted||
