@@ -38,6 +38,11 @@ struct Options {
     double tflops = 0, gbs = 0, launch = 0;
 };
 
+void round_to_halves(Matrix& rows) {
+    for (float& each : rows.reshaped())
+        each = ggml_fp16_to_fp32(ggml_fp32_to_fp16(each));
+}
+
 Status run(const Options& options) {
     const auto shape = std::ranges::find(kShapes, options.shape, &Shape::name);
     if (shape == std::end(kShapes))
@@ -48,6 +53,7 @@ Status run(const Options& options) {
     const ggml_backend_dev_t device = ggml_backend_dev_by_name(options.device.c_str());
     if (!device) return fail(ErrorCode::invalid_argument, "there is no device {}", options.device);
     KVFOLD_TRY(const auto backend, device::Backend::open(device, options.threads));
+    backend->use_threads(options.threads);
 
     std::vector<reference::SyntheticHead> heads;
     std::vector<HeadProblem> problems;
@@ -57,8 +63,11 @@ Status run(const Options& options) {
                                                    .key_width = shape->key_width,
                                                    .value_width = shape->value_width,
                                                    .seed = static_cast<uint32_t>(head + 1)}));
-    for (const reference::SyntheticHead& head : heads)
+    for (reference::SyntheticHead& head : heads) {
+        round_to_halves(head.keys); // as caches hold them
+        round_to_halves(head.values);
         problems.push_back(head.problem());
+    }
     const SolveRequest request{.kept = options.cells / options.ratio};
     Timer timer;
     KVFOLD_TRY(const auto prepared, device::prepare_heads(problems, method->solve, request, options.threads));
@@ -71,13 +80,15 @@ Status run(const Options& options) {
     const device::Work& work = backend->work();
     const double flop = times * work.product_flop, bytes = times * work.other_bytes;
     const double graphs = times * double(work.graphs), nodes = times * double(work.nodes);
+    const device::PackedHeads& packed = prepared.packed;
     const double given =
-        4 * layers * double(shape->kv_heads) *
-        double((options.cells + options.queries) * shape->key_width + options.cells * shape->value_width);
+        times * double(packed.keys.size() + packed.values.size() + 4 * packed.queries.size());
     std::printf("%s, %ld cells -> %ld, %ld queries, %s, on %s\n", options.shape.c_str(), long(options.cells),
                 long(request.kept), long(options.queries), options.method.c_str(), options.device.c_str());
-    std::printf("%zu heads together: %.2f s, and %.2f s on the processor before it; output error %.3f\n",
-                heads.size(), solved_s, prepared_s, double(solved.front().output_error));
+    std::printf(
+        "%zu heads together: %.2f s, of them %.2f s in graphs, and %.2f s on the processor before; output "
+        "error %.3f\n",
+        heads.size(), solved_s, work.seconds, prepared_s, double(solved.front().output_error));
     std::printf(
         "all %.0f layers: %.2f TFLOP in products, %.1f GB in other nodes, %.2f GB to the device; %.0f "
         "graphs of %.0f nodes\n",

@@ -51,6 +51,7 @@ void Backend::add_work(const Work& work) {
     work_.other_bytes += work.other_bytes;
     work_.graphs += work.graphs;
     work_.nodes += work.nodes;
+    work_.seconds += work.seconds;
 }
 
 void Backend::release_memory() {

@@ -18,11 +18,12 @@ namespace kvfold::device {
 // The processor does not, so tests and experiments ask it to.
 enum class Operands { as_they_are, eleven_bits, halves };
 
-// What graphs have computed: counted from their nodes, not measured.
+// What graphs have computed: counted from their nodes.
 struct Work {
     double product_flop = 0; // of matrix products
     double other_bytes = 0;  // that all other nodes read and write
     size_t graphs = 0, nodes = 0;
+    double seconds = 0; // measured
 };
 
 // One backend instance: its own queue of work, so that decoding on the same device goes on. One thread at a
@@ -55,6 +56,10 @@ class Backend {
     void ask(std::function<bool()> goes_on) { goes_on_ = std::move(goes_on); }
     bool goes_on() const { return !goes_on_ || goes_on_(); }
 
+    // Of the processor, for what it does for several heads between two graphs.
+    void use_threads(int threads) { threads_ = threads; }
+    int threads() const { return threads_; }
+
     void release_memory(); // REQUIRES: no graph is left
 
   private:
@@ -65,6 +70,7 @@ class Backend {
     Operands operands_;
     Work work_;
     std::function<bool()> goes_on_;
+    int threads_ = 1;
 };
 
 bool is_processor(ggml_backend_dev_t device);

@@ -94,6 +94,7 @@ Lease::Lease(Lease&& other) noexcept : device_(other.device_), backend_(std::mov
 Lease::~Lease() {
     if (!backend_) return;
     backend_->ask({});
+    backend_->use_threads(1);
     Pool& all = pool();
     const std::lock_guard lock(all.mutex);
     const auto place = std::ranges::find_if(

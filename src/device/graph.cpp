@@ -1,5 +1,7 @@
 #include "device/graph.h"
 
+#include "base/timer.h"
+
 #include <algorithm>
 #include <cmath>
 #include <string_view>
@@ -38,12 +40,8 @@ Tensors::~Tensors() {
     if (buffer_) ggml_backend_buffer_free(buffer_);
 }
 
-Tensor Tensors::floats(Index n0, Index n1, Index n2) {
-    return ggml_new_tensor_3d(context_.get(), GGML_TYPE_F32, n0, n1, n2);
-}
-
-Tensor Tensors::indices(Index n0, Index n1) {
-    return ggml_new_tensor_3d(context_.get(), GGML_TYPE_I32, n0, n1, 1);
+Tensor Tensors::of_type(ggml_type type, Index n0, Index n1, Index n2) {
+    return ggml_new_tensor_3d(context_.get(), type, n0, n1, n2);
 }
 
 Status Tensors::allocate() {
@@ -98,6 +96,10 @@ Tensor Graph::product(Tensor a, Tensor b) {
     const bool is_gram = a == b; // of one rounded array, so that it stays positive definite
     a = rounded(a);
     return ggml_mul_mat(context(), a, is_gram ? a : rounded(b));
+}
+
+Tensor Graph::floats(Tensor a) {
+    return a->type == GGML_TYPE_F32 ? a : ggml_cast(context(), a, GGML_TYPE_F32);
 }
 
 Tensor Graph::transposed(Tensor a) { return ggml_cont(context(), ggml_transpose(context(), a)); }
@@ -166,11 +168,12 @@ Status Graph::compute() {
         is_allocated_ = true;
     }
     if (!backend_.goes_on()) return fail(ErrorCode::cancelled, "cancelled");
-    if (ggml_backend_graph_compute(backend_.get(), graph_) == GGML_STATUS_SUCCESS) {
-        backend_.add_work(work_);
-        return {};
-    }
-    return fail(ErrorCode::llama, "ggml failed to compute on {}", backend_.description());
+    const Timer timer;
+    if (ggml_backend_graph_compute(backend_.get(), graph_) != GGML_STATUS_SUCCESS)
+        return fail(ErrorCode::llama, "ggml failed to compute on {}", backend_.description());
+    work_.seconds = timer.seconds();
+    backend_.add_work(work_);
+    return {};
 }
 
 } // namespace kvfold::device

@@ -28,8 +28,9 @@ class Tensors {
     Tensors(const Tensors&) = delete;
     Tensors& operator=(const Tensors&) = delete;
 
-    Tensor floats(Index n0, Index n1, Index n2);
-    Tensor indices(Index n0, Index n1);
+    Tensor floats(Index n0, Index n1, Index n2) { return of_type(GGML_TYPE_F32, n0, n1, n2); }
+    Tensor indices(Index n0, Index n1) { return of_type(GGML_TYPE_I32, n0, n1, 1); }
+    Tensor of_type(ggml_type type, Index n0, Index n1, Index n2);
 
     Status allocate(); // all of the above; fails with memory
 
@@ -53,6 +54,7 @@ class Graph {
 
     // Contracts the innermost dimension: [k, m, h], [k, n, h] -> [m, n, h].
     Tensor product(Tensor a, Tensor b);
+    Tensor floats(Tensor a);           // of halves
     Tensor transposed(Tensor a);       // [m, n, h] -> [n, m, h], copied
     Tensor rows(Tensor a, Tensor ids); // [k, m, h], [r, h] -> [k, r, h]
 

@@ -1,5 +1,6 @@
 #include "device/head_tensors.h"
 
+#include "base/parallel.h"
 #include "device/pursuit.h"
 #include "solve/attention.h"
 #include "solve/check_head.h"
@@ -7,7 +8,9 @@
 #include "solve/refine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
+#include <type_traits>
 
 namespace kvfold::device {
 
@@ -21,15 +24,47 @@ Index block_of(const Backend& backend, const HeadSizes& of) {
     return std::min(of.queries, block / kRegister * kRegister);
 }
 
-// parts: [h] matrices [rows, k] -> [k, rows, h], rows that are missing being 0.
-template <class Part>
-std::vector<float> stacked(std::span<const HeadProblem> problems, Index rows, Index width, Part&& part) {
-    std::vector<float> all(problems.size() * static_cast<size_t>(rows * width));
-    for (size_t i = 0; i < problems.size(); ++i) {
-        const Matrix matrix = part(problems[i]);
-        std::copy_n(matrix.data(), matrix.size(), &all[i * static_cast<size_t>(rows * width)]);
+// The rows of one head, each float as a T.
+template <class T> void pack_rows(const MatrixView& rows, T* to) {
+    for (Index row = 0; row < rows.rows(); ++row) {
+        if constexpr (std::is_same_v<T, ggml_fp16_t>)
+            ggml_fp32_to_fp16_row(rows.row(row).data(), to + row * rows.cols(), rows.cols());
+        else
+            std::copy_n(rows.row(row).data(), rows.cols(), to + row * rows.cols());
     }
-    return all;
+}
+
+bool are_halves(const MatrixView& rows, const ggml_fp16_t* packed) {
+    Vector unpacked(rows.cols());
+    for (Index row = 0; row < rows.rows(); ++row) {
+        ggml_fp16_to_fp32_row(packed + row * rows.cols(), unpacked.data(), rows.cols());
+        if (unpacked.transpose() != rows.row(row)) return false;
+    }
+    return true;
+}
+
+// [h, rows, width]; false: halves do not hold them.
+template <class T>
+bool pack_cells(std::span<const HeadProblem> problems, MatrixView HeadProblem::*part, Index rows, int threads,
+                std::vector<uint8_t>& packed) {
+    const Index each = rows * (problems.front().*part).cols();
+    packed.assign(problems.size() * static_cast<size_t>(each) * sizeof(T), 0);
+    std::atomic<bool> is_exact = true;
+    parallel_for(problems.size(), threads, [&](size_t i) {
+        T* const of_head = reinterpret_cast<T*>(packed.data()) + static_cast<Index>(i) * each;
+        pack_rows(problems[i].*part, of_head);
+        if constexpr (std::is_same_v<T, ggml_fp16_t>) {
+            if (!are_halves(problems[i].*part, of_head)) is_exact = false;
+        }
+        return is_exact.load();
+    });
+    return is_exact;
+}
+
+template <class T>
+bool pack_cells(std::span<const HeadProblem> problems, Index rows, int threads, PackedHeads& packed) {
+    return pack_cells<T>(problems, &HeadProblem::keys, rows, threads, packed.keys) &&
+           pack_cells<T>(problems, &HeadProblem::values, rows, threads, packed.values);
 }
 
 // Some more than the processor looks at, to fill registers.
@@ -69,8 +104,9 @@ Index HeadSizes::largest() const {
 size_t HeadSizes::floats(Index block_floats) const {
     const Index pursued = candidates * (queries + 4 * candidates + 2 * (1 + value_width) + 4 * step);
     const Index compact = slots() * (6 * queries + 3 * kept + 10 * (key_width + value_width));
+    // Keys and values twice: as they are given too.
     const Index given =
-        padded_cells() * (key_width + value_width + 2) + queries * (key_width + value_width + 2);
+        padded_cells() * (2 * (key_width + value_width) + 2) + queries * (key_width + value_width + 2);
     const Index steps = batch * (8 * kept + 4 * (key_width + value_width));
     return static_cast<size_t>(heads * (pursued + compact + given + steps) +
                                4 * std::max(block_floats, 32 * heads * padded_cells()));
@@ -126,24 +162,50 @@ HeadTensors::HeadTensors(Backend& on, const HeadSizes& of)
     }
 }
 
-void upload(HeadTensors& held, std::span<const HeadProblem> problems) {
+PackedHeads pack_heads(std::span<const HeadProblem> problems, const HeadSizes& of, int threads) {
+    PackedHeads packed;
+    packed.type = GGML_TYPE_F16;
+    if (!pack_cells<ggml_fp16_t>(problems, of.padded_cells(), threads, packed)) {
+        packed.type = GGML_TYPE_F32;
+        pack_cells<float>(problems, of.padded_cells(), threads, packed);
+    }
+    const auto n = static_cast<size_t>(of.queries), width = static_cast<size_t>(of.key_width);
+    packed.queries.resize(problems.size() * n * width);
+    packed.roots.resize(of.is_weighted ? problems.size() * n : 0);
+    parallel_for(problems.size(), threads, [&](size_t i) {
+        const HeadProblem& one = problems[i];
+        Eigen::Map<Matrix>(&packed.queries[i * n * width], of.queries, of.key_width) =
+            one.scale * one.queries.topRows(of.queries);
+        if (of.is_weighted)
+            Eigen::Map<Vector>(&packed.roots[i * n], of.queries) =
+                roots_of_importance(one.importance.first(n), of.queries);
+        return true;
+    });
+    return packed;
+}
+
+Status upload(HeadTensors& held, const PackedHeads& packed, Index first) {
     const HeadSizes& of = held.sizes;
     const Index T = of.padded_cells();
-    write(held.keys,
-          stacked(problems, T, of.key_width, [](const HeadProblem& one) -> Matrix { return one.keys; }));
-    write(held.values, stacked(problems, of.value_width, T, [T](const HeadProblem& one) -> Matrix {
-              Matrix padded = Matrix::Zero(one.values.cols(), T);
-              padded.leftCols(one.values.rows()) = one.values.transpose();
-              return padded;
-          }));
-    write(held.queries, stacked(problems, of.queries, of.key_width, [&of](const HeadProblem& one) -> Matrix {
-              return one.scale * one.queries.topRows(of.queries);
-          }));
-    if (held.roots) {
-        write(held.roots, stacked(problems, of.queries, 1, [&of](const HeadProblem& one) -> Matrix {
-                  return roots_of_importance(one.importance.first(static_cast<size_t>(of.queries)),
-                                             of.queries);
-              }));
+    const auto heads_of = [&](const auto& all, Tensor tensor) {
+        const size_t bytes = ggml_nbytes(tensor), each = bytes / static_cast<size_t>(of.heads);
+        ggml_backend_tensor_set(
+            tensor, reinterpret_cast<const uint8_t*>(all.data()) + static_cast<size_t>(first) * each, 0,
+            bytes);
+    };
+    heads_of(packed.queries, held.queries);
+    if (held.roots) heads_of(packed.roots, held.roots);
+    Tensors given(held.backend);
+    const Tensor keys = given.of_type(packed.type, of.key_width, T, of.heads);
+    const Tensor values = given.of_type(packed.type, of.value_width, T, of.heads);
+    KVFOLD_CHECK(given.allocate());
+    heads_of(packed.keys, keys);
+    heads_of(packed.values, values);
+    {
+        Graph graph(held.backend);
+        graph.store(keys, held.keys);
+        graph.store(graph.transposed(graph.floats(values)), held.values);
+        KVFOLD_CHECK(graph.compute());
     }
     if (held.no_cell) {
         Matrix mask = Matrix::Zero(held.block, T);
@@ -160,6 +222,7 @@ void upload(HeadTensors& held, std::span<const HeadProblem> problems) {
         mask.tail(of.slots() - of.kept).setConstant(kNoLogit);
         write(held.no_slot, std::span(mask.data(), static_cast<size_t>(mask.size())));
     }
+    return {};
 }
 
 void write_keys(HeadTensors& held, std::span<const Matrix> rows) {

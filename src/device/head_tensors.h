@@ -96,8 +96,21 @@ struct HeadTensors {
     Status allocate() { return tensors.allocate(); }
 };
 
-// Keys, values and queries of the heads.
-void upload(HeadTensors& held, std::span<const HeadProblem> problems);
+// What heads bring to a device, head by head as it takes them: cells are padded with zeros, and queries are
+// as many as fill registers.
+struct PackedHeads {
+    ggml_type type = GGML_TYPE_F32; // of keys and values: halves where those hold all of them exactly
+    std::vector<uint8_t> keys;      // [h, T, d]
+    std::vector<uint8_t> values;    // [h, T, dv]
+    std::vector<float> queries;     // scale Q: [h, n, d]
+    std::vector<float> roots;       // r: [h, n]; empty: all are 1
+};
+
+// sizes: of these heads.
+PackedHeads pack_heads(std::span<const HeadProblem> problems, const HeadSizes& sizes, int threads);
+
+// Of the packed heads those from `first` on, as many as are held. Fails as Graph::compute does.
+Status upload(HeadTensors& held, const PackedHeads& packed, Index first);
 
 // Of the kept cells. rows: [heads] each [t, d].
 void write_keys(HeadTensors& held, std::span<const Matrix> rows);

@@ -1,8 +1,11 @@
 #include "device/pursuit.h"
 
+#include "base/parallel.h"
 #include "device/attention.h"
 #include "solve/omp.h"
 #include "solve/ridge.h"
+
+#include <Eigen/Cholesky>
 
 #include <algorithm>
 #include <cmath>
@@ -18,7 +21,22 @@ class Block {
     Block(const float* inner, const float* asked, Index size, Index targets, double ridge)
         : inner_(Eigen::Map<const Eigen::MatrixXf>(inner, size, size).cast<double>()),
           asked_(Eigen::Map<const Eigen::MatrixXf>(asked, targets, size).cast<double>()),
-          factor_(MatrixD::Zero(size, size)), ridge_(ridge) {}
+          factor_(MatrixD::Zero(size, size)), targets_(MatrixD::Zero(targets, size)), ridge_(ridge) {}
+
+    // The first `count`, whose order does not matter: at a third of the cost. False: rounding has left the
+    // matrix indefinite, and nothing is taken.
+    bool take_first(Index count) {
+        MatrixD regularised = inner_.topLeftCorner(count, count);
+        regularised.diagonal().array() += ridge_;
+        const Eigen::LLT<MatrixD> cholesky(regularised);
+        if (cholesky.info() != Eigen::Success) return false;
+        factor_.topLeftCorner(count, count) = cholesky.matrixL();
+        targets_.leftCols(count) = asked_.leftCols(count);
+        cholesky.matrixU().solveInPlace<Eigen::OnTheRight>(targets_.leftCols(count)); // T U = asked
+        for (Index i = 0; i < count; ++i)
+            taken_.push_back(i);
+        return true;
+    }
 
     // The best of the first `count` that is left, and its gain; -1 when none is.
     std::pair<Index, double> best(Index count) const {
@@ -36,15 +54,14 @@ class Block {
     void take(Index i) {
         const double root = std::sqrt(pivot(i));
         const VectorD column = inner_.col(i) / root;
-        const VectorD target = asked_.col(i) / root;
         const Index row = std::ssize(taken_);
+        targets_.col(row) = asked_.col(i) / root;
         for (Index other = 0; other < row; ++other) // what those before explain of this one
             factor_(row, other) = explained_[static_cast<size_t>(other)][i];
         factor_(row, row) = root;
         inner_ -= column * column.transpose();
-        asked_ -= target * column.transpose();
+        asked_ -= targets_.col(row) * column.transpose();
         explained_.push_back(column);
-        targets_.push_back(target);
         taken_.push_back(i);
     }
 
@@ -60,19 +77,17 @@ class Block {
         rows.setZero();
         for (Index column = 0; column < count; ++column)
             rows.col(taken_[static_cast<size_t>(column)]).head(count) = of_taken.col(column).cast<float>();
-        Eigen::Map<Matrix> of_targets(targets, asked_.rows(), size);
-        of_targets.setZero();
-        for (Index row = 0; row < count; ++row)
-            of_targets.col(row) = targets_[static_cast<size_t>(row)].cast<float>();
+        Eigen::Map<Matrix>(targets, targets_.rows(), size) = targets_.cast<float>();
     }
 
   private:
     double pivot(Index i) const { return std::max(inner_(i, i), 0.0) + ridge_; } // rounding can go below zero
 
     MatrixD inner_, asked_;
-    MatrixD factor_; // lower triangular, rows and columns in the order in which cells are taken
+    MatrixD factor_;  // lower triangular, rows and columns in the order in which cells are taken
+    MatrixD targets_; // columns in that order, zero behind them
     double ridge_;
-    std::vector<VectorD> explained_, targets_;
+    std::vector<VectorD> explained_;
     std::vector<Index> taken_;
 };
 
@@ -164,12 +179,14 @@ Status eliminate(HeadTensors& held, std::vector<Head>& heads, std::span<const do
     KVFOLD_CHECK(gather(held));
     const std::vector<float> inner = read(held.inner), asked = read(held.asked);
     std::vector<float> inverse(inner.size()), of_targets(asked.size());
-    for (size_t i = 0; i < heads.size(); ++i) {
+    parallel_for(heads.size(), held.backend.threads(), [&](size_t i) {
         Head& head = heads[i];
         const size_t square = i * static_cast<size_t>(s * s), tall = i * static_cast<size_t>(s * targets);
         Block block(&inner[square], &asked[tall], s, targets, head.ridge);
-        for (Index taken = 0; taken < std::ssize(head.pool); ++taken) {
-            const auto [best, gain] = block.best(std::ssize(head.pool));
+        const Index count = std::ssize(head.pool);
+        const bool has_all = least[i] == 0 && block.take_first(count);
+        for (Index taken = 0; !has_all && taken < count; ++taken) {
+            const auto [best, gain] = block.best(count);
             if (taken > 0 && gain < least[i]) break;
             block.take(best);
         }
@@ -178,7 +195,8 @@ Status eliminate(HeadTensors& held, std::vector<Head>& heads, std::span<const do
             head.is_taken[static_cast<size_t>(head.chosen.back())] = true;
         }
         block.write(&inverse[square], &of_targets[tall]);
-    }
+        return true;
+    });
     write(held.inverse, inverse);
     write(held.targets, of_targets);
     return update(held, /*has_block=*/true);

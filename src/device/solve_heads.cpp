@@ -90,12 +90,16 @@ void read_errors(const HeadTensors& held, std::vector<CompactHead>& heads) {
     }
 }
 
-Result<std::vector<CompactHead>> solve_chunk(Backend& backend, Heads problems,
-                                             std::span<const AbsorbDirection> directions,
-                                             const SolvePlan& plan, const SolveRequest& request) {
+// The heads from `first` on, `count` of them.
+Result<std::vector<CompactHead>> solve_chunk(Backend& backend, const PreparedHeads& prepared, size_t first,
+                                             size_t count, const SolvePlan& plan,
+                                             const SolveRequest& request) {
+    const Heads problems = prepared.heads.subspan(first, count);
+    std::span<const AbsorbDirection> directions(prepared.directions);
+    if (plan.fit_bias) directions = directions.subspan(first, count);
     HeadTensors held(backend, sizes_of(problems, plan, request));
     KVFOLD_CHECK(held.allocate());
-    upload(held, problems);
+    KVFOLD_CHECK(upload(held, prepared.packed, static_cast<Index>(first)));
     KVFOLD_CHECK(attend_all(held));
     KVFOLD_CHECK(divide_by_size(held));
     KVFOLD_TRY(Cells chosen, choose_cells(held, plan, request));
@@ -158,14 +162,17 @@ size_t heads_at_once(const Backend& backend, Heads problems, const SolvePlan& pl
 
 Result<PreparedHeads> prepare_heads(Heads heads, const SolvePlan& plan, const SolveRequest& request,
                                     int threads) {
-    const bool weighs = plan.fit_bias && request.kept < heads.front().keys.rows();
-    PreparedHeads prepared{heads, std::vector<AbsorbDirection>(weighs ? heads.size() : 0)};
+    const bool keeps_all = request.kept == heads.front().keys.rows();
+    const bool weighs = plan.fit_bias && !keeps_all;
+    PreparedHeads prepared{heads, std::vector<AbsorbDirection>(weighs ? heads.size() : 0), {}};
     KVFOLD_CHECK(try_parallel_for(heads.size(), threads, [&](size_t i) -> Status {
         KVFOLD_CHECK(check_head(heads[i], request));
         if (!weighs) return {};
         KVFOLD_TRY(prepared.directions[i], fit_direction(heads[i]));
         return {};
     }));
+    const bool is_enough = heads.front().queries.rows() >= kRegister; // else solve_heads says so
+    if (!keeps_all && is_enough) prepared.packed = pack_heads(heads, sizes_of(heads, plan, request), threads);
     return prepared;
 }
 
@@ -184,10 +191,7 @@ Result<std::vector<CompactHead>> solve_heads(Backend& backend, const PreparedHea
     size_t most = heads_at_once(backend, problems, plan, request);
     for (size_t first = 0; first < problems.size();) {
         const size_t count = std::min(most, problems.size() - first);
-        const std::span directions(prepared.directions);
-        auto solved =
-            solve_chunk(backend, problems.subspan(first, count),
-                        plan.fit_bias ? directions.subspan(first, count) : directions, plan, request);
+        auto solved = solve_chunk(backend, prepared, first, count, plan, request);
         if (!solved && solved.error().code == ErrorCode::memory && count > 1) {
             most = (count + 1) / 2; // somebody else took what was free
             continue;

@@ -4,7 +4,7 @@
 //   select -> bias -> absorb -> refine -> round -> values
 #pragma once
 
-#include "device/backend.h"
+#include "device/head_tensors.h"
 #include "solve/absorb.h"
 #include "solve/head.h"
 
@@ -17,6 +17,7 @@ namespace kvfold::device {
 struct PreparedHeads {
     std::span<const HeadProblem> heads;
     std::vector<AbsorbDirection> directions; // one for each head where a bias is fitted
+    PackedHeads packed;                      // of all heads, where they are solved
 };
 
 // heads: of equal shapes and caps, and outlive the result. Fails as solve_head does.

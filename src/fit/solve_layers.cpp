@@ -166,8 +166,9 @@ class RegionSolver {
         return ready;
     }
 
-    Result<Solved> on_device(const PreparedJob& ready, const Job& job) {
+    Result<Solved> on_device(const PreparedJob& ready, const Job& job, int threads) {
         KVFOLD_TRY(const device::Lease backend, device::Lease::of(job.device));
+        (*backend).use_threads(threads);
         (*backend).ask([&] { return found_.wants_more(); });
         KVFOLD_TRY(auto solved, device::solve_heads(*backend, ready.prepared, *plan_, ready.request));
         return Solved{std::move(solved), {job.layers, job.layers, (*backend).description(), {}}};
@@ -175,7 +176,7 @@ class RegionSolver {
 
     // The device first, and the processor where it cannot and was not asked for.
     Result<Solved> solve_prepared(const PreparedJob& ready, const Job& job, int threads) {
-        Result<Solved> solved = without_throwing([&] { return on_device(ready, job); });
+        Result<Solved> solved = without_throwing([&] { return on_device(ready, job, threads); });
         const bool is_final = solved || solved.error().code == ErrorCode::cancelled;
         if (is_final || problem_.solve_on == SolveOn::device) return solved;
         const std::string why_not = solved.error().message;

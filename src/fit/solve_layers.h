@@ -32,10 +32,10 @@ CompactHead head_in_cache(const Solution& solution, const AttentionMap& map, siz
 // The layers of problem.map, where problem.solve_on says. Memory beside the result: a thread of the processor
 // holds one head, (T + t) (d + dv) + n (T_block + 3 t + d + dv) floats, the normal equations of the bias
 // (3 t^2 doubles), and where cells are pursued M (n + 2 t + dv) floats, M <= min(T, 4 t). For a device there
-// are T (d + dv) + n d floats of each of 64 heads: those that it solves, and those that come next. Fails as
-// solve_head does, naming layers and head, with `cancelled`, or with `memory` when a thread finds none.
-// Layers whose device cannot solve them are solved by the processor, and Solution::solved_on says why; that
-// is an error where a device was asked for.
+// are 1.5 T (d + dv) + 2 n d floats of each of 64 heads: those that it solves, and those that come next; 2 T
+// (d + dv) where halves do not hold what the cache does. Fails as solve_head does, naming layers and head,
+// with `cancelled`, or with `memory` when a thread finds none. Layers whose device cannot solve them are
+// solved by the processor, and Solution::solved_on says why; that is an error where a device was asked for.
 Result<Solution> solve_layers(const RegionProblem& problem, const Study& study, const SolvePlan& plan);
 
 // The same with another way to solve a head, on the processor, which is called from several threads at once.

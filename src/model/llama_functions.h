@@ -43,6 +43,8 @@ inline constexpr const char* kLlamaFunctions[] = {
     "ggml_div",
     "ggml_exp",
     "ggml_flash_attn_ext",
+    "ggml_fp16_to_fp32_row",
+    "ggml_fp32_to_fp16_row",
     "ggml_free",
     "ggml_gallocr_alloc_graph",
     "ggml_gallocr_free",

@@ -11,7 +11,7 @@ void expect_full_attention(const TestHeads& test, Operands operands = Operands::
     const auto backend = test_backend(operands);
     HeadTensors held(*backend, sizes_of(test.problems, {}, {.kept = 8}));
     ASSERT_TRUE(held.allocate());
-    upload(held, test.problems);
+    ASSERT_TRUE(upload(held, test));
     const Status attended = attend_all(held);
     ASSERT_TRUE(attended) << attended.error().message;
     const auto score = read(held.score), mass = read(held.mass), output = read(held.output);
@@ -72,7 +72,7 @@ TEST(DeviceAttention, RoundedOperandsAreRounded) {
         const auto backend = test_backend(operands);
         HeadTensors held(*backend, sizes_of(test.problems, {}, {.kept = 8}));
         ASSERT_TRUE(held.allocate());
-        upload(held, test.problems);
+        ASSERT_TRUE(upload(held, test));
         ASSERT_TRUE(attend_all(held));
         masses.push_back(read(held.mass));
     }

@@ -18,7 +18,7 @@ Weighed weigh(const TestHeads& test, Index kept, Operands operands) {
     const auto backend = test_backend(operands);
     HeadTensors held(*backend, sizes_of(test.problems, {}, {.kept = kept}));
     EXPECT_TRUE(held.allocate());
-    upload(held, test.problems);
+    EXPECT_TRUE(upload(held, test));
     EXPECT_TRUE(attend_all(held));
     Weighed result;
     std::vector<int32_t> cells;

@@ -54,6 +54,10 @@ struct TestHeads {
     std::vector<HeadProblem> problems;
 };
 
+inline Status upload(HeadTensors& held, const TestHeads& test) {
+    return upload(held, pack_heads(test.problems, held.sizes, /*threads=*/1), 0);
+}
+
 inline Result<std::vector<CompactHead>> solve(Backend& backend, const TestHeads& test, const SolvePlan& plan,
                                               const SolveRequest& request) {
     KVFOLD_TRY(const PreparedHeads held, prepare_heads(test.problems, plan, request));

@@ -11,7 +11,7 @@ void expect_values(const TestHeads& test, Index kept, Operands operands, double 
     const auto backend = test_backend(operands);
     HeadTensors held(*backend, sizes_of(test.problems, {}, {.kept = kept}));
     ASSERT_TRUE(held.allocate());
-    upload(held, test.problems);
+    ASSERT_TRUE(upload(held, test));
     ASSERT_TRUE(attend_all(held));
     ASSERT_TRUE(divide_by_size(held));
     const auto unit = read(held.unit);
