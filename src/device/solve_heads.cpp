@@ -104,11 +104,12 @@ Result<std::vector<CompactHead>> solve_chunk(Backend& backend, const PreparedHea
     KVFOLD_CHECK(divide_by_size(held));
     KVFOLD_TRY(Cells chosen, choose_cells(held, plan, request));
 
-    std::vector<Matrix> keys, values;
-    for (size_t i = 0; i < problems.size(); ++i) {
-        keys.push_back(problems[i].keys(chosen[i], Eigen::all));
-        values.push_back(problems[i].values(chosen[i], Eigen::all));
-    }
+    std::vector<Matrix> keys(count), values(count);
+    parallel_for(count, backend.threads(), [&](size_t i) {
+        keys[i] = problems[i].keys(chosen[i], Eigen::all);
+        values[i] = problems[i].values(chosen[i], Eigen::all);
+        return true;
+    });
     write_values(held, held.chosen, values);
     if (plan.fit_bias) KVFOLD_CHECK(weigh(held, directions, keys));
     if (plan.refine_steps > 0) {
@@ -116,10 +117,10 @@ Result<std::vector<CompactHead>> solve_chunk(Backend& backend, const PreparedHea
         KVFOLD_CHECK(refine_keys(held, problems, plan.refine_steps));
         keys = read_keys(held);
     }
-    for (Matrix& rows : keys) {
-        if (request.round_keys) request.round_keys(rows);
-        KVFOLD_CHECK(check_rounded(rows));
-    }
+    KVFOLD_CHECK(try_parallel_for(count, backend.threads(), [&](size_t i) -> Status {
+        if (request.round_keys) request.round_keys(keys[i]);
+        return check_rounded(keys[i]);
+    }));
     write_keys(held, keys);
     if (plan.fit_values) {
         KVFOLD_CHECK(fit_values(held));

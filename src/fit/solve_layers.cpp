@@ -9,6 +9,7 @@
 #include <iterator>
 #include <mutex>
 #include <numeric>
+#include <utility>
 
 namespace kvfold {
 
@@ -209,24 +210,31 @@ class RegionSolver {
     }
 
     Result<Solution> joined() {
-        Solution solution{problem_.slots, {}, {}, {}, std::move(found_.on)};
+        const std::vector<AttentionLayer>& layers = problem_.map.layers;
         const KvSection& section = problem_.section();
-        size_t first = 0; // head of the layer
-        for (const AttentionLayer& layer : problem_.map.layers) {
-            const std::span heads(&found_.heads[first], static_cast<size_t>(layer.kv_heads));
-            KVFOLD_TRY(CacheTensor keys, join_heads(heads, section.keys[layer.cache], &CompactHead::keys));
-            KVFOLD_TRY(CacheTensor values,
-                       join_heads(heads, section.values[layer.cache], &CompactHead::values));
-            solution.keys.push_back(std::move(keys));
-            solution.values.push_back(std::move(values));
-            for (Index head = 0; head < layer.kv_heads; ++head) {
-                CompactHead& compact = heads[static_cast<size_t>(head)];
-                solution.heads.push_back({layer.layer, static_cast<int>(head), compact.absorb_residual,
-                                          compact.output_error, compact.mass_error, compact.neutral,
-                                          std::move(compact.kept)});
+        Solution solution{problem_.slots,
+                          std::vector<CacheTensor>(layers.size()),
+                          std::vector<CacheTensor>(layers.size()),
+                          {},
+                          std::move(found_.on)};
+        std::vector<size_t> first; // head of each layer
+        size_t heads = 0;
+        for (const AttentionLayer& layer : layers) {
+            first.push_back(std::exchange(heads, heads + static_cast<size_t>(layer.kv_heads)));
+            for (size_t i = first.back(); i < heads; ++i) {
+                CompactHead& head = found_.heads[i];
+                solution.heads.push_back({layer.layer, static_cast<int>(i - first.back()),
+                                          head.absorb_residual, head.output_error, head.mass_error,
+                                          head.neutral, std::move(head.kept)});
             }
-            first += heads.size();
         }
+        KVFOLD_CHECK(try_parallel_for(layers.size(), problem_.threads, [&](size_t i) -> Status {
+            const std::span of(&found_.heads[first[i]], static_cast<size_t>(layers[i].kv_heads));
+            const size_t cache = layers[i].cache;
+            KVFOLD_TRY(solution.keys[i], join_heads(of, section.keys[cache], &CompactHead::keys));
+            KVFOLD_TRY(solution.values[i], join_heads(of, section.values[cache], &CompactHead::values));
+            return {};
+        }));
         return solution;
     }
 
