@@ -88,8 +88,7 @@ Result<Stop> answer(Session& session, const std::string& question, const SampleO
     const bool is_first = session.tokens().empty();
     const ChatTurn turn = make_turn(model, question, is_first);
     const auto opening = tokenize(model, turn.opening, /*add_bos=*/is_first, /*special=*/true);
-    KVFOLD_CHECK(session.recall(opening));
-    KVFOLD_CHECK(session.append(opening, Outputs::last));
+    KVFOLD_CHECK(session.read_prompt(opening));
     KVFOLD_TRY(const Stop stop, stream_answer(session, turn.one_line, options));
     std::fputs("\n", stdout);
     std::fflush(stdout);

@@ -75,10 +75,11 @@ class Session {
     Result<CompactReport> compact(const Method& method, const Budget& budget, uint64_t seed,
                                   ProgressBar& bar);
 
-    // ask -> recall -> swap: what the prompt asks for of the kept folds stands in the sequence until another
-    // prompt asks, and is no part of what is saved or folded. Nothing, where there is nothing to recall or no
-    // room. On failure the sequence is what it was, without recalled cells.
-    Status recall(std::span<const llama_token> prompt);
+    // ask -> recall -> swap: appends a prompt, for the logits behind it. What it asks for of the kept folds
+    // stands in the sequence from its last token on, until another prompt asks, and is no part of what is
+    // saved or folded. Nothing, where there is nothing to recall or no room. On failure the sequence is what
+    // it was, without recalled cells.
+    Status read_prompt(std::span<const llama_token> prompt);
 
     // Appends a token of an answer, for its logits. Where its prompt recalled, it asks too, at its
     // AskingPace, and other cells take the place of those that stand there. Fails as append and
@@ -119,6 +120,7 @@ class Session {
     Status drop_recalled();
     std::optional<Recalling> recalling_from(const KvSection& section) const;
     Result<KvSection> choose(const Recalling& from, const Study& asked) const;
+    Status recall_while_reading(std::span<const llama_token> tokens, Recalling from);
     Status decode(std::span<const llama_token> tokens, Outputs outputs, ProgressBar* bar = nullptr,
                   Hearing* hearing = nullptr);
     CompactRequest request_for(const Method& method, const Budget& budget, uint64_t seed,

@@ -8,13 +8,6 @@
 
 namespace kvfold::cli {
 
-namespace {
-
-// Newest tokens of a prompt, which ask: their queries are held all at once.
-constexpr size_t kMostAsking = 256;
-
-} // namespace
-
 Result<SequenceState> Session::read() const {
     KVFOLD_TRY(SequenceState state, read_sequence(ctx_.get(), 0));
     return recalling_ ? without_recalled(state, recalling_->place) : state;
@@ -53,21 +46,34 @@ Result<KvSection> Session::choose(const Recalling& from, const Study& asked) con
                           from.place);
 }
 
-Status Session::recall(std::span<const llama_token> prompt) {
+Status Session::read_prompt(std::span<const llama_token> prompt) {
     KVFOLD_CHECK(drop_recalled()); // what was recalled for another question is not asked
-    if (!keeping_.folds || keeping_.recall == 0 || prompt.empty() || cells_ == tokens_.size()) return {};
+    const auto append_it = [&] { return append(prompt, Outputs::last); };
+    if (!keeping_.folds || keeping_.recall == 0 || prompt.size() < 2 || cells_ == tokens_.size())
+        return append_it();
     KVFOLD_TRY(const SequenceState before, read());
     std::optional<Recalling> from = recalling_from(before.sections.front());
-    if (!from || std::min(keeping_.recall, count_cells(from->sources)) + prompt.size() > room()) return {};
+    if (!from || std::min(keeping_.recall, count_cells(from->sources)) + prompt.size() > room())
+        return append_it();
 
-    const auto asking = prompt.last(std::min(prompt.size(), kMostAsking));
-    const auto pos = static_cast<llama_pos>(tokens_.size());
-    const auto asked = listen(*tap_, model_->map.layers, std::ssize(asking),
-                              [&] { return decode_tokens(ctx_.get(), asking, pos, Outputs::none); });
-    const auto recalled = asked.and_then([&](const Study& study) { return choose(*from, study); });
-    KVFOLD_CHECK(put(recalled ? with_recalled(before, *recalled, from->place) : before));
-    if (!recalled) return tl::unexpected(recalled.error());
-    from->recalled = {recalled->cells.size(), 1};
+    const size_t tokens = tokens_.size();
+    Status done = recall_while_reading(prompt.first(prompt.size() - 1), *std::move(from));
+    if (done) done = append(prompt.last(1), Outputs::last);
+    if (done) return {};
+    tokens_.resize(tokens);
+    KVFOLD_CHECK(put(before));
+    return done;
+}
+
+Status Session::recall_while_reading(std::span<const llama_token> tokens, Recalling from) {
+    const size_t heard = std::min(tokens.size(), kHeardOfPrompt);
+    KVFOLD_CHECK(append(tokens.first(tokens.size() - heard), Outputs::none));
+    KVFOLD_TRY(const Study all, listen(*tap_, model_->map.layers, static_cast<Index>(heard),
+                                       [&] { return append(tokens.last(heard), Outputs::none); }));
+    KVFOLD_TRY(const KvSection recalled, choose(from, queries_of_tokens(all, asking_tokens(heard))));
+    KVFOLD_TRY(const SequenceState now, read());
+    KVFOLD_CHECK(put(with_recalled(now, recalled, from.place)));
+    from.recalled = {recalled.cells.size(), 1};
     recalling_ = std::move(from);
     return {};
 }

@@ -27,14 +27,16 @@ class RecallingReader {
     RecallingReader(const RecallingCache& cache, const Probe& probe)
         : cache_(cache), prompt_(probe.prompt), pos_(cache.end), pace_(cache.every) {}
 
-    // The prompt asks, and is read but for its last token.
+    // All of it but the last token, which asks meanwhile.
     Status read_prompt() {
-        KVFOLD_TRY(const Study asked, ask(prompt_, Outputs::none));
-        KVFOLD_CHECK(swap(cache_, cache_.compact, asked));
-        const TokenSpan read = prompt_.first(prompt_.size() - 1);
-        KVFOLD_CHECK(decode_tokens(cache_.ctx, read, pos_, Outputs::none));
-        pos_ += static_cast<llama_pos>(read.size());
-        return {};
+        const size_t count = prompt_.size() - 1, heard = std::min(count, kHeardOfPrompt);
+        if (heard == 0) return {};
+        KVFOLD_CHECK(decode_tokens(cache_.ctx, prompt_.first(count - heard), pos_, Outputs::none));
+        pos_ += static_cast<llama_pos>(count - heard);
+        KVFOLD_TRY(const Study all, ask(prompt_.subspan(count - heard, heard), Outputs::none));
+        pos_ += static_cast<llama_pos>(heard);
+        KVFOLD_TRY(const SequenceState now, read_sequence(cache_.ctx, 0));
+        return swap(cache_, now, queries_of_tokens(all, asking_tokens(heard)));
     }
 
     // The logits behind the token, [1, vocabulary].

@@ -185,14 +185,19 @@ class ManagedContext {
 
     // What prompts and answers ask for, in managed_recall.cpp.
     using Speaking = std::map<llama_seq_id, std::vector<Index>>; // places in the batch of what each says
-    void recall_for(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
+    struct Asking { // of a batch, the entries of a prompt's newest tokens: those that ask, and the last one
+        llama_seq_id seq_id;
+        size_t first, last;
+    };
+    void begin_prompts(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
+    std::vector<Asking> prompts_that_ask(std::span<const BatchEntry> entries) const KVFOLD_REQUIRES(mutex_);
+    void recall_for(llama_seq_id seq_id, const Study& heard, size_t coming) KVFOLD_REQUIRES(mutex_);
     Speaking asking(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
     void recall_behind(const Speaking& speaking, const Study& heard) KVFOLD_REQUIRES(mutex_);
     void note_answers(std::span<const BatchEntry> entries, double seconds) KVFOLD_REQUIRES(mutex_);
     bool is_quick_to_recall() const KVFOLD_REQUIRES(mutex_);
-    bool can_recall(llama_seq_id seq_id, size_t asking, size_t coming) const KVFOLD_REQUIRES(mutex_);
+    bool can_recall(llama_seq_id seq_id, size_t coming) const KVFOLD_REQUIRES(mutex_);
     llama_pos place_of_recalled(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
-    Result<Study> ask(llama_seq_id seq_id, std::span<const llama_token> tokens) KVFOLD_REQUIRES(mutex_);
     Result<size_t> recall_with(llama_seq_id seq_id, const Study& asked) KVFOLD_REQUIRES(mutex_);
     Status put_beside(llama_seq_id seq_id, const KvSection& recalled, llama_pos place)
         KVFOLD_REQUIRES(mutex_);
@@ -208,12 +213,15 @@ class ManagedContext {
     // Decoding, in managed_decoding.cpp.
     int32_t decode_whole(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
     int32_t decode_listening(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
-    int32_t decode_in_parts(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
+    int32_t decode_in_parts(ProgramBatch& batch, std::span<const Asking> prompts) KVFOLD_REQUIRES(mutex_);
+    template <class Decode>
+    int32_t heard(size_t entries, std::optional<Study>& asked, Decode decode) KVFOLD_REQUIRES(mutex_);
     int32_t decode_as_fits(ProgramBatch& batch, bool is_read) KVFOLD_REQUIRES(mutex_);
     bool can_be_parted(const ProgramBatch& batch, bool is_read) const KVFOLD_REQUIRES(mutex_);
     bool keep_outputs(size_t size, size_t first, size_t count) KVFOLD_REQUIRES(mutex_);
     void undo(const std::map<llama_seq_id, llama_pos>& ends) KVFOLD_REQUIRES(mutex_);
-    void record(std::span<const BatchEntry> entries, int32_t code, double seconds) KVFOLD_REQUIRES(mutex_);
+    void record(std::span<const BatchEntry> batch, std::span<const BatchEntry> part, int32_t code,
+                double seconds) KVFOLD_REQUIRES(mutex_);
     bool is_generation(size_t entries) const KVFOLD_REQUIRES(mutex_);
     size_t vocabulary() const;
     size_t most_at_once() const; // entries for which room is made together

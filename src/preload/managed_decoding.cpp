@@ -4,6 +4,7 @@
 #include "base/timer.h"
 #include "preload/log.h"
 #include "preload/real.h"
+#include "study/listen.h"
 
 #include <algorithm>
 
@@ -34,18 +35,23 @@ int32_t ManagedContext::decode(ProgramBatch& batch) {
 
 int32_t ManagedContext::decode_as_fits(ProgramBatch& batch, bool is_read) {
     bool in_parts = false;
+    std::vector<Asking> prompts;
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        outputs_.begin(batch.entries());
-        const size_t count = batch.entries().size();
+        const std::vector<BatchEntry>& entries = batch.entries();
+        outputs_.begin(entries);
+        begin_prompts(entries);
+        if (!can_be_parted(batch, is_read)) return;
+        const size_t count = entries.size();
         size_t full_stream = 0;
-        const bool fits = count <= n_batch_ && fitting(batch.entries(), full_stream) == count;
+        const bool fits = count <= n_batch_ && fitting(entries, full_stream) == count;
         const bool can_be_made_to_fit = count <= std::min<size_t>(n_batch_, most_at_once());
         const bool may_wait = policy_.automatic || count > n_batch_;
-        if (fits || can_be_made_to_fit || !may_wait || !can_be_parted(batch, is_read)) return;
+        if (fits || may_wait) prompts = prompts_that_ask(entries);
+        if (prompts.empty() && (fits || can_be_made_to_fit || !may_wait)) return;
         outputs_.reserve(vocabulary());
         in_parts = true;
     });
-    return in_parts ? decode_in_parts(batch) : decode_whole(batch);
+    return in_parts ? decode_in_parts(batch, prompts) : decode_whole(batch);
 }
 
 // Images are one piece. Logits of earlier parts are kept; other outputs llama.cpp has of its newest batch
@@ -67,7 +73,6 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
     note([&]() KVFOLD_REQUIRES(mutex_) {
         while (policy_.automatic && fitting(entries, stream) < entries.size() && make_room(stream)) {
         }
-        recall_for(entries);
     });
     const Timer timer;
     int32_t code = decode_listening(batch);
@@ -79,7 +84,26 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
         if (code == kNoRoom && policy_.automatic && fitting(entries, stream) < entries.size())
             log_warning("a batch of {} finds no room in {} cells, and nothing more can be folded for it",
                         entries.size(), n_ctx_seq_);
-        record(entries, code, timer.seconds());
+        record(entries, entries, code, timer.seconds());
+    });
+    return code;
+}
+
+// What the entries ask while they are decoded; nothing: that failed.
+template <class Decode>
+int32_t ManagedContext::heard(size_t entries, std::optional<Study>& asked, Decode decode) {
+    std::optional<QueryTap> tap;
+    std::optional<Listening> listening;
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        tap.emplace(recalling_.map.layers, static_cast<Index>(entries));
+        listening.emplace(*recalling_.tap, *tap);
+    });
+    const int32_t code = decode();
+    listening.reset();
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        if (code != 0 || !tap) return;
+        tap->rethrow();
+        asked = tap->take();
     });
     return code;
 }
@@ -87,47 +111,47 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
 // What the model says asks for what it says next.
 int32_t ManagedContext::decode_listening(ProgramBatch& batch) {
     Speaking speaking;
-    std::optional<QueryTap> tap;
-    std::optional<Listening> listening;
-    note([&]() KVFOLD_REQUIRES(mutex_) {
-        speaking = asking(batch.entries());
-        if (speaking.empty()) return;
-        tap.emplace(recalling_.map.layers, std::ssize(batch.entries()));
-        listening.emplace(*recalling_.tap, *tap);
-    });
+    note([&]() KVFOLD_REQUIRES(mutex_) { speaking = asking(batch.entries()); });
+    std::optional<Study> asked;
     const Timer timer;
-    const int32_t code = batch.decode();
-    listening.reset();
+    const int32_t code = speaking.empty()
+                             ? batch.decode()
+                             : heard(batch.entries().size(), asked, [&] { return batch.decode(); });
     note([&]() KVFOLD_REQUIRES(mutex_) {
         note_answers(batch.entries(), timer.seconds());
-        if (code != 0 || !tap) return;
-        tap->rethrow();
-        recall_behind(speaking, tap->take());
+        if (asked) recall_behind(speaking, *asked);
     });
     return code;
 }
 
-// Each part takes the room that there is; where there is too little, cells are folded.
-int32_t ManagedContext::decode_in_parts(ProgramBatch& batch) {
+// Each part takes the room that there is; where there is too little, cells are folded. A part ends where the
+// tokens of a prompt that ask begin, and where they end.
+int32_t ManagedContext::decode_in_parts(ProgramBatch& batch, std::span<const Asking> prompts) {
     const std::span<const BatchEntry> entries = batch.entries();
     const size_t most = std::min<size_t>(n_batch_, most_at_once());
+    const bool may_fold = policy_.automatic || entries.size() > n_batch_;
     std::map<llama_seq_id, llama_pos> ends; // before the batch
     for (const BatchEntry& entry : entries) {
         for (const llama_seq_id seq_id : entry.seq_ids)
             ends.emplace(seq_id, books_.end(seq_id));
     }
     for (size_t done = 0; done < entries.size();) {
+        const Asking* const prompt = prompts.empty() ? nullptr : &prompts.front();
+        const bool asks = prompt && done >= prompt->first;
+        const size_t end = !prompt ? entries.size() : asks ? prompt->last : prompt->first;
         const std::span<const BatchEntry> left =
-            entries.subspan(done, std::min<size_t>(entries.size() - done, n_batch_));
+            entries.subspan(done, std::min<size_t>(end - done, n_batch_));
         size_t stream = 0, count = fitting(left, stream);
-        while (count < std::min(left.size(), most) && make_room(stream))
+        while (count < std::min(left.size(), most) && may_fold && make_room(stream))
             count = fitting(left, stream);
-        if (done + count == entries.size())
-            note([&]() KVFOLD_REQUIRES(mutex_) { recall_for(entries.subspan(done, count)); });
+        std::optional<Study> asked;
+        const auto decode_it = [&] { return batch.decode_part(done, count); };
         const Timer timer;
-        int32_t code = count == 0 ? kNoRoom : batch.decode_part(done, count);
-        if (code == kNoRoom && count > 0 && make_room(stream)) continue;
-        note([&]() KVFOLD_REQUIRES(mutex_) { record(entries.subspan(done, count), code, timer.seconds()); });
+        int32_t code = count == 0 ? kNoRoom : asks ? heard(count, asked, decode_it) : decode_it();
+        if (code == kNoRoom && count > 0 && may_fold && make_room(stream)) continue;
+        note([&]() KVFOLD_REQUIRES(mutex_) {
+            record(entries, entries.subspan(done, count), code, timer.seconds());
+        });
         const bool was_decoded = code == 0;
         if (was_decoded && !keep_outputs(entries.size(), done, count)) code = kComputeError;
         if (code != 0) {
@@ -136,6 +160,11 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch) {
             return code == kNoRoom && done > 0 ? kComputeError : code;
         }
         done += count;
+        if (!asks || done < prompt->last) continue;
+        note([&]() KVFOLD_REQUIRES(mutex_) {
+            if (asked) recall_for(prompt->seq_id, *asked, entries.size() - done);
+        });
+        prompts = prompts.subspan(1);
     }
     return 0;
 }
@@ -188,10 +217,12 @@ size_t ManagedContext::fitting(std::span<const BatchEntry> entries, size_t& full
 // Whether a batch of so many entries holds about one token a sequence.
 bool ManagedContext::is_generation(size_t entries) const { return entries <= books_.sequences().size(); }
 
-void ManagedContext::record(std::span<const BatchEntry> entries, int32_t code, double seconds) {
+// part: of the batch, which tells prompts from answers.
+void ManagedContext::record(std::span<const BatchEntry> batch, std::span<const BatchEntry> part, int32_t code,
+                            double seconds) {
     if (code == kNoRoom || code == -1) return; // nothing was decoded
-    const std::set<llama_seq_id> read = sequences_that_read(entries);
-    for (const BatchEntry& entry : entries) {
+    const std::set<llama_seq_id> read = sequences_that_read(batch);
+    for (const BatchEntry& entry : part) {
         const bool is_answer =
             std::ranges::none_of(entry.seq_ids, [&](llama_seq_id seq_id) { return read.contains(seq_id); });
         for (const llama_seq_id seq_id : entry.seq_ids)
@@ -208,9 +239,9 @@ void ManagedContext::record(std::span<const BatchEntry> entries, int32_t code, d
     size_t tokens = 0;
     for (const llama_seq_id seq_id : books_.sequences())
         tokens += static_cast<size_t>(books_.end(seq_id));
-    journal_.decoded(entries.size(), seconds, is_generation(entries.size()),
+    journal_.decoded(part.size(), seconds, is_generation(batch.size()),
                      /*beside_a_fold=*/folder_.task() != nullptr, tokens, books_.used());
-    if (policy_.automatic) fold_when_high(is_generation(entries.size()));
+    if (policy_.automatic) fold_when_high(is_generation(batch.size()));
 }
 
 } // namespace kvfold::preload

@@ -1,12 +1,11 @@
-// Before a prompt is read behind a fold it asks, and what it asks for stands beside the folded cells.
+// While a prompt is read behind a fold it asks, and what it asks for stands beside the folded cells from its
+// last token on.
 #include "preload/managed_context.h"
 
 #include "base/timer.h"
-#include "model/context.h"
 #include "preload/log.h"
 #include "preload/real.h"
 #include "state/live_sequence.h"
-#include "study/listen.h"
 
 #include <algorithm>
 
@@ -14,21 +13,15 @@ namespace kvfold::preload {
 
 namespace {
 
-constexpr size_t kMostAsking = 20; // newest tokens of a prompt, which ask: each costs what reading it does
-constexpr Index kMostSpoken = 32;  // entries of a batch that is listened to: prompts have asked already
+constexpr Index kMostSpoken = 32; // entries of a batch that is listened to: prompts have asked already
 
-// What the batch has of prompts, by sequence: of an answer the program wants every output. Tokens that
-// several sequences share ask for none of them.
-std::map<llama_seq_id, std::vector<llama_token>> prompts_of(std::span<const BatchEntry> entries) {
-    std::map<llama_seq_id, std::vector<llama_token>> prompts;
+bool is_alone(const BatchEntry& entry) { return entry.seq_ids.size() == 1; }
+
+// Of an answer the program wants every output. Tokens that several sequences share are of none of them.
+std::set<llama_seq_id> prompts_of(std::span<const BatchEntry> entries) {
+    std::set<llama_seq_id> prompts;
     for (const BatchEntry& entry : entries)
-        if (!entry.output && entry.seq_ids.size() == 1) prompts[entry.seq_ids.front()];
-    for (const BatchEntry& entry : entries) {
-        if (entry.seq_ids.size() != 1 || entry.token == LLAMA_TOKEN_NULL) continue;
-        const auto found = prompts.find(entry.seq_ids.front());
-        if (found != prompts.end()) found->second.push_back(entry.token);
-    }
-    std::erase_if(prompts, [](const auto& prompt) { return prompt.second.empty(); });
+        if (!entry.output && is_alone(entry)) prompts.insert(entry.seq_ids.front());
     return prompts;
 }
 
@@ -38,7 +31,7 @@ std::map<llama_seq_id, std::vector<Index>> spoken_in(std::span<const BatchEntry>
     const auto prompts = prompts_of(entries);
     for (size_t i = 0; i < entries.size(); ++i) {
         const BatchEntry& entry = entries[i];
-        if (entry.seq_ids.size() == 1 && entry.output && !prompts.contains(entry.seq_ids.front()))
+        if (is_alone(entry) && entry.output && !prompts.contains(entry.seq_ids.front()))
             spoken[entry.seq_ids.front()].push_back(static_cast<Index>(i));
     }
     return spoken;
@@ -56,29 +49,47 @@ void ManagedContext::note_recall(llama_seq_id seq_id, const Result<size_t>& reca
     }
 }
 
-void ManagedContext::recall_for(std::span<const BatchEntry> entries) {
-    if (recalling_.cells == 0 || shift_is_due_ || embeds_ || !causal_) return;
-    auto prompts = prompts_of(entries);
+// Where a batch begins in front of a sequence's end, llama.cpp has lost what a window needs, and the program
+// starts over.
+void ManagedContext::begin_prompts(std::span<const BatchEntry> entries) {
+    if (recalling_.cells == 0) return;
+    for (const llama_seq_id seq_id : prompts_of(entries))
+        paces_.erase(seq_id); // its answer begins anew
     for (const BatchEntry& entry : entries) {
-        for (const llama_seq_id seq_id : entry.seq_ids) {
-            if (entry.pos < 0 || entry.pos >= books_.end(seq_id)) continue;
-            drop_recalled_of(seq_id); // llama.cpp has lost what a window needs, and the program starts over
-            prompts.erase(seq_id);
-        }
+        for (const llama_seq_id seq_id : entry.seq_ids)
+            if (entry.pos >= 0 && entry.pos < books_.end(seq_id)) drop_recalled_of(seq_id);
     }
-    for (const auto& [seq_id, tokens] : prompts) {
-        const Timer timer;
-        const std::span<const llama_token> asking =
-            std::span(tokens).last(std::min(tokens.size(), kMostAsking));
-        if (!can_recall(seq_id, asking.size(), entries.size())) continue;
-        auto recalled = Result<size_t>(0);
-        if (const auto asked = ask(seq_id, asking))
-            recalled = recall_with(seq_id, *asked);
-        else
-            recalled = tl::unexpected(asked.error());
-        note_recall(seq_id, recalled, timer.seconds());
-        paces_[seq_id] = AskingPace();
+}
+
+// By rising place in the batch.
+std::vector<ManagedContext::Asking>
+ManagedContext::prompts_that_ask(std::span<const BatchEntry> entries) const {
+    if (recalling_.cells == 0 || shift_is_due_) return {};
+    const auto prompts = prompts_of(entries);
+    std::set<llama_seq_id> found;
+    std::vector<Asking> asking;
+    for (size_t last = entries.size(); last-- > 1;) {
+        if (!is_alone(entries[last])) continue;
+        const llama_seq_id seq_id = entries[last].seq_ids.front();
+        if (!prompts.contains(seq_id) || !found.insert(seq_id).second) continue;
+        size_t first = last; // llama.cpp may read the entries of several sequences in another order
+        while (first > 0 && last - first < kHeardOfPrompt && is_alone(entries[first - 1]) &&
+               entries[first - 1].seq_ids.front() == seq_id)
+            --first;
+        const bool goes_on = entries[first].pos < 0 || entries[first].pos >= books_.end(seq_id);
+        if (first < last && goes_on && can_recall(seq_id, entries.size()))
+            asking.push_back({seq_id, first, last});
     }
+    std::ranges::reverse(asking);
+    return asking;
+}
+
+void ManagedContext::recall_for(llama_seq_id seq_id, const Study& heard, size_t coming) {
+    if (!can_recall(seq_id, coming)) return;
+    const Timer timer;
+    const Study asked = queries_of_tokens(heard, asking_tokens(static_cast<size_t>(heard.tokens())));
+    note_recall(seq_id, recall_with(seq_id, asked), timer.seconds());
+    paces_[seq_id] = AskingPace(); // swapping them has ended it
 }
 
 // Where a recall costs no more than a few tokens.
@@ -97,7 +108,7 @@ ManagedContext::Speaking ManagedContext::asking(std::span<const BatchEntry> entr
         const auto& [seq_id, places] = each;
         const llama_pos pos = entries[static_cast<size_t>(places.front())].pos;
         const bool goes_on = pos < 0 || pos >= books_.end(seq_id);
-        return !paces_[seq_id].is_due(places.size()) || !has_time || !goes_on || !can_recall(seq_id, 0, 1);
+        return !paces_[seq_id].is_due(places.size()) || !has_time || !goes_on || !can_recall(seq_id, 1);
     });
     return spoken;
 }
@@ -110,7 +121,7 @@ void ManagedContext::note_answers(std::span<const BatchEntry> entries, double se
 
 void ManagedContext::recall_behind(const Speaking& speaking, const Study& heard) {
     for (const auto& [seq_id, places] : speaking) {
-        if (!can_recall(seq_id, 0, kMostSpoken)) continue;
+        if (!can_recall(seq_id, kMostSpoken)) continue;
         const Timer timer;
         AskingPace pace = paces_[seq_id];
         const auto recalled = recall_with(seq_id, queries_of_tokens(heard, places));
@@ -121,41 +132,21 @@ void ManagedContext::recall_behind(const Speaking& speaking, const Study& heard)
     }
 }
 
-// asking: tokens that are decoded to ask. coming: of the batch, which must have room too.
-bool ManagedContext::can_recall(llama_seq_id seq_id, size_t asking, size_t coming) const {
+// coming: of the batch, which must have room too.
+bool ManagedContext::can_recall(llama_seq_id seq_id, size_t coming) const {
     const Books::Fold fold = books_.fold_of(seq_id);
     if (fold.empty() || place_of_recalled(seq_id) < 0) return false;
     if (books_.history(seq_id).first_cut(fold.end) == fold.end) return false; // nothing of it is archived
-    const bool is_rewritten = !is_quick_to_recall() || (asking > 0 && !is_plain());
-    if (is_rewritten && !books_.shared(seq_id).empty()) return false;
+    if (!is_quick_to_recall() && !books_.shared(seq_id).empty()) return false;
     const size_t used = std::min<size_t>(n_ctx_seq_, books_.used(books_.stream_of(seq_id)));
     const size_t free = n_ctx_seq_ - used, more = recalling_.cells + coming;
-    return asking <= free && more <= free + books_.recalled(seq_id).own;
+    return more <= free + books_.recalled(seq_id).own;
 }
 
 // -1: there is none.
 llama_pos ManagedContext::place_of_recalled(llama_seq_id seq_id) const {
     const llama_pos place = kvfold::place_of_recalled(books_.fold_of(seq_id).end, llama_model_n_swa(model_));
     return place >= 0 && !books_.stands_at(seq_id, place) ? place : -1;
-}
-
-// The queries of tokens behind the sequence, which holds afterwards what it did before.
-Result<Study> ManagedContext::ask(llama_seq_id seq_id, std::span<const llama_token> tokens) {
-    std::optional<SequenceState> before;
-    if (!is_plain()) {
-        KVFOLD_TRY(before, read_sequence(ctx_, seq_id));
-    }
-    const llama_pos end = books_.end(seq_id);
-    Result<Study> asked = listen(*recalling_.tap, recalling_.map.layers, std::ssize(tokens),
-                                 [&] { return decode_tokens(ctx_, tokens, end, Outputs::none, seq_id); });
-    Status undone;
-    if (before)
-        undone = write_sequence(ctx_, seq_id, *before);
-    else if (!real().llama_memory_seq_rm(memory(), seq_id, end, -1))
-        undone = fail(ErrorCode::lost, "llama.cpp does not remove the newest tokens");
-    if (!undone) relearn(seq_id, books_.tokens(seq_id));
-    KVFOLD_CHECK(undone);
-    return asked;
 }
 
 // How many cells.

@@ -224,5 +224,21 @@ TEST(WithRecalled, OthersComeInTheirPlaceAndAllElseStays) {
     EXPECT_EQ(without_recalled(state, 28).sections.front().keys[0].bytes, keys_of({0, 1, 30, 31}));
 }
 
+TEST(AskingTokens, AreTheNewestAndSomeOfThoseBefore) {
+    EXPECT_TRUE(asking_tokens(0).empty());
+    for (const size_t heard :
+         {size_t{1}, size_t{5}, size_t{16}, size_t{17}, kAskingOfPrompt, kHeardOfPrompt}) {
+        const std::vector<Index> tokens = asking_tokens(heard);
+        EXPECT_EQ(tokens.size(), std::min(heard, kAskingOfPrompt));
+        EXPECT_TRUE(std::ranges::is_sorted(tokens, std::less_equal<>())) << heard; // no token asks twice
+        EXPECT_EQ(tokens.front(), 0) << heard;                                     // what was asked for first
+        for (size_t i = 0; i < std::min(heard, kAskingOfPrompt / 2); ++i)
+            EXPECT_EQ(tokens[tokens.size() - 1 - i], static_cast<Index>(heard - 1 - i));
+    }
+    const std::vector<Index> tokens = asking_tokens(112 + 16);
+    EXPECT_EQ(tokens[1] - tokens[0], 7); // 16 of 112
+    EXPECT_EQ(tokens[15], 105);
+}
+
 } // namespace
 } // namespace kvfold

@@ -1,4 +1,5 @@
-// What a prompt asks for stands beside the folded cells while it is read, and never in a fold.
+// What a prompt asks for stands beside the folded cells from its last token on, and never in a fold.
+#include "engine/recall.h"
 #include "preload/archived.h"
 #include "state/folded_region.h"
 
@@ -26,7 +27,7 @@ class Recalled : public Archived {
         manage({}, true, kPlenty, recalled);
         feed_all(kText);
         fold(8, 0, &methods::keep_last);
-        EXPECT_EQ(feed(kText, kText + 20), 0);
+        EXPECT_EQ(feed(kText, kText + 2), 0);
         return logits();
     }
 };
@@ -43,6 +44,12 @@ TEST_F(Recalled, APromptBehindAFoldHasMoreCellsAndAnotherSwapsThem) {
     ASSERT_EQ(feed(kText + 20, kText + 40), 0);
     EXPECT_EQ(recalls(), 2);
     EXPECT_EQ(real_cells(), folded + kRecalled + 40);
+    const auto speed_of_answers = [&] {
+        return managed_->state()["folds"].back()["decode_after_tok_s"].get<double>();
+    };
+    EXPECT_EQ(speed_of_answers(), 0); // a prompt's last token is read by itself and is no answer
+    ASSERT_EQ(feed(kText + 40, kText + 41), 0);
+    EXPECT_GT(speed_of_answers(), 0);
 }
 
 TEST_F(Recalled, AnAnswerAsksAgainAfterSomeOfItsTokens) {
@@ -79,14 +86,82 @@ TEST_F(Recalled, AnAnswerAsksAgainAfterSomeOfItsTokens) {
     EXPECT_EQ(real_cells(), folded + kRecalled + 29);
 }
 
+// But for the one token that asked, which was read on the fold alone.
 TEST_F(Recalled, EverythingThatWasDroppedGivesTheFullLogits) {
     manage({}, true, kPlenty);
     feed_all(kText);
-    ASSERT_EQ(feed(kText, kText + 20), 0);
+    ASSERT_EQ(feed(kText, kText + 2), 0);
     const std::vector<float> full = logits();
     const double kl = testing::kl_divergence(full, logits_with(kText));
     EXPECT_LT(kl, 1e-3); // the order of the cells is another
     EXPECT_GT(testing::kl_divergence(full, logits_with(0)), 10 * kl);
+}
+
+// Both are parted where they recall, and the program finds the outputs of its whole batch.
+TEST_F(Recalled, PromptsOfOneBatchRecallEachForItself) {
+    const auto prompts_after_folds = [&](auto read) {
+        manage({}, true, kPlenty, kRecalled);
+        for (const llama_seq_id seq_id : {0, 1}) {
+            for (llama_pos pos = 0; pos < 120; pos += 60)
+                EXPECT_EQ(feed(pos, pos + 60, seq_id), 0);
+            fold(8, seq_id);
+        }
+        read();
+        EXPECT_EQ(recalls(), 2);
+    };
+    const auto add = [&](Batch& batch, llama_seq_id seq_id) {
+        for (llama_pos pos = 120; pos < 140; ++pos)
+            batch.add(tokens_[static_cast<size_t>(pos + 40 * seq_id)], pos, {seq_id}, pos == 139);
+    };
+    std::vector<std::vector<float>> apart;
+    prompts_after_folds([&] {
+        for (const llama_seq_id seq_id : {0, 1}) {
+            Batch batch(20);
+            add(batch, seq_id);
+            EXPECT_EQ(feed(batch), 0);
+            apart.push_back(logits());
+        }
+    });
+    prompts_after_folds([&] {
+        Batch batch(40);
+        add(batch, 0);
+        add(batch, 1);
+        ASSERT_EQ(feed(batch), 0);
+        const float* const first = kept_logits(19);
+        ASSERT_NE(first, nullptr);
+        EXPECT_EQ(std::vector<float>(first, first + apart[0].size()), apart[0]);
+        EXPECT_EQ(kept_logits(39), nullptr); // llama.cpp has it
+        EXPECT_EQ(logits(), apart[1]);
+        EXPECT_NE(apart[0], apart[1]);
+    });
+}
+
+// Longer than what is heard of it, and read in a batch with a token that another sequence says.
+TEST_F(Recalled, ALongPromptAsksWithItsNewestTokens) {
+    for (const llama_seq_id seq_id : {0, 1})
+        ASSERT_EQ(feed(0, 60, seq_id), 0);
+    fold();
+    const size_t folded = real_cells(), others = real_cells(1);
+    const auto length = static_cast<llama_pos>(kHeardOfPrompt) + 40;
+    Batch batch(length + 1);
+    batch.add(tokens_[7], 60, {1}, true);
+    for (llama_pos pos = 60; pos < 60 + length; ++pos)
+        batch.add(tokens_[static_cast<size_t>(pos)], pos, {0}, pos + 1 == 60 + length);
+    ASSERT_EQ(feed(batch), 0);
+    EXPECT_EQ(recalls(), 1);
+    EXPECT_EQ(real_cells(), folded + kRecalled + static_cast<size_t>(length));
+    EXPECT_EQ(real_cells(1), others + 1);
+    EXPECT_NE(kept_logits(0), nullptr);
+    EXPECT_EQ(index_in_last(length), 0);
+}
+
+TEST_F(Recalled, APromptOfOneTokenRecallsBehindItself) {
+    feed_all(kText);
+    fold();
+    const size_t folded = real_cells();
+    ASSERT_EQ(feed(kText, kText + 1), 0); // nothing tells it from the first token of an answer
+    EXPECT_EQ(recalls(), 1);
+    EXPECT_EQ(real_cells(), folded + kRecalled + 1);
 }
 
 // A key of the first layer tells which token it is of, and where it stood.
