@@ -139,8 +139,8 @@ class Input {
     Result<std::span<const uint8_t>> take(uint64_t count, uint64_t size, const char* what) {
         const size_t left = bytes_.size() - offset_;
         if (size != 0 && count > left / size)
-            return failure(ErrorCode::corrupt, "expected {} {} of {} bytes, {} bytes are left", count, what,
-                           size, left);
+            return failure(ErrorCode::corrupt, "expected {}, {} times {} bytes, {} bytes are left", what,
+                           count, size, left);
         const auto taken = bytes_.subspan(offset_, static_cast<size_t>(count * size));
         offset_ += taken.size();
         return taken;
@@ -370,6 +370,14 @@ Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const K
     return fail(ErrorCode::invalid_argument,
                 "{}: archive of another slot file; give the one that was written with this one",
                 path.string());
+}
+
+bool is_archive_of(const std::filesystem::path& path, const KvSection& section) {
+    const auto file = MappedFile::open(path);
+    if (!file) return false;
+    const auto header = Input(file->bytes()).read<Header>("a header");
+    const int32_t end = folded_region(sorted_positions(section)).end;
+    return header && header->magic == kMagic && header->made == fold_fingerprint(section, end);
 }
 
 std::vector<uint32_t> heads_by_cache(const AttentionMap& map) {

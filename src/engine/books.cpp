@@ -260,6 +260,11 @@ const std::vector<llama_token>& Books::tokens(llama_seq_id seq_id) const {
     return found == sequences_.end() ? none : found->second.tokens;
 }
 
+bool Books::ends_with_answer(llama_seq_id seq_id) const {
+    const std::vector<const Cell*> cells = cells_of(seq_id);
+    return !cells.empty() && cells.back()->is_answer;
+}
+
 bool Books::knows_all_tokens(llama_seq_id seq_id) const {
     return std::ranges::find(tokens(seq_id), LLAMA_TOKEN_NULL) == tokens(seq_id).end();
 }

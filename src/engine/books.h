@@ -93,6 +93,7 @@ class Books {
     bool stands_at(llama_seq_id seq_id, llama_pos pos) const;          // a cell that is not recalled
     const std::vector<llama_token>& tokens(llama_seq_id seq_id) const; // [end], LLAMA_TOKEN_NULL = unknown
     bool knows_all_tokens(llama_seq_id seq_id) const;
+    bool ends_with_answer(llama_seq_id seq_id) const; // the model wrote its newest token
     // Folds that can be taken back. They go where cells that they stand for go or move.
     const FoldHistory& history(llama_seq_id seq_id) const;
     void set_history(llama_seq_id seq_id, FoldHistory history);

@@ -17,7 +17,8 @@ std::filesystem::path archive_of(const std::filesystem::path& folder, const std:
 
 } // namespace
 
-// Of the sequence as it is in that slot file. An older archive of the name goes where there is none.
+// Of the sequence as it is in that slot file. Where it has none, an older archive of the name stays if it is
+// of this fold, which a program with less room could not take in, and goes if not.
 void ManagedContext::save_archive(llama_seq_id seq_id, const std::filesystem::path& slot) {
     if (sizes_.archive_folder.empty()) return;
     const std::filesystem::path file = archive_of(sizes_.archive_folder, slot);
@@ -28,7 +29,8 @@ void ManagedContext::save_archive(llama_seq_id seq_id, const std::filesystem::pa
     const auto stored = stored_folds(section, books_.history(seq_id), heads_by_cache(recalling_.map));
     if (!stored) {
         std::error_code error;
-        std::filesystem::remove(file, error);
+        if (std::filesystem::is_regular_file(file, error) && !is_archive_of(file, section))
+            std::filesystem::remove(file, error);
         return;
     }
     if (const Status written = write_archive_file(file, *stored); !written)
@@ -41,10 +43,14 @@ std::vector<std::shared_ptr<ArchivedFold>> ManagedContext::load_archive(const st
     std::error_code error;
     const std::filesystem::path file = archive_of(sizes_.archive_folder, slot);
     if (sizes_.archive_folder.empty() || !std::filesystem::exists(file, error)) return {};
+    if (!std::filesystem::is_regular_file(file, error)) {
+        log_warning("what was folded cannot be taken back: {} is no file", file.string());
+        return {};
+    }
     const size_t bytes = std::filesystem::file_size(file, error);
     if (bytes > archive_.budget()) {
-        log_warning("what was folded cannot be taken back: {} has {} MiB, and --archive keeps {}", file.string(),
-                    bytes >> 20, archive_.budget() >> 20);
+        log_warning("what was folded cannot be taken back: {} has {} MiB, and --archive keeps {}",
+                    file.string(), bytes >> 20, archive_.budget() >> 20);
         return {};
     }
     const auto stored = read_archive_file(file, section, recalled_by());

@@ -82,6 +82,7 @@ void ManagedContext::clear(Original<void> original) {
         books_.clear();
         refused_.clear();
         paces_.clear();
+        ends_.clear();
         shift_is_due_ = false;
     });
 }
@@ -106,6 +107,7 @@ bool ManagedContext::remove(llama_seq_id seq_id, llama_pos p0, llama_pos p1, Ori
             const std::optional<bool> removed = take_back(torn, p0, original);
             return removed ? *removed : read_again(torn, p0, original);
         }
+        p0 = std::max(p0, 0);
         if (seq_id >= 0 && drop_folded(torn, p0, p1)) {
             const bool removed = original(); // what stands there beside the fold
             note([&]() KVFOLD_REQUIRES(mutex_) {
@@ -141,7 +143,8 @@ bool ManagedContext::drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1
     bool dropped = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         const std::vector<Foldable> parts = books_.foldable_of(seq_id);
-        if (!is_plain() || shift_is_due_ || parts.size() != 1 || parts.front().is_shared || p0 <= 0) return;
+        if (llama_model_is_hybrid(model_) || shift_is_due_ || parts.size() != 1 || parts.front().is_shared)
+            return;
         drop_recalled_of(seq_id);
         Result<SequenceState> state = read_sequence(ctx_, seq_id);
         if (!state) return;
@@ -228,6 +231,7 @@ void ManagedContext::copy(llama_seq_id from, llama_seq_id to, llama_pos p0, llam
     original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
         books_.copy(from, to, p0, p1);
+        ends_[to] = books_.end(to);
         if (books_.stream_of(from) != books_.stream_of(to)) shift_is_due_ = true;
     });
 }

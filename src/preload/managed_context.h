@@ -189,9 +189,10 @@ class ManagedContext {
         llama_seq_id seq_id;
         size_t first, last;
     };
-    void begin_prompts(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
+    void note_prompts(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
     std::vector<Asking> prompts_that_ask(std::span<const BatchEntry> entries) const KVFOLD_REQUIRES(mutex_);
     void recall_for(llama_seq_id seq_id, const Study& heard, size_t coming) KVFOLD_REQUIRES(mutex_);
+    Result<Study> ask_again(llama_seq_id seq_id, std::span<const llama_token> tokens) KVFOLD_REQUIRES(mutex_);
     Speaking asking(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
     void recall_behind(const Speaking& speaking, const Study& heard) KVFOLD_REQUIRES(mutex_);
     void note_answers(std::span<const BatchEntry> entries, double seconds) KVFOLD_REQUIRES(mutex_);
@@ -309,6 +310,8 @@ class ManagedContext {
         refused_ KVFOLD_GUARDED_BY(mutex_); // end of the sequence when a fold failed
     AskingTime asking_time_ KVFOLD_GUARDED_BY(mutex_){recalling_.time_share};
     std::map<llama_seq_id, AskingPace> paces_ KVFOLD_GUARDED_BY(mutex_); // of answers, which ask
+    std::set<llama_seq_id> prompts_ KVFOLD_GUARDED_BY(mutex_);           // that the newest batch goes on with
+    std::map<llama_seq_id, llama_pos> ends_ KVFOLD_GUARDED_BY(mutex_);   // where decodes have left sequences
     std::map<llama_seq_id, int>
         failures_ KVFOLD_GUARDED_BY(mutex_); // of the policy's methods, one after the other
     std::map<uint64_t, JobResult> jobs_ KVFOLD_GUARDED_BY(mutex_); // the newest few

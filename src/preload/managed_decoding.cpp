@@ -15,14 +15,6 @@ namespace {
 constexpr int32_t kNoRoom = 1, kComputeError = -2; // of llama_decode
 constexpr size_t kLeastBatch = 32;
 
-// Of a prompt a program wants the last output, of what the model writes (and of drafts of it) each.
-std::set<llama_seq_id> sequences_that_read(std::span<const BatchEntry> entries) {
-    std::set<llama_seq_id> read;
-    for (const BatchEntry& entry : entries)
-        if (!entry.output) read.insert(entry.seq_ids.begin(), entry.seq_ids.end());
-    return read;
-}
-
 } // namespace
 
 int32_t ManagedContext::decode(ProgramBatch& batch) {
@@ -39,7 +31,7 @@ int32_t ManagedContext::decode_as_fits(ProgramBatch& batch, bool is_read) {
     note([&]() KVFOLD_REQUIRES(mutex_) {
         const std::vector<BatchEntry>& entries = batch.entries();
         outputs_.begin(entries);
-        begin_prompts(entries);
+        note_prompts(entries);
         if (!can_be_parted(batch, is_read)) return;
         const size_t count = entries.size();
         size_t full_stream = 0;
@@ -137,6 +129,11 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch, std::span<const Ask
     }
     for (size_t done = 0; done < entries.size();) {
         const Asking* const prompt = prompts.empty() ? nullptr : &prompts.front();
+        if (prompt && prompt->first == prompt->last && done == prompt->last) { // nothing before it is heard
+            note([&]() KVFOLD_REQUIRES(mutex_) { recall_for(prompt->seq_id, {}, entries.size() - done); });
+            prompts = prompts.subspan(1);
+            continue;
+        }
         const bool asks = prompt && done >= prompt->first;
         const size_t end = !prompt ? entries.size() : asks ? prompt->last : prompt->first;
         const std::span<const BatchEntry> left =
@@ -221,14 +218,17 @@ bool ManagedContext::is_generation(size_t entries) const { return entries <= boo
 void ManagedContext::record(std::span<const BatchEntry> batch, std::span<const BatchEntry> part, int32_t code,
                             double seconds) {
     if (code == kNoRoom || code == -1) return; // nothing was decoded
-    const std::set<llama_seq_id> read = sequences_that_read(batch);
     for (const BatchEntry& entry : part) {
         const bool is_answer =
-            std::ranges::none_of(entry.seq_ids, [&](llama_seq_id seq_id) { return read.contains(seq_id); });
+            std::ranges::none_of(entry.seq_ids, [&](llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_) {
+                return prompts_.contains(seq_id);
+            });
         for (const llama_seq_id seq_id : entry.seq_ids)
             if (code == 0)
                 edits_.decode(seq_id, entry.pos < 0 ? books_.end(seq_id) : entry.pos, entry.token, is_answer);
         books_.decode(entry.pos, entry.token, entry.seq_ids, is_answer);
+        for (const llama_seq_id seq_id : entry.seq_ids)
+            ends_[seq_id] = books_.end(seq_id);
     }
     shift_is_due_ = false;
     if (code != 0) { // those that llama.cpp came to are there

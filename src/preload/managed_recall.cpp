@@ -3,9 +3,11 @@
 #include "preload/managed_context.h"
 
 #include "base/timer.h"
+#include "model/context.h"
 #include "preload/log.h"
 #include "preload/real.h"
 #include "state/live_sequence.h"
+#include "study/listen.h"
 
 #include <algorithm>
 
@@ -17,18 +19,10 @@ constexpr Index kMostSpoken = 32; // entries of a batch that is listened to: pro
 
 bool is_alone(const BatchEntry& entry) { return entry.seq_ids.size() == 1; }
 
-// Of an answer the program wants every output. Tokens that several sequences share are of none of them.
-std::set<llama_seq_id> prompts_of(std::span<const BatchEntry> entries) {
-    std::set<llama_seq_id> prompts;
-    for (const BatchEntry& entry : entries)
-        if (!entry.output && is_alone(entry)) prompts.insert(entry.seq_ids.front());
-    return prompts;
-}
-
 // By sequence, the places in the batch of what the model says to it alone.
-std::map<llama_seq_id, std::vector<Index>> spoken_in(std::span<const BatchEntry> entries) {
+std::map<llama_seq_id, std::vector<Index>> spoken_in(std::span<const BatchEntry> entries,
+                                                     const std::set<llama_seq_id>& prompts) {
     std::map<llama_seq_id, std::vector<Index>> spoken;
-    const auto prompts = prompts_of(entries);
     for (size_t i = 0; i < entries.size(); ++i) {
         const BatchEntry& entry = entries[i];
         if (is_alone(entry) && entry.output && !prompts.contains(entry.seq_ids.front()))
@@ -49,15 +43,24 @@ void ManagedContext::note_recall(llama_seq_id seq_id, const Result<size_t>& reca
     }
 }
 
-// Where a batch begins in front of a sequence's end, llama.cpp has lost what a window needs, and the program
-// starts over.
-void ManagedContext::begin_prompts(std::span<const BatchEntry> entries) {
-    if (recalling_.cells == 0) return;
-    for (const llama_seq_id seq_id : prompts_of(entries))
+// Of an answer the program wants every output. A sequence that was cut to where a prompt stands, or restored,
+// goes on with a prompt, though that may be one token: an answer that is asked for once more.
+void ManagedContext::note_prompts(std::span<const BatchEntry> entries) {
+    prompts_.clear();
+    for (const BatchEntry& entry : entries) {
+        for (const llama_seq_id seq_id : entry.seq_ids) {
+            const auto end = ends_.find(seq_id);
+            const bool is_left = end != ends_.end() && end->second <= books_.end(seq_id);
+            if (!entry.output || (!is_left && !books_.ends_with_answer(seq_id))) prompts_.insert(seq_id);
+        }
+    }
+    for (const llama_seq_id seq_id : prompts_)
         paces_.erase(seq_id); // its answer begins anew
     for (const BatchEntry& entry : entries) {
-        for (const llama_seq_id seq_id : entry.seq_ids)
+        for (const llama_seq_id seq_id : entry.seq_ids) {
+            // llama.cpp has lost what a window needs, and the program starts over.
             if (entry.pos >= 0 && entry.pos < books_.end(seq_id)) drop_recalled_of(seq_id);
+        }
     }
 }
 
@@ -65,31 +68,64 @@ void ManagedContext::begin_prompts(std::span<const BatchEntry> entries) {
 std::vector<ManagedContext::Asking>
 ManagedContext::prompts_that_ask(std::span<const BatchEntry> entries) const {
     if (recalling_.cells == 0 || shift_is_due_) return {};
-    const auto prompts = prompts_of(entries);
     std::set<llama_seq_id> found;
     std::vector<Asking> asking;
-    for (size_t last = entries.size(); last-- > 1;) {
+    for (size_t last = entries.size(); last-- > 0;) {
         if (!is_alone(entries[last])) continue;
         const llama_seq_id seq_id = entries[last].seq_ids.front();
-        if (!prompts.contains(seq_id) || !found.insert(seq_id).second) continue;
+        if (!prompts_.contains(seq_id) || !found.insert(seq_id).second) continue;
         size_t first = last; // llama.cpp may read the entries of several sequences in another order
         while (first > 0 && last - first < kHeardOfPrompt && is_alone(entries[first - 1]) &&
                entries[first - 1].seq_ids.front() == seq_id)
             --first;
         const bool goes_on = entries[first].pos < 0 || entries[first].pos >= books_.end(seq_id);
-        if (first < last && goes_on && can_recall(seq_id, entries.size()))
-            asking.push_back({seq_id, first, last});
+        if (goes_on && can_recall(seq_id, entries.size())) asking.push_back({seq_id, first, last});
     }
     std::ranges::reverse(asking);
     return asking;
 }
 
+// heard: what the prompt asked while it was read; of no layers where it goes on with one token.
 void ManagedContext::recall_for(llama_seq_id seq_id, const Study& heard, size_t coming) {
     if (!can_recall(seq_id, coming)) return;
     const Timer timer;
-    const Study asked = queries_of_tokens(heard, asking_tokens(static_cast<size_t>(heard.tokens())));
-    note_recall(seq_id, recall_with(seq_id, asked), timer.seconds());
+    const auto count = static_cast<size_t>(heard.tokens());
+    const std::vector<llama_token>& known = books_.tokens(seq_id);
+    const auto behind = static_cast<size_t>(books_.end(seq_id) - books_.fold_of(seq_id).end);
+    const auto newest = std::span(known).last(std::min({known.size(), behind, kAskingOfPrompt / 2}));
+    const size_t free = n_ctx_seq_ - std::min<size_t>(n_ctx_seq_, books_.used(books_.stream_of(seq_id)));
+    const bool asks_again = count < kFewestAsking && newest.size() > count && newest.size() <= free &&
+                            std::ranges::find(newest, LLAMA_TOKEN_NULL) == newest.end() &&
+                            (is_plain() || books_.shared(seq_id).empty());
+    if (!asks_again && count == 0) return;
+    auto recalled = Result<size_t>(0);
+    if (!asks_again)
+        recalled = recall_with(seq_id, queries_of_tokens(heard, asking_tokens(count)));
+    else if (const auto asked = ask_again(seq_id, newest))
+        recalled = recall_with(seq_id, *asked);
+    else
+        recalled = tl::unexpected(asked.error());
+    note_recall(seq_id, recalled, timer.seconds());
     paces_[seq_id] = AskingPace(); // swapping them has ended it
+}
+
+// The queries of tokens, decoded once more behind the sequence, which holds afterwards what it did before.
+Result<Study> ManagedContext::ask_again(llama_seq_id seq_id, std::span<const llama_token> tokens) {
+    std::optional<SequenceState> before;
+    if (!is_plain()) {
+        KVFOLD_TRY(before, read_sequence(ctx_, seq_id));
+    }
+    const llama_pos end = books_.end(seq_id);
+    Result<Study> asked = listen(*recalling_.tap, recalling_.map.layers, std::ssize(tokens),
+                                 [&] { return decode_tokens(ctx_, tokens, end, Outputs::none, seq_id); });
+    Status undone;
+    if (before)
+        undone = write_sequence(ctx_, seq_id, *before);
+    else if (!real().llama_memory_seq_rm(memory(), seq_id, end, -1))
+        undone = fail(ErrorCode::lost, "llama.cpp does not remove the newest tokens");
+    if (!undone) relearn(seq_id, books_.tokens(seq_id));
+    KVFOLD_CHECK(undone);
+    return asked;
 }
 
 // Where a recall costs no more than a few tokens.
@@ -102,7 +138,7 @@ ManagedContext::Speaking ManagedContext::asking(std::span<const BatchEntry> entr
     if (recalling_.cells == 0 || !is_quick_to_recall() || embeds_ || !causal_ ||
         std::ssize(entries) > kMostSpoken)
         return {};
-    auto spoken = spoken_in(entries);
+    auto spoken = spoken_in(entries, prompts_);
     const bool has_time = asking_time_.is_left();
     std::erase_if(spoken, [&](const auto& each) KVFOLD_REQUIRES(mutex_) {
         const auto& [seq_id, places] = each;

@@ -87,6 +87,7 @@ void ManagedContext::relearn(llama_seq_id seq_id, std::vector<llama_token> token
 }
 
 void ManagedContext::relearn_all() {
+    ends_.clear();
     drop_recalled_of(kAllSequences);
     books_.clear();
     const auto sequences = static_cast<llama_seq_id>(llama_n_seq_max(ctx_));
@@ -150,6 +151,7 @@ void ManagedContext::end_restore(llama_seq_id seq_id, bool is_restored, KnownSta
         now = std::move(before.known);
     }
     books_.drop_recalled(seq_id); // a restore has replaced them
+    ends_.erase(seq_id);
     relearn(seq_id, std::move(now.tokens));
     books_.set_history(seq_id, std::move(now.history));
 }

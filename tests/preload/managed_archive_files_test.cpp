@@ -99,13 +99,22 @@ TEST_F(ArchivedInAFolder, ASlotThatIsNotFoldedHasNone) {
     EXPECT_FALSE(std::filesystem::exists(file()));
 }
 
-TEST_F(ArchivedInAFolder, WhatTheArchiveHasNoRoomForIsNotTaken) {
-    restart(std::filesystem::file_size(file()) - 1);
-    restore(slot_);
-    EXPECT_EQ(total("archive_bytes"), 0);
+TEST_F(ArchivedInAFolder, WhatTheArchiveHasNoRoomForIsNotTakenAndStaysWhenTheSlotIsSavedAgain) {
+    for (const size_t room : {size_t{0}, static_cast<size_t>(std::filesystem::file_size(file())) - 1}) {
+        restart(room);
+        restore(slot_);
+        EXPECT_EQ(total("archive_bytes"), 0);
+        ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 300}), 0u);
+    }
+    ASSERT_TRUE(std::filesystem::exists(file()));
     restart(2 * std::filesystem::file_size(file()));
     restore(slot_);
     EXPECT_GT(total("archive_bytes"), 0);
+    restart(0);
+    restore(slot_);
+    fold(2); // another fold, of which there is no archive
+    ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 300}), 0u);
+    EXPECT_FALSE(std::filesystem::exists(file()));
 }
 
 } // namespace

@@ -83,6 +83,24 @@ TEST_F(Managed, ARemovalAmidAFoldTakesItsShareOfTheCells) {
     EXPECT_EQ(program_->pos_min(0), folded - 1 - 100);
 }
 
+// As llama-server's --context-shift does it, which keeps no tokens unless it is told to.
+TEST_F(Managed, ARemovalOfTheBeginningTakesItsShareOfTheFold) {
+    for (const bool takes_all : {false, true}) {
+        manage(folding());
+        feed_all(600);
+        settle();
+        const llama_pos folded = program_->pos_min(0) + 1, gone = takes_all ? folded + 20 : folded / 2;
+        ASSERT_LT(gone, 600);
+        ASSERT_TRUE(program_->remove(0, 0, gone));
+        EXPECT_EQ(sequence()["cells"], real_cells());
+        program_->add(0, gone, -1, -gone);
+        EXPECT_EQ(sequence()["tokens"], 600 - gone);
+        ASSERT_EQ(feed(600 - gone, 601 - gone), 0);
+        EXPECT_EQ(sequence()["cells"], real_cells());
+        EXPECT_GT(real_cells(), 20u);
+    }
+}
+
 TEST_F(Managed, ARemovalThatTakesTheEndOfAFoldEndsItBefore) {
     feed_all(600);
     settle();

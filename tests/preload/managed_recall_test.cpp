@@ -97,6 +97,32 @@ TEST_F(Recalled, EverythingThatWasDroppedGivesTheFullLogits) {
     EXPECT_GT(testing::kl_divergence(full, logits_with(0)), 10 * kl);
 }
 
+// Asked for once more it goes on with its last token alone, and what stands beside the fold is another
+// answer's.
+TEST_F(Recalled, APromptThatGoesOnWithItsLastTokenAsksAgain) {
+    constexpr llama_pos kLast = kText + 16;
+    const auto logits_of_last = [&](size_t recalled, bool is_restored) {
+        manage({}, true, kPlenty, recalled);
+        feed_all(kText);
+        if (recalled < kCells) fold(8, 0, &methods::keep_last);
+        EXPECT_EQ(feed(kText, kLast + 1), 0);
+        if (is_restored) {
+            const std::vector<uint8_t> saved = program_->saved_state(0);
+            EXPECT_EQ(program_->restore_state(saved, 0), saved.size());
+        }
+        EXPECT_TRUE(program_->remove(0, kLast, -1));
+        const int before = recalls();
+        EXPECT_EQ(feed(kLast, kLast + 1), 0);
+        EXPECT_EQ(recalls() - before, recalled == 0 || recalled == kCells ? 0 : 1);
+        return logits();
+    };
+    const std::vector<float> full = logits_of_last(kCells, false); // nothing is folded
+    const double nothing = testing::kl_divergence(full, logits_of_last(0, false));
+    for (const bool is_restored : {false, true})
+        EXPECT_LT(testing::kl_divergence(full, logits_of_last(kText, is_restored)), nothing / 4)
+            << is_restored;
+}
+
 // Both are parted where they recall, and the program finds the outputs of its whole batch.
 TEST_F(Recalled, PromptsOfOneBatchRecallEachForItself) {
     const auto prompts_after_folds = [&](auto read) {

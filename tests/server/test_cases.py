@@ -73,9 +73,10 @@ class Cases(unittest.TestCase):
     def test_an_endless_answer_goes_on_at_the_end_of_the_virtual_size(self):
         for kvfold in (None, FOLDING):
             with self.server("--context-shift", kvfold=kvfold) as server:
-                answer = server.complete(server.passage("manual", 0, 300), 2600)
-                self.assertEqual(answer["timings"]["predicted_n"], 2600)
-                self.assertTrue(answer["truncated"])
+                for kept in (0, 4):  # tokens at the beginning; the server's own default is none
+                    answer = server.complete(server.passage("manual", 0, 300), 2600, n_keep=kept)
+                    self.assertEqual(answer["timings"]["predicted_n"], 2600)
+                    self.assertTrue(answer["truncated"])
                 if kvfold:
                     self.assertGreater(self.totals(server)["folds"], 2)
                     self.assertEqual(self.totals(server)["failures"], 0)
