@@ -183,7 +183,9 @@ void add_run_options(CLI::App& command, RunOptions& options) {
             "where the program saves a slot file its archive is written too, under the same name, and read "
             "again with it")
         ->check(CLI::ExistingDirectory)
-        ->transform([](const std::string& given) { return std::filesystem::absolute(given).string(); })
+        ->transform([](const std::string& given) {
+            return given.empty() ? given : std::filesystem::absolute(given).string();
+        })
         ->option_text("DIR");
     command
         .add_option(

@@ -64,7 +64,9 @@ Result<SequenceState> unfolded(const SequenceState& now, const KeptFolds& kept, 
     if (folded.empty()) return fail(ErrorCode::invalid_argument, "nothing is folded");
     const auto folds = kept.history(section).each(folded.end);
     if (folds.empty())
-        return fail(ErrorCode::not_found, "the archive does not hold what was folded; give it more room");
+        return fail(
+            ErrorCode::not_found,
+            "the archive does not hold what was folded; give the one of this slot file, or more room before folding");
     const size_t behind = section.cells.size() - folded.cells;
     size_t needed = behind, first = folds.size(); // of the folds that have room
     while (first > 0) {
@@ -76,7 +78,7 @@ Result<SequenceState> unfolded(const SequenceState& now, const KeptFolds& kept, 
     if (first == folds.size())
         return fail(ErrorCode::invalid_argument,
                     "without its newest fold the sequence takes {} cells, and has room "
-                    "for {}",
+                    "for {}; give the context more cells",
                     behind + folds.back()->originals.cells.size() + folds.back()->folded.cells.size(), cells);
     return unfolded(now, as_one(std::span(folds).subspan(first)));
 }

@@ -112,14 +112,14 @@ Result<size_t> ManagedContext::unfold(llama_seq_id seq_id) {
     if (!cells)
         return fail(
             ErrorCode::not_found,
-            "the archive does not hold what slot {} had before it was folded: it was full (--archive), or the fold "
-            "stands behind a beginning that other slots share",
+            "the archive does not hold what slot {} had before it was folded: it had no room (raise --archive), the slot "
+            "file came without its archive (--archive-dir), or the fold stands behind a beginning that other slots share",
             seq_id);
     const size_t behind = books_.cells(seq_id) - books_.fold_of(seq_id).cells; // recalled ones are none of it
     const size_t needed = cells_before(*cells, cells->end) + behind;
     if (needed > room_for(seq_id))
-        return fail(ErrorCode::busy, "slot {} would take {} cells, and has room for {}", seq_id, needed,
-                    room_for(seq_id));
+        return fail(ErrorCode::busy, "slot {} would take {} cells, and has room for {}; give more cells (-c)",
+                    seq_id, needed, room_for(seq_id));
     KVFOLD_CHECK(drop_recalled(seq_id));
     touch(seq_id, 0);
     const FoldHistory history = books_.history(seq_id);

@@ -47,11 +47,14 @@ void ManagedContext::note_recall(llama_seq_id seq_id, const Result<size_t>& reca
 // goes on with a prompt, though that may be one token: an answer that is asked for once more.
 void ManagedContext::note_prompts(std::span<const BatchEntry> entries) {
     prompts_.clear();
+    std::set<llama_seq_id> seen;
     for (const BatchEntry& entry : entries) {
         for (const llama_seq_id seq_id : entry.seq_ids) {
+            if (!entry.output) prompts_.insert(seq_id);
+            if (!seen.insert(seq_id).second) continue;
             const auto end = ends_.find(seq_id);
             const bool is_left = end != ends_.end() && end->second <= books_.end(seq_id);
-            if (!entry.output || (!is_left && !books_.ends_with_answer(seq_id))) prompts_.insert(seq_id);
+            if (!is_left && !books_.ends_with_answer(seq_id)) prompts_.insert(seq_id);
         }
     }
     for (const llama_seq_id seq_id : prompts_)
