@@ -67,7 +67,7 @@ class Session {
     // ask is heard meanwhile, for compact().
     Status read_text(std::span<const llama_token> tokens, const Method& method, ProgressBar& bar);
 
-    // Reads a text that may be longer than the context, and folds it on the way (engine/chunked.h).
+    // Reads a text that may be longer than the context, and folds it on the way (engine/read_in_chunks.h).
     // REQUIRES: an empty session. After a failure the session is of no more use.
     Result<CompactReport> read_in_chunks(std::span<const llama_token> tokens, const Method& method,
                                          const Budget& budget, uint64_t seed, ProgressBar& bar);

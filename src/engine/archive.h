@@ -31,8 +31,7 @@ std::vector<uint32_t> replaced_originals(const ReplacedCells& cells);
 ReplacedCells replaced_cells(const KvSection& section, int32_t begin, int32_t last);
 
 // The sequence as if it had been cut at `end` before the fold. Other sections stay as they are. REQUIRES:
-// cells.begin
-// <= end <= cells.end.
+// cells.begin <= end <= cells.end.
 SequenceState cut_back(const SequenceState& now, const ReplacedCells& cells, int32_t end);
 
 // The sequence as if there were no fold: with what stands behind it now.

@@ -282,9 +282,11 @@ void tell(const EvalRequest& request, std::string_view what) {
     if (request.step) request.step(what);
 }
 
-// A baseline folds nothing, and what it drops is not asked for: it shows what recall adds to.
-std::vector<size_t> recalls_of(const Method& method, const EvalRequest& request) {
-    return method.keep == Keep::fit ? request.recalls : std::vector<size_t>{0};
+// A baseline folds nothing, and what it drops is not asked for: it shows what recall adds to. At ratio 1 no
+// method does.
+std::vector<size_t> recalls_of(const Method& method, const EvalRequest& request, const EvalRow& row) {
+    const bool folds = method.keep == Keep::fit && !row.report.regions.region.empty();
+    return folds ? request.recalls : std::vector<size_t>{0};
 }
 
 Status add_compacted(Measured& measured, const EvalCache& cache, double saved, const EvalRequest& request,
@@ -294,7 +296,7 @@ Status add_compacted(Measured& measured, const EvalCache& cache, double saved, c
             tell(request, kvfold::format("{} {} {:g}x", cache.name, method->name, ratio));
             EvalRow row = measured.row(cache, method->name, ratio);
             KVFOLD_CHECK(measured.compact(*method, ratio / saved, row));
-            for (const size_t recalled : recalls_of(*method, request)) {
+            for (const size_t recalled : recalls_of(*method, request, row)) {
                 EvalRow each = row;
                 KVFOLD_TRY(const Answers answers, measured.compact_answers(recalled, each));
                 rows.add(each, answers);

@@ -39,6 +39,19 @@ TEST_F(Evaluate, AFullCacheIsAtTheNoiseFloorAndATruncatedOneIsNot) {
     }
 }
 
+TEST_F(Evaluate, WhereNothingIsFoldedNothingIsRecalled) {
+    const Task task = testing::task_of(tasks::copy, model_.get(), text_, 400);
+    EvalRequest request = testing::request_with({&methods::select}, 8);
+    request.ratios = {1, 8};
+    request.recalls = {0, 8};
+    const auto rows = evaluate(model_.get(), {&task, 1}, request);
+    ASSERT_TRUE(rows) << rows.error().message;
+    std::vector<std::string> names;
+    for (const EvalRow& row : *rows)
+        names.push_back(row.method);
+    EXPECT_EQ(names, (std::vector<std::string>{std::string(kNoiseFloor), "select", "select", "select +8"}));
+}
+
 TEST_F(Evaluate, WhatACacheWritesIsJudgedBesideWhatTheFullOneWrites) {
     static size_t longest; // characters that were written
     longest = 0;
