@@ -372,12 +372,12 @@ Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const K
                 path.string());
 }
 
-bool is_archive_of(const std::filesystem::path& path, const KvSection& section) {
+bool is_archive_of_another(const std::filesystem::path& path, const KvSection& section) {
     const auto file = MappedFile::open(path);
     if (!file) return false;
     const auto header = Input(file->bytes()).read<Header>("a header");
     const int32_t end = folded_region(sorted_positions(section)).end;
-    return header && header->magic == kMagic && header->made == fold_fingerprint(section, end);
+    return header && header->magic == kMagic && header->made != fold_fingerprint(section, end);
 }
 
 std::vector<uint32_t> heads_by_cache(const AttentionMap& map) {

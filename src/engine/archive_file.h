@@ -37,8 +37,9 @@ Status write_archive_file(const std::filesystem::path& path, const StoredFolds& 
 Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const KvSection& section,
                                       const AttentionMap* map = nullptr);
 
-// Whether it says that it is of a sequence that holds this: its header is read, and nothing else.
-bool is_archive_of(const std::filesystem::path& path, const KvSection& section);
+// Whether it is an archive of another sequence than one that holds this, or of another fold: its header is
+// read, and nothing else. False where it is no archive.
+bool is_archive_of_another(const std::filesystem::path& path, const KvSection& section);
 
 // KV heads by the place of their layer in a section.
 std::vector<uint32_t> heads_by_cache(const AttentionMap& map);

@@ -29,7 +29,7 @@ void ManagedContext::save_archive(llama_seq_id seq_id, const std::filesystem::pa
     const auto stored = stored_folds(section, books_.history(seq_id), heads_by_cache(recalling_.map));
     if (!stored) {
         std::error_code error;
-        if (std::filesystem::is_regular_file(file, error) && !is_archive_of(file, section))
+        if (std::filesystem::is_regular_file(file, error) && is_archive_of_another(file, section))
             std::filesystem::remove(file, error);
         return;
     }

@@ -1,6 +1,7 @@
 // Archives beside the slot files that a program saves.
 #include "preload/archived.h"
 
+#include <fstream>
 #include <unistd.h>
 
 namespace kvfold::preload {
@@ -97,6 +98,14 @@ TEST_F(ArchivedInAFolder, ASlotThatIsNotFoldedHasNone) {
     ASSERT_EQ(feed(0, 64), 0);
     ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 64}), 0u);
     EXPECT_FALSE(std::filesystem::exists(file()));
+}
+
+TEST_F(ArchivedInAFolder, AFileThatIsNoArchiveIsNotRemoved) {
+    std::ofstream(file(), std::ios::trunc) << "somebody's own";
+    ASSERT_TRUE(program_->remove(0, -1, -1));
+    ASSERT_EQ(feed(0, 64), 0);
+    ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 64}), 0u);
+    EXPECT_EQ(std::filesystem::file_size(file()), 14u);
 }
 
 TEST_F(ArchivedInAFolder, WhatTheArchiveHasNoRoomForIsNotTakenAndStaysWhenTheSlotIsSavedAgain) {
