@@ -38,11 +38,6 @@ struct Options {
     double tflops = 0, gbs = 0, launch = 0;
 };
 
-void round_to_halves(Matrix& rows) {
-    for (float& each : rows.reshaped())
-        each = ggml_fp16_to_fp32(ggml_fp32_to_fp16(each));
-}
-
 Status run(const Options& options) {
     const auto shape = std::ranges::find(kShapes, options.shape, &Shape::name);
     if (shape == std::end(kShapes))
@@ -64,8 +59,7 @@ Status run(const Options& options) {
                                                    .value_width = shape->value_width,
                                                    .seed = static_cast<uint32_t>(head + 1)}));
     for (reference::SyntheticHead& head : heads) {
-        round_to_halves(head.keys); // as caches hold them
-        round_to_halves(head.values);
+        head.round_to_halves();
         problems.push_back(head.problem());
     }
     const SolveRequest request{.kept = options.cells / options.ratio};

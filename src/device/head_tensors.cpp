@@ -187,20 +187,20 @@ PackedHeads pack_heads(std::span<const HeadProblem> problems, const HeadSizes& o
 Status upload(HeadTensors& held, const PackedHeads& packed, Index first) {
     const HeadSizes& of = held.sizes;
     const Index T = of.padded_cells();
-    const auto heads_of = [&](const auto& all, Tensor tensor) {
+    const auto write_heads = [&](const auto& all, Tensor tensor) {
         const size_t bytes = ggml_nbytes(tensor), each = bytes / static_cast<size_t>(of.heads);
         ggml_backend_tensor_set(
             tensor, reinterpret_cast<const uint8_t*>(all.data()) + static_cast<size_t>(first) * each, 0,
             bytes);
     };
-    heads_of(packed.queries, held.queries);
-    if (held.roots) heads_of(packed.roots, held.roots);
+    write_heads(packed.queries, held.queries);
+    if (held.roots) write_heads(packed.roots, held.roots);
     Tensors given(held.backend);
     const Tensor keys = given.of_type(packed.type, of.key_width, T, of.heads);
     const Tensor values = given.of_type(packed.type, of.value_width, T, of.heads);
     KVFOLD_CHECK(given.allocate());
-    heads_of(packed.keys, keys);
-    heads_of(packed.values, values);
+    write_heads(packed.keys, keys);
+    write_heads(packed.values, values);
     {
         Graph graph(held.backend);
         graph.store(keys, held.keys);

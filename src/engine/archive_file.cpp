@@ -302,7 +302,7 @@ bool are_of_one_cache(const KvSection& a, const KvSection& b) {
 
 std::optional<StoredFolds> stored_folds(const KvSection& section, const FoldHistory& history,
                                         std::vector<uint32_t> heads) {
-    const int32_t end = folded_region(sorted_positions(section)).end;
+    const int32_t end = folded_region(section).end;
     heads.resize(section.keys.size(), 1);
     for (size_t i = 0; i < heads.size(); ++i)
         if (!divides(heads[i], section.keys[i]) || !divides(heads[i], section.values[i])) heads[i] = 1;
@@ -363,7 +363,7 @@ Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const K
     KVFOLD_TRY(const MappedFile file, MappedFile::open(path));
     Result<StoredFolds> stored = decode_archive(file.bytes(), map);
     if (!stored) return fail(stored.error().code, "{}: {}", path.string(), stored.error().message);
-    const int32_t end = folded_region(sorted_positions(section)).end;
+    const int32_t end = folded_region(section).end;
     const bool belongs = are_of_one_cache(stored->folds.front()->originals, section) &&
                          stored->folds.back()->end == end && stored->made == fold_fingerprint(section, end);
     if (belongs) return stored;
@@ -376,7 +376,7 @@ bool is_archive_of_another(const std::filesystem::path& path, const KvSection& s
     const auto file = MappedFile::open(path);
     if (!file) return false;
     const auto header = Input(file->bytes()).read<Header>("a header");
-    const int32_t end = folded_region(sorted_positions(section)).end;
+    const int32_t end = folded_region(section).end;
     return header && header->magic == kMagic && header->made != fold_fingerprint(section, end);
 }
 

@@ -18,7 +18,7 @@ llama_pos end_of_text(const KvSection& section, const Regions& regions) {
 // The last position of the text that each cell holds a part of. Folded cells share what they hold in their
 // order.
 std::vector<llama_pos> ends_of_cells(const KvSection& section) {
-    const FoldedRegion folded = folded_region(sorted_positions(section));
+    const FoldedRegion folded = folded_region(section);
     std::vector<llama_pos> ends;
     llama_pos seen = 0;
     for (const CellMeta& cell : section.cells) {

@@ -56,7 +56,7 @@ Result<CompactState> fold_all_anew(llama_model* model, const SequenceState& snap
     const KvSection& section = snapshot.sections.front();
     FoldedState live{snapshot, request.budget, {}};
     KVFOLD_TRY(live.regions, plan_regions(section, request.budget, request.method->keep, request.seed));
-    const int32_t folded_end = folded_region(sorted_positions(section)).end;
+    const int32_t folded_end = folded_region(section).end;
     const auto anew = from_originals(live, request, folded_end, history);
     if (!anew) return fold_all(model, snapshot, request);
     CompactRequest of_originals = request;

@@ -8,12 +8,6 @@
 
 namespace kvfold {
 
-namespace {
-
-int32_t fold_end(const KvSection& section) { return folded_region(sorted_positions(section)).end; }
-
-} // namespace
-
 // A sum over the cells: llama.cpp may put them into another order.
 uint64_t fold_fingerprint(const KvSection& section, int32_t end) {
     uint64_t sum = 0;
@@ -31,7 +25,7 @@ uint64_t fold_fingerprint(const KvSection& section, int32_t end) {
 
 std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
                                                size_t keep_first, const AttentionMap* map) {
-    const int32_t begin = fold_end(before), end = fold_end(after);
+    const int32_t begin = folded_region(before).end, end = folded_region(after).end;
     if (end == 0 || after.cells.size() >= before.cells.size()) return nullptr;
     return archived(replaced_cells(before, begin, end - 1), keep_first, map);
 }
@@ -44,7 +38,7 @@ void KeptFolds::add(uint64_t made, std::shared_ptr<ArchivedFold> fold) {
 
 FoldHistory KeptFolds::history(const KvSection& section) const {
     std::vector<std::shared_ptr<const ArchivedFold>> newest_first;
-    int32_t end = fold_end(section);
+    int32_t end = folded_region(section).end;
     for (uint64_t made = fold_fingerprint(section, end); end > 0;) {
         const auto found = folds_.find(made);
         if (found == folds_.end() || found->second->end() != end) break;
@@ -60,7 +54,7 @@ FoldHistory KeptFolds::history(const KvSection& section) const {
 
 Result<SequenceState> unfolded(const SequenceState& now, const KeptFolds& kept, size_t cells) {
     const KvSection& section = now.sections.front();
-    const FoldedRegion folded = folded_region(sorted_positions(section));
+    const FoldedRegion folded = folded_region(section);
     if (folded.empty()) return fail(ErrorCode::invalid_argument, "nothing is folded");
     const auto folds = kept.history(section).each(folded.end);
     if (folds.empty())

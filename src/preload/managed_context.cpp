@@ -151,7 +151,7 @@ bool ManagedContext::drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1
         touch(seq_id, 0);
         KvSection& section = state->sections.front();
         gather_before(section, hidden_fold(seq_id));
-        const FoldedRegion fold = folded_region(sorted_positions(section));
+        const FoldedRegion fold = folded_region(section);
         const auto head = std::min<llama_pos>(policy_.keep_first, static_cast<llama_pos>(fold.cells));
         const auto others = static_cast<int64_t>(fold.cells) - head;
         std::vector<uint32_t> kept;

@@ -216,7 +216,7 @@ class ManagedContext {
     int32_t decode_listening(ProgramBatch& batch) KVFOLD_REQUIRES(mutex_);
     int32_t decode_in_parts(ProgramBatch& batch, std::span<const Asking> prompts) KVFOLD_REQUIRES(mutex_);
     template <class Decode>
-    int32_t heard(size_t entries, std::optional<Study>& asked, Decode decode) KVFOLD_REQUIRES(mutex_);
+    int32_t heard(size_t entries, Study& asked, Decode decode) KVFOLD_REQUIRES(mutex_);
     int32_t decode_as_fits(ProgramBatch& batch, bool is_read) KVFOLD_REQUIRES(mutex_);
     bool can_be_parted(const ProgramBatch& batch, bool is_read) const KVFOLD_REQUIRES(mutex_);
     bool keep_outputs(size_t size, size_t first, size_t count) KVFOLD_REQUIRES(mutex_);
@@ -226,6 +226,7 @@ class ManagedContext {
     bool is_generation(size_t entries) const KVFOLD_REQUIRES(mutex_);
     size_t vocabulary() const;
     size_t most_at_once() const; // entries for which room is made together
+    size_t free_cells(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_); // where it has its cells
     size_t fitting(std::span<const BatchEntry> entries, size_t& full_stream) const KVFOLD_REQUIRES(mutex_);
 
     // States, in managed_states.cpp.

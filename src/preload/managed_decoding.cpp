@@ -7,6 +7,7 @@
 #include "study/listen.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace kvfold::preload {
 
@@ -81,9 +82,8 @@ int32_t ManagedContext::decode_whole(ProgramBatch& batch) {
     return code;
 }
 
-// What the entries ask while they are decoded; nothing: that failed.
-template <class Decode>
-int32_t ManagedContext::heard(size_t entries, std::optional<Study>& asked, Decode decode) {
+// What the entries ask while they are decoded; of no layers where that failed.
+template <class Decode> int32_t ManagedContext::heard(size_t entries, Study& asked, Decode decode) {
     std::optional<QueryTap> tap;
     std::optional<Listening> listening;
     note([&]() KVFOLD_REQUIRES(mutex_) {
@@ -104,14 +104,14 @@ int32_t ManagedContext::heard(size_t entries, std::optional<Study>& asked, Decod
 int32_t ManagedContext::decode_listening(ProgramBatch& batch) {
     Speaking speaking;
     note([&]() KVFOLD_REQUIRES(mutex_) { speaking = asking(batch.entries()); });
-    std::optional<Study> asked;
+    Study asked;
     const Timer timer;
     const int32_t code = speaking.empty()
                              ? batch.decode()
                              : heard(batch.entries().size(), asked, [&] { return batch.decode(); });
     note([&]() KVFOLD_REQUIRES(mutex_) {
         note_answers(batch.entries(), timer.seconds());
-        if (asked) recall_behind(speaking, *asked);
+        if (asked.tokens() > 0) recall_behind(speaking, asked);
     });
     return code;
 }
@@ -127,10 +127,13 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch, std::span<const Ask
         for (const llama_seq_id seq_id : entry.seq_ids)
             ends.emplace(seq_id, books_.end(seq_id));
     }
+    Study asked; // what the next prompt asked in the newest part
     for (size_t done = 0; done < entries.size();) {
         const Asking* const prompt = prompts.empty() ? nullptr : &prompts.front();
-        if (prompt && prompt->first == prompt->last && done == prompt->last) { // nothing before it is heard
-            note([&]() KVFOLD_REQUIRES(mutex_) { recall_for(prompt->seq_id, {}, entries.size() - done); });
+        if (prompt && done == prompt->last) {
+            note([&]() KVFOLD_REQUIRES(mutex_) {
+                recall_for(prompt->seq_id, std::exchange(asked, {}), entries.size() - done);
+            });
             prompts = prompts.subspan(1);
             continue;
         }
@@ -141,7 +144,6 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch, std::span<const Ask
         size_t stream = 0, count = fitting(left, stream);
         while (count < std::min(left.size(), most) && may_fold && make_room(stream))
             count = fitting(left, stream);
-        std::optional<Study> asked;
         const auto decode_it = [&] { return batch.decode_part(done, count); };
         const Timer timer;
         int32_t code = count == 0 ? kNoRoom : asks ? heard(count, asked, decode_it) : decode_it();
@@ -157,11 +159,6 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch, std::span<const Ask
             return code == kNoRoom && done > 0 ? kComputeError : code;
         }
         done += count;
-        if (!asks || done < prompt->last) continue;
-        note([&]() KVFOLD_REQUIRES(mutex_) {
-            if (asked) recall_for(prompt->seq_id, *asked, entries.size() - done);
-        });
-        prompts = prompts.subspan(1);
     }
     return 0;
 }
@@ -195,6 +192,10 @@ size_t ManagedContext::vocabulary() const {
 }
 
 size_t ManagedContext::most_at_once() const { return std::max<size_t>(kLeastBatch, n_ctx_seq_ / 4); }
+
+size_t ManagedContext::free_cells(llama_seq_id seq_id) const {
+    return n_ctx_seq_ - std::min<size_t>(n_ctx_seq_, books_.used(books_.stream_of(seq_id)));
+}
 
 // How many of the first entries have room. full_stream: where the next one has none.
 size_t ManagedContext::fitting(std::span<const BatchEntry> entries, size_t& full_stream) const {

@@ -96,8 +96,8 @@ void ManagedContext::recall_for(llama_seq_id seq_id, const Study& heard, size_t 
     const std::vector<llama_token>& known = books_.tokens(seq_id);
     const auto behind = static_cast<size_t>(books_.end(seq_id) - books_.fold_of(seq_id).end);
     const auto newest = std::span(known).last(std::min({known.size(), behind, kAskingOfPrompt / 2}));
-    const size_t free = n_ctx_seq_ - std::min<size_t>(n_ctx_seq_, books_.used(books_.stream_of(seq_id)));
-    const bool asks_again = count < kFewestAsking && newest.size() > count && newest.size() <= free &&
+    const bool asks_again = count < kFewestAsking && newest.size() > count &&
+                            newest.size() <= free_cells(seq_id) &&
                             std::ranges::find(newest, LLAMA_TOKEN_NULL) == newest.end() &&
                             (is_plain() || books_.shared(seq_id).empty());
     if (!asks_again && count == 0) return;
@@ -177,9 +177,7 @@ bool ManagedContext::can_recall(llama_seq_id seq_id, size_t coming) const {
     if (fold.empty() || place_of_recalled(seq_id) < 0) return false;
     if (books_.history(seq_id).first_cut(fold.end) == fold.end) return false; // nothing of it is archived
     if (!is_quick_to_recall() && !books_.shared(seq_id).empty()) return false;
-    const size_t used = std::min<size_t>(n_ctx_seq_, books_.used(books_.stream_of(seq_id)));
-    const size_t free = n_ctx_seq_ - used, more = recalling_.cells + coming;
-    return more <= free + books_.recalled(seq_id).own;
+    return recalling_.cells + coming <= free_cells(seq_id) + books_.recalled(seq_id).own;
 }
 
 // -1: there is none.

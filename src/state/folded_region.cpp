@@ -10,6 +10,8 @@ FoldedRegion folded_region(std::span<const int32_t> positions) {
     return {positions.front() + 1, static_cast<uint32_t>(behind - positions.begin())};
 }
 
+FoldedRegion folded_region(const KvSection& section) { return folded_region(sorted_positions(section)); }
+
 void gather_before(KvSection& section, int32_t end) {
     for (CellMeta& cell : section.cells)
         cell.pos = std::max(cell.pos, end - 1);

@@ -15,6 +15,7 @@ struct FoldedRegion {
 // A sequence begins at position 0. Where it begins later, the cells at its first position hold all that stood
 // up to there. positions: of a cache whose layers see the whole context, rising.
 FoldedRegion folded_region(std::span<const int32_t> positions);
+FoldedRegion folded_region(const KvSection& section);
 
 // Cells in front of `end` stand at the position before it then, as those of a fold do.
 void gather_before(KvSection& section, int32_t end);

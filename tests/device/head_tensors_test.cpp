@@ -3,18 +3,11 @@
 namespace kvfold::device {
 namespace {
 
-void round_to_halves(Matrix& rows) {
-    for (float& each : rows.reshaped())
-        each = ggml_fp16_to_fp32(ggml_fp32_to_fp16(each));
-}
-
 // Three heads of 30 cells, which are padded to 32, and of 40 queries, of which 32 fill registers.
 struct Given : TestHeads {
     Given() : TestHeads({.cells = 30, .queries = 40}, /*count=*/3) {
-        for (reference::SyntheticHead& head : heads) {
-            round_to_halves(head.keys);
-            round_to_halves(head.values);
-        }
+        for (reference::SyntheticHead& head : heads)
+            head.round_to_halves();
     }
 
     PackedHeads packed(int threads = 2) const {

@@ -25,6 +25,11 @@ struct SyntheticHead {
     Matrix keys, values, queries;
     float scale;
     HeadProblem problem(float softcap = 0) const { return {keys, values, queries, scale, softcap}; }
+    // As a cache of halves holds its keys and values.
+    void round_to_halves() {
+        keys = keys.cast<Eigen::half>().cast<float>().eval();
+        values = values.cast<Eigen::half>().cast<float>().eval();
+    }
 };
 
 // 1, 2, 3, 1 ..: the importance of each query.
