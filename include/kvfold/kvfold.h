@@ -218,7 +218,7 @@ KVFOLD_API kvfold_error kvfold_sequence_unfold(
  * that one is restored. Another sequence's is refused. Atomic, as kvfold_slot_save.
  * Failure:  KVFOLD_ERROR_NOT_FOUND where the archive holds none of its folds; KVFOLD_ERROR_CORRUPT,
  *           KVFOLD_ERROR_UNSUPPORTED, KVFOLD_ERROR_INVALID_ARGUMENT for a file that is damaged, of another version, of
- *           another sequence; nothing is loaded then. */
+ *           another sequence, and for one that is larger than the archive's budget; nothing is loaded then. */
 KVFOLD_API kvfold_error kvfold_archive_save(
     const kvfold_archive * archive, struct llama_context * ctx, llama_seq_id seq_id, const char * path);
 KVFOLD_API kvfold_error kvfold_archive_load(

@@ -54,8 +54,7 @@ kvfold_error kvfold_archive_load(kvfold_archive* archive, llama_context* ctx, ll
         KVFOLD_CHECK(check_pointer(path, "path"));
         KVFOLD_TRY(const SequenceState state, read_sequence(ctx, seq_id));
         KVFOLD_TRY(const StoredFolds stored, read_archive_file(path, state.sections.front()));
-        add(archive->folds, stored);
-        return {};
+        return add(archive->folds, stored);
     });
 }
 

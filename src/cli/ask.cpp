@@ -23,7 +23,7 @@ Status run_ask(const AskOptions& options) {
     Keeping keeping;
     if (!options.archive.empty()) {
         KVFOLD_TRY(const StoredFolds stored, read_archive_file(options.archive, slot.state.sections.front()));
-        add(folds, stored);
+        KVFOLD_CHECK(add(folds, stored));
         size_t archived = 0;
         for (const auto& fold : stored.folds)
             archived += fold->originals.cells.size();

@@ -171,7 +171,7 @@ Result<Session> start(const LoadedModel& model, const ChatOptions& options, cons
     KVFOLD_TRY(SlotFile slot, read_slot_for(model, options.state));
     if (!options.archive.empty()) {
         KVFOLD_TRY(const StoredFolds stored, read_archive_file(options.archive, slot.state.sections.front()));
-        add(*keeping.folds, stored);
+        KVFOLD_CHECK(add(*keeping.folds, stored));
     }
     return Session::restore(model, std::move(slot), options.model.context, kFreeCells, keeping);
 }

@@ -1,10 +1,11 @@
 #include "engine/archive.h"
 
+#include "base/fingerprint.h"
 #include "fit/join_cells.h"
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
+#include <unordered_map>
 
 namespace kvfold {
 
@@ -27,6 +28,36 @@ KvSection cells_between(const KvSection& section, int32_t begin, int32_t end) {
     return take_cells(section, cells);
 }
 
+bool has_same_bytes(const CacheTensor& a, uint32_t in_a, const CacheTensor& b, uint32_t in_b) {
+    return take_cells(a, {&in_a, 1}).bytes == take_cells(b, {&in_b, 1}).bytes;
+}
+
+bool is_same_cell(const KvSection& a, uint32_t in_a, const KvSection& b, uint32_t in_b) {
+    for (size_t layer = 0; layer < a.keys.size(); ++layer) {
+        if (!has_same_bytes(a.keys[layer], in_a, b.keys[layer], in_b) ||
+            !has_same_bytes(a.values[layer], in_a, b.values[layer], in_b))
+            return false;
+    }
+    return true;
+}
+
+// Of the originals, those that stand in what was made byte for byte.
+std::vector<uint32_t> kept_in(const KvSection& made, const KvSection& originals) {
+    const auto key_of = [](const KvSection& section, uint32_t cell) {
+        return fingerprint(take_cells(section.keys.front(), {&cell, 1}).bytes);
+    };
+    std::unordered_multimap<uint64_t, uint32_t> by_key;
+    for (uint32_t cell = 0; cell < made.cells.size(); ++cell)
+        by_key.emplace(key_of(made, cell), cell);
+    std::vector<uint32_t> kept;
+    for (uint32_t cell = 0; cell < originals.cells.size(); ++cell) {
+        const auto [first, last] = by_key.equal_range(key_of(originals, cell));
+        const auto is_it = [&](const auto& each) { return is_same_cell(originals, cell, made, each.second); };
+        if (std::any_of(first, last, is_it)) kept.push_back(cell);
+    }
+    return kept;
+}
+
 } // namespace
 
 ReplacedCells replaced_cells(const KvSection& section, int32_t begin, int32_t last) {
@@ -34,8 +65,9 @@ ReplacedCells replaced_cells(const KvSection& section, int32_t begin, int32_t la
 }
 
 std::vector<uint32_t> replaced_originals(const ReplacedCells& cells) {
-    std::vector<uint32_t> replaced(cells.originals.cells.size() - cells.head);
-    std::iota(replaced.begin(), replaced.end(), static_cast<uint32_t>(cells.head));
+    std::vector<uint32_t> replaced;
+    for (uint32_t cell = 0; cell < cells.originals.cells.size(); ++cell)
+        if (!std::ranges::binary_search(cells.kept, cell)) replaced.push_back(cell);
     return replaced;
 }
 
@@ -62,13 +94,25 @@ ReplacedCells as_one(std::span<const std::shared_ptr<const ReplacedCells>> folds
     return all;
 }
 
+std::span<const std::shared_ptr<const ReplacedCells>>
+newest_that_fit(std::span<const std::shared_ptr<const ReplacedCells>> folds, size_t behind, size_t cells) {
+    size_t originals = 0, first = folds.size();
+    while (first > 0) {
+        const ReplacedCells& fold = *folds[first - 1];
+        originals += fold.originals.cells.size();
+        if (behind + originals + fold.folded.cells.size() > cells) break;
+        --first;
+    }
+    return folds.subspan(first);
+}
+
 ArchivedFold::ArchivedFold(std::shared_ptr<const ReplacedCells> cells)
     : cells_(std::move(cells)), begin_(cells_->begin), end_(cells_->end),
       bytes_(bytes_of(cells_->folded) + bytes_of(cells_->originals) +
              (cells_->blocks ? cells_->blocks->bytes() : 0)) {}
 
-std::shared_ptr<ArchivedFold> archived(ReplacedCells cells, size_t keep_first, const AttentionMap* map) {
-    cells.head = cells.begin == 0 ? std::min(keep_first, cells.originals.cells.size()) : 0;
+std::shared_ptr<ArchivedFold> archived(ReplacedCells cells, const KvSection& made, const AttentionMap* map) {
+    cells.kept = kept_in(made, cells.originals);
     if (map) cells.blocks = block_keys(*map, cells.originals, replaced_originals(cells));
     return std::make_shared<ArchivedFold>(std::move(cells));
 }

@@ -18,14 +18,17 @@ namespace kvfold {
 //   [ folded before | originals: positions [begin, end) ]
 struct ReplacedCells {
     int32_t begin = 0, end = 0;
-    KvSection folded;    // what stood for the positions before `begin`: cells of earlier folds
-    KvSection originals; // by rising position
-    size_t head = 0;     // of the originals, the first ones, which the fold kept as they were
-    std::optional<KeyBlocks> blocks = {}; // of those behind the head, for recall (engine/recall.h)
+    KvSection folded;                // what stood for the positions before `begin`: cells of earlier folds
+    KvSection originals;             // by rising position
+    std::vector<uint32_t> kept = {}; // of the originals, rising: those that the fold kept as they were
+    std::optional<KeyBlocks> blocks = {}; // of the others, for recall (engine/recall.h)
 };
 
 // Of the originals, those that a fold did not keep.
 std::vector<uint32_t> replaced_originals(const ReplacedCells& cells);
+inline size_t count_replaced(const ReplacedCells& cells) {
+    return cells.originals.cells.size() - cells.kept.size();
+}
 
 // Of a section whose cells up to position `last` are folded; those before `begin` were folded already.
 ReplacedCells replaced_cells(const KvSection& section, int32_t begin, int32_t last);
@@ -39,6 +42,11 @@ SequenceState unfolded(const SequenceState& now, const ReplacedCells& cells);
 
 // As if one fold had replaced all of it. REQUIRES: at least one; each begins where the one before it ends.
 ReplacedCells as_one(std::span<const std::shared_ptr<const ReplacedCells>> folds);
+
+// The newest of a sequence's folds that can be undone together: so that it takes no more than `cells` cells,
+// with the `behind` cells that stand behind its folds.
+std::span<const std::shared_ptr<const ReplacedCells>>
+newest_that_fit(std::span<const std::shared_ptr<const ReplacedCells>> folds, size_t behind, size_t cells);
 
 // A fold that can be taken back, as long as the archive has room for its cells.
 class ArchivedFold {
@@ -59,9 +67,9 @@ class ArchivedFold {
     size_t bytes_;
 };
 
-// The entry of a fold that kept the first cells of a sequence as they were. map: where what it replaced may
-// be recalled.
-std::shared_ptr<ArchivedFold> archived(ReplacedCells cells, size_t keep_first, const AttentionMap* map);
+// The entry of a fold. made: what it made of the cells; those that stand in there as they were, wherever that
+// is, it kept. map: where what it replaced may be recalled.
+std::shared_ptr<ArchivedFold> archived(ReplacedCells cells, const KvSection& made, const AttentionMap* map);
 
 // The folds of a sequence that can be taken back, none of which leaned on cells in front of it. Sequences
 // that share a fold share its entry.

@@ -15,7 +15,7 @@ namespace kvfold {
 namespace {
 
 constexpr std::array<uint8_t, 4> kMagic = {'k', 'v', 'f', 'a'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kAlignment = 64; // a cache line, and a multiple of what the fingerprint reads at once
 
 struct Header {
@@ -40,7 +40,7 @@ struct LayerHeader {
 
 struct FoldHeader {
     int32_t begin = 0, end = 0;
-    uint32_t head = 0, folded = 0, originals = 0;
+    uint32_t kept = 0, folded = 0, originals = 0;
 };
 
 bool divides(uint32_t heads, const CacheTensor& tensor) {
@@ -111,7 +111,7 @@ void put_cells(Output& out, const KvSection& section, std::span<const LayerHeade
 }
 
 void put_fold(Output& out, const ReplacedCells& fold, std::span<const LayerHeader> layers) {
-    out.put(FoldHeader{fold.begin, fold.end, static_cast<uint32_t>(fold.head),
+    out.put(FoldHeader{fold.begin, fold.end, static_cast<uint32_t>(fold.kept.size()),
                        static_cast<uint32_t>(fold.folded.cells.size()),
                        static_cast<uint32_t>(fold.originals.cells.size())});
     for (const KvSection* section : {&fold.folded, &fold.originals}) {
@@ -120,6 +120,8 @@ void put_fold(Output& out, const ReplacedCells& fold, std::span<const LayerHeade
             if (fold.originals.has_extra) out.put(cell.extra);
         }
     }
+    for (const uint32_t cell : fold.kept)
+        out.put(cell);
     out.end_part();
     put_cells(out, fold.folded, layers);
     put_cells(out, fold.originals, layers);
@@ -234,6 +236,17 @@ Status read_positions(Input& in, KvSection& section, uint32_t count, int32_t beg
     return {};
 }
 
+// Indices that rise.
+Result<std::vector<uint32_t>> read_kept(Input& in, uint32_t count, uint32_t originals) {
+    const Input start = in;
+    KVFOLD_TRY(const auto bytes, in.take(count, sizeof(uint32_t), "kept cells"));
+    std::vector<uint32_t> kept(count);
+    std::memcpy(kept.data(), bytes.data(), bytes.size());
+    const bool do_rise = std::ranges::adjacent_find(kept, std::greater_equal()) == kept.end();
+    if (do_rise && (kept.empty() || kept.back() < originals)) return kept;
+    return start.failure(ErrorCode::corrupt, "expected {} rising indices below {}", count, originals);
+}
+
 Status read_tensor(Input& in, CacheTensor& tensor, size_t cells, uint32_t heads) {
     KVFOLD_TRY(const auto bytes, in.take(cells, tensor.row_bytes(), "rows"));
     tensor.bytes.resize(bytes.size());
@@ -255,13 +268,14 @@ Result<ReplacedCells> read_fold(Input& in, const Cache& cache, int32_t least, co
     const Input start = in;
     KVFOLD_TRY(const FoldHeader header, in.read<FoldHeader>("a fold"));
     const bool follows = least < 0 ? header.begin >= 0 : header.begin == least;
-    if (!follows || header.end <= header.begin || header.originals == 0 || header.head > header.originals)
+    if (!follows || header.end <= header.begin || header.originals == 0 || header.kept > header.originals)
         return start.failure(ErrorCode::corrupt,
                              "expected a fold that goes on at {}, got {} to {}, {} of {} cells",
-                             std::max(least, 0), header.begin, header.end, header.head, header.originals);
-    ReplacedCells fold{header.begin, header.end, cache.empty, cache.empty, header.head};
+                             std::max(least, 0), header.begin, header.end, header.kept, header.originals);
+    ReplacedCells fold{header.begin, header.end, cache.empty, cache.empty};
     KVFOLD_CHECK(read_positions(in, fold.folded, header.folded, 0, header.begin));
     KVFOLD_CHECK(read_positions(in, fold.originals, header.originals, header.begin, header.end));
+    KVFOLD_TRY(fold.kept, read_kept(in, header.kept, header.originals));
     KVFOLD_CHECK(in.end_part());
     KVFOLD_CHECK(read_cells(in, fold.folded, cache));
     KVFOLD_CHECK(read_cells(in, fold.originals, cache));
@@ -389,13 +403,25 @@ std::vector<uint32_t> heads_by_cache(const AttentionMap& map) {
     return heads;
 }
 
-void add(KeptFolds& kept, const StoredFolds& stored) {
-    for (size_t i = 0; i < stored.folds.size(); ++i) {
-        const bool is_last = i + 1 == stored.folds.size();
+Result<std::vector<std::shared_ptr<ArchivedFold>>> as_archived(const StoredFolds& stored, size_t budget) {
+    std::vector<std::shared_ptr<ArchivedFold>> folds;
+    size_t bytes = 0;
+    for (const auto& cells : stored.folds)
+        bytes += folds.emplace_back(std::make_shared<ArchivedFold>(cells))->bytes();
+    if (bytes <= budget) return folds;
+    return fail(ErrorCode::invalid_argument, "an archive of {} MiB has no room in {} MiB; give more room",
+                (bytes + (1 << 20) - 1) >> 20, budget >> 20);
+}
+
+Status add(KeptFolds& kept, const StoredFolds& stored) {
+    KVFOLD_TRY(const auto folds, as_archived(stored, kept.budget()));
+    for (size_t i = 0; i < folds.size(); ++i) {
+        const bool is_last = i + 1 == folds.size();
         const uint64_t made =
             is_last ? stored.made : fold_fingerprint(stored.folds[i + 1]->folded, stored.folds[i + 1]->begin);
-        kept.add(made, std::make_shared<ArchivedFold>(stored.folds[i]));
+        kept.add(made, folds[i]);
     }
+    return {};
 }
 
 } // namespace kvfold

@@ -44,7 +44,11 @@ bool is_archive_of_another(const std::filesystem::path& path, const KvSection& s
 // KV heads by the place of their layer in a section.
 std::vector<uint32_t> heads_by_cache(const AttentionMap& map);
 
-// In the order in which they were made.
-void add(KeptFolds& kept, const StoredFolds& stored);
+// In the order in which they were made. Fails with invalid_argument, and adds nothing, where they have no
+// room together.
+Status add(KeptFolds& kept, const StoredFolds& stored);
+
+// As entries of an archive of `budget` bytes. Fails likewise.
+Result<std::vector<std::shared_ptr<ArchivedFold>>> as_archived(const StoredFolds& stored, size_t budget);
 
 } // namespace kvfold

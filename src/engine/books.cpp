@@ -197,29 +197,6 @@ void Books::drop_recalled(llama_seq_id seq_id) {
     recount();
 }
 
-void Books::cut_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) {
-    put_originals(seq_id, cells, end, std::numeric_limits<llama_pos>::max());
-}
-
-void Books::unfold(llama_seq_id seq_id, const ReplacedCells& cells) {
-    put_originals(seq_id, cells, cells.end, cells.end);
-}
-
-// Of the cells that the sequence has, those from `kept_from` on stay.
-void Books::put_originals(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end,
-                          llama_pos kept_from) {
-    for (Cell& cell : cells_with(seq_id)) {
-        if (cell.pos < kept_from) cell.owners.reset(size_t(seq_id));
-    }
-    const Owners owner = Owners().set(size_t(seq_id));
-    for (const CellMeta& cell : cells.folded.cells)
-        cells_with(seq_id).push_back({cell.pos, owner, true});
-    for (const CellMeta& cell : cells.originals.cells)
-        if (cell.pos < end) cells_with(seq_id).push_back({cell.pos, owner, false});
-    sequences_[seq_id].history.cut(cells.begin);
-    recount();
-}
-
 void Books::recount() {
     std::map<llama_seq_id, llama_pos> ends;
     for (auto& [id, sequence] : sequences_)

@@ -75,10 +75,6 @@ class Books {
     void recall(llama_seq_id seq_id, llama_pos pos, size_t cells);
     void drop_recalled(llama_seq_id seq_id);
 
-    // As cut_back and unfolded (engine/archive.h), into cells of the sequence's own.
-    void cut_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end);
-    void unfold(llama_seq_id seq_id, const ReplacedCells& cells);
-
     std::vector<llama_seq_id> sequences() const; // those that hold cells
     bool holds(llama_seq_id seq_id) const { return sequences_.contains(seq_id); }
     llama_pos end(llama_seq_id seq_id) const; // position after the last
@@ -150,7 +146,6 @@ class Books {
     void set_token(llama_seq_id seq_id, llama_pos pos, llama_token token);
     // At each position, of two sequences: cells that both own, and cells that one of them owns alone.
     std::map<llama_pos, std::pair<size_t, size_t>> compared(llama_seq_id one, llama_seq_id other) const;
-    void put_originals(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end, llama_pos kept_from);
     bool is_first_owner(llama_seq_id seq_id, const Owners& owners) const;
     void recount(); // after cells went or moved: their number, and the end, of every sequence
 

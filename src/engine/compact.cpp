@@ -4,6 +4,7 @@
 #include "engine/fold_chunks.h"
 #include "engine/fold_once.h"
 #include "engine/from_originals.h"
+#include "engine/policy.h"
 #include "state/folded_region.h"
 
 namespace kvfold {
@@ -50,20 +51,27 @@ Result<CompactState> fold_all(llama_model* model, const SequenceState& snapshot,
     return folded;
 }
 
-// As fold_all, but of the originals of what was folded before, where the history has them.
-Result<CompactState> fold_all_anew(llama_model* model, const SequenceState& snapshot,
-                                   const CompactRequest& request, const FoldHistory& history) {
+// Of the originals of what was folded before. Fails with not_found where the history does not have them.
+Result<CompactState> fold_originals(llama_model* model, const SequenceState& snapshot,
+                                    const CompactRequest& request, const FoldHistory& history) {
     const KvSection& section = snapshot.sections.front();
     FoldedState live{snapshot, request.budget, {}};
     KVFOLD_TRY(live.regions, plan_regions(section, request.budget, request.method->keep, request.seed));
-    const int32_t folded_end = folded_region(section).end;
-    const auto anew = from_originals(live, request, folded_end, history);
-    if (!anew) return fold_all(model, snapshot, request);
+    const auto anew = from_originals(live, request, folded_region(section).end, history);
+    if (!anew) return fail(ErrorCode::not_found, "there are no originals");
     CompactRequest of_originals = request;
     of_originals.budget = anew->budget;
     KVFOLD_TRY(CompactState compact, fold_all(model, anew->state, of_originals));
     compact.report.cells_before = section.cells.size();
     return compact;
+}
+
+Result<CompactState> fold_all_anew(llama_model* model, const SequenceState& snapshot,
+                                   const CompactRequest& request, const FoldHistory& history) {
+    auto anew = without_throwing([&] { return fold_originals(model, snapshot, request, history); });
+    const bool are_missing = !anew && anew.error().code == ErrorCode::not_found;
+    const bool are_too_many = !anew && anew.error().code == ErrorCode::memory;
+    return are_missing || are_too_many ? fold_all(model, snapshot, request) : std::move(anew);
 }
 
 } // namespace
@@ -81,7 +89,9 @@ Result<CompactState> compact_state(llama_model* model, const SequenceState& snap
 Result<CompactReport> compact_sequence(llama_context* ctx, llama_seq_id seq_id,
                                        const CompactRequest& request) {
     return without_throwing([&]() -> Result<CompactReport> {
-        const CompactRequest resolved = with_threads_of(ctx, request);
+        CompactRequest resolved = with_threads_of(ctx, request);
+        if (resolved.kept && resolved.most_cells == 0)
+            resolved.most_cells = folded_at_once(llama_n_ctx_seq(ctx), resolved.is_awaited);
         return fold_in_place(ctx, seq_id, resolved, [&](const SequenceState& snapshot) {
             if (!resolved.kept) return fold_all(model_of(ctx), snapshot, resolved);
             const FoldHistory history = resolved.kept->history(snapshot.sections.front());

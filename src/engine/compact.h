@@ -11,8 +11,8 @@ namespace kvfold {
 Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot,
                                    const CompactRequest& request);
 
-// The same of the cells that earlier folds replaced, as far as the history has them
-// (engine/from_originals.h).
+// The same of the cells that earlier folds replaced, as far as the history has them (engine/from_originals.h)
+// and there is memory for so many.
 Result<CompactState> compact_state(llama_model* model, const SequenceState& snapshot,
                                    const CompactRequest& request, const FoldHistory& history);
 

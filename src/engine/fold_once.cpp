@@ -65,12 +65,10 @@ Status swap(llama_context* ctx, llama_seq_id seq_id, const SequenceState& snapsh
             const SequenceState& compact, const CompactRequest& request) {
     if (request.kept == nullptr) return write_sequence(ctx, seq_id, compact);
     const KvSection& made = compact.sections.front();
-    auto replaced =
-        replaced_between(snapshot.sections.front(), made, static_cast<size_t>(request.budget.keep_first));
+    auto replaced = replaced_between(snapshot.sections.front(), made);
+    const uint64_t fingerprint = replaced ? fold_fingerprint(made, replaced->end()) : 0;
     KVFOLD_CHECK(write_sequence(ctx, seq_id, compact));
-    if (!replaced) return {};
-    const uint64_t fingerprint = fold_fingerprint(made, replaced->end());
-    request.kept->add(fingerprint, std::move(replaced));
+    if (replaced) request.kept->add(fingerprint, std::move(replaced));
     return {};
 }
 

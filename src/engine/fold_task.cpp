@@ -1,5 +1,6 @@
 #include "engine/fold_task.h"
 
+#include "base/no_throw.h"
 #include "engine/from_originals.h"
 #include "engine/policy.h"
 #include "engine/recall.h"
@@ -59,8 +60,7 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     if (books.knows_all_tokens(seq_id)) task->tokens = books.tokens(seq_id);
     task->request = std::move(request);
     task->request.tokens = task->tokens;
-    const size_t most = task->request.is_awaited ? kFoldedTogether : kFoldedAtOnce;
-    task->request.most_cells = std::max<size_t>(llama_n_ctx_seq(ctx), most);
+    task->request.most_cells = folded_at_once(llama_n_ctx_seq(ctx), task->request.is_awaited);
     FoldedState plan;
     plan.budget = task->request.budget;
     KVFOLD_TRY(plan.state, read_sequence(ctx, seq_id));
@@ -78,21 +78,25 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
     task->folded_end = books.fold_of(seq_id, task->last).end;
     task->folded = replaced_cells(section, task->folded_end, task->last).folded;
     const FoldHistory& history = books.history(seq_id);
-    auto originals = together_from_originals(plan, task->request, task->folded_end, history);
-    if (!originals) originals = from_originals(plan, task->request, task->folded_end, history);
-    if (originals) plan = *std::move(originals);
+    // They are left where there is no memory for them, as they are where there are none.
+    auto originals = without_throwing([&]() -> Result<std::optional<FoldedState>> {
+        auto all = together_from_originals(plan, task->request, task->folded_end, history);
+        return all ? std::move(all) : from_originals(plan, task->request, task->folded_end, history);
+    });
+    if (originals && *originals) plan = **std::move(originals);
     task->snapshot = std::move(plan.state);
     task->request.budget = plan.budget;
     task->region_size = plan.regions.region.size();
     return task;
 }
 
-std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const AttentionMap* map) {
+std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const SequenceState& compact,
+                                            const AttentionMap* map) {
     if (task.untouched > 0) return nullptr;
     ReplacedCells cells = replaced_cells(task.snapshot.sections.front(), task.folded_end, task.last);
     if (cells.originals.cells.empty()) return nullptr;
     cells.folded = task.folded; // the snapshot may have what they were made of
-    return archived(std::move(cells), static_cast<size_t>(task.request.budget.keep_first), map);
+    return archived(std::move(cells), compact.sections.front(), map);
 }
 
 Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact, Books& books,
@@ -121,21 +125,6 @@ Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceStat
         books.remove(task.seq_id, -1, -1);
     }
     return written;
-}
-
-Status cut_back(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end,
-                Books& books) {
-    KVFOLD_TRY(const SequenceState now, read_sequence(ctx, seq_id));
-    KVFOLD_CHECK(write_sequence(ctx, seq_id, cut_back(now, cells, end)));
-    books.cut_back(seq_id, cells, end);
-    return {};
-}
-
-Status unfold(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, Books& books) {
-    KVFOLD_TRY(const SequenceState now, read_sequence(ctx, seq_id));
-    KVFOLD_CHECK(write_sequence(ctx, seq_id, unfolded(now, cells)));
-    books.unfold(seq_id, cells);
-    return {};
 }
 
 } // namespace kvfold

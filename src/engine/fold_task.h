@@ -23,16 +23,16 @@ struct FoldTask {
 
 // Reads the sequence and plans. Where the plan takes cells of earlier folds and the books have what these
 // replaced, that is folded in their place, to the same number of cells, and no cell is folded twice;
-// request.together is such a plan, taken before request.budget where it can be. Sets request.most_cells: what
-// was replaced may be many times as many cells as the context has. Fails as read_sequence and plan_regions
-// do.
+// request.together is such a plan, taken before request.budget where it can be. Sets request.most_cells.
+// Fails as read_sequence and plan_regions do.
 Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id seq_id,
                                                CompactRequest request, const Books& books);
 
-// The cells that the fold will replace; null where none of them is an original, and where cells in front
-// stay: a fold that leans on them could not be taken back for itself. Touches no context. map: where they are
-// to be recalled; null: nowhere.
-std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const AttentionMap* map = nullptr);
+// The cells that the fold, which made `compact`, will replace; null where none of them is an original, and
+// where cells in front stay: a fold that leans on them could not be taken back for itself. Touches no
+// context. map: where they are to be recalled; null: nowhere.
+std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const SequenceState& compact,
+                                            const AttentionMap* map = nullptr);
 
 // Puts the folded cells into the sequence as it is now, with all its cells behind the region, and notes it in
 // the books, with what they replaced where that is kept. What other sequences share of it they share
@@ -41,12 +41,5 @@ std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const Attentio
 // then they are empty, and the books know it.
 Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact, Books& books,
                     std::shared_ptr<const ArchivedFold> replaced = nullptr);
-
-// The sequence becomes what cut_back and unfolded (engine/archive.h) say, in cells of its own, and the books
-// know it. REQUIRES: cells of the sequence's history; room for them. On failure the sequence is what it was,
-// in cells of its own, but for `lost`: then it is empty. The books are to be read anew then.
-Status cut_back(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end,
-                Books& books);
-Status unfold(llama_context* ctx, llama_seq_id seq_id, const ReplacedCells& cells, Books& books);
 
 } // namespace kvfold

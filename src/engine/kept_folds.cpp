@@ -24,10 +24,10 @@ uint64_t fold_fingerprint(const KvSection& section, int32_t end) {
 }
 
 std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
-                                               size_t keep_first, const AttentionMap* map) {
+                                               const AttentionMap* map) {
     const int32_t begin = folded_region(before).end, end = folded_region(after).end;
     if (end == 0 || after.cells.size() >= before.cells.size()) return nullptr;
-    return archived(replaced_cells(before, begin, end - 1), keep_first, map);
+    return archived(replaced_cells(before, begin, end - 1), after, map);
 }
 
 void KeptFolds::add(uint64_t made, std::shared_ptr<ArchivedFold> fold) {
@@ -62,19 +62,13 @@ Result<SequenceState> unfolded(const SequenceState& now, const KeptFolds& kept, 
             ErrorCode::not_found,
             "the archive does not hold what was folded; give the one of this slot file, or more room before folding");
     const size_t behind = section.cells.size() - folded.cells;
-    size_t needed = behind, first = folds.size(); // of the folds that have room
-    while (first > 0) {
-        const ReplacedCells& fold = *folds[first - 1];
-        if (needed + fold.originals.cells.size() + fold.folded.cells.size() > cells) break;
-        needed += fold.originals.cells.size();
-        --first;
-    }
-    if (first == folds.size())
+    const auto newest = newest_that_fit(folds, behind, cells);
+    if (newest.empty())
         return fail(ErrorCode::invalid_argument,
                     "without its newest fold the sequence takes {} cells, and has room "
                     "for {}; give the context more cells",
                     behind + folds.back()->originals.cells.size() + folds.back()->folded.cells.size(), cells);
-    return unfolded(now, as_one(std::span(folds).subspan(first)));
+    return unfolded(now, as_one(newest));
 }
 
 } // namespace kvfold

@@ -12,9 +12,9 @@ namespace kvfold {
 uint64_t fold_fingerprint(const KvSection& section, int32_t end);
 
 // What a fold from a sequence's start replaced, told from the section before and after it; null: nothing.
-// keep_first, map: as of `archived`.
+// map: as of `archived`.
 std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
-                                               size_t keep_first, const AttentionMap* map = nullptr);
+                                               const AttentionMap* map = nullptr);
 
 // Not thread-safe.
 class KeptFolds {
@@ -28,6 +28,7 @@ class KeptFolds {
     FoldHistory history(const KvSection& section) const;
 
     size_t bytes() const { return archive_.bytes(); }
+    size_t budget() const { return archive_.budget(); }
 
   private:
     Archive archive_;

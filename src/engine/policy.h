@@ -5,6 +5,7 @@
 #include "fit/regions.h"
 #include "method/method.h"
 
+#include <algorithm>
 #include <optional>
 
 namespace kvfold {
@@ -36,6 +37,12 @@ inline constexpr size_t kFoldedTogether = 2048;
 // conversation, when it is folded anew. In chunks of 2048 two of eighteen rounds lost much
 // (docs/experiments/2026-12-01-one-fold-of-all.md). Where somebody waits for a fold they are kFoldedTogether.
 inline constexpr size_t kFoldedAtOnce = 8192;
+
+// CompactRequest::most_cells of a sequence that may have so many cells: the originals of what was folded may
+// be many times as many.
+inline size_t folded_at_once(size_t cells, bool is_awaited) {
+    return std::max(cells, is_awaited ? kFoldedTogether : kFoldedAtOnce);
+}
 
 struct FoldPlan {
     Budget budget;

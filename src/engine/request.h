@@ -36,8 +36,8 @@ struct CompactRequest {
     // By somebody: the method may cost less then, and prepare_fold (fold_task.h) has fewer cells folded at
     // once.
     bool is_awaited = false;
-    // Of the region that are folded at once, fewer where there is no memory for a study of so many; 0: as
-    // many as the method takes, or it fails.
+    // Of the region that are folded at once (folded_at_once in policy.h), fewer where there is no memory for
+    // a study of so many; 0: as many as the method takes, or it fails.
     size_t most_cells = 0;
     SolveOn solve_on = SolveOn::automatic;
     int threads = 0; // for study and solve; 0 = as many as llama.cpp uses in the user's context

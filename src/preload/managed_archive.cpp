@@ -1,6 +1,7 @@
 // Cuts inside a fold: what the fold replaced is taken back out of the archive.
 #include "preload/managed_context.h"
 
+#include "base/no_throw.h"
 #include "preload/log.h"
 #include "preload/real.h"
 #include "state/folded_region.h"
@@ -25,10 +26,11 @@ size_t cells_before(const ReplacedCells& cells, llama_pos end) {
 
 // Copied without the lock, for it is as much as was folded. Null: it is not kept, which a fold can do
 // without.
-std::shared_ptr<ArchivedFold> ManagedContext::replaced_by(const FoldTask& task) const {
+std::shared_ptr<ArchivedFold> ManagedContext::replaced_by(const FoldTask& task,
+                                                          const SequenceState& compact) const {
     if (sizes_.archive_bytes == 0) return nullptr;
     try {
-        return archived_fold(task, recalled_by());
+        return archived_fold(task, compact, recalled_by());
     } catch (const std::exception& error) {
         log_warning("what was folded cannot be kept: {}", error.what());
         return nullptr;
@@ -54,13 +56,14 @@ std::optional<bool> ManagedContext::take_back(llama_seq_id seq_id, llama_pos end
         const auto cells = books_.history(seq_id).at(end); // ours, even if room has to be made in the archive
         if (!cells || shift_is_due_ || !has_window_for(seq_id, end)) return;
         make_room_for(seq_id, cells_before(*cells, end));
-        before = held_by(seq_id);
-        touch(seq_id, 0);
-        const Status status = put_back(seq_id, *cells, end);
+        drop_recalled_of(seq_id);
+        auto now = without_throwing([&]() KVFOLD_REQUIRES(mutex_) {
+            before = held_by(seq_id);
+            return before_cut(seq_id, *cells, end);
+        });
+        const Status status = now ? become(seq_id, *std::move(now)) : Status(tl::unexpected(now.error()));
         is_back = status.has_value();
-        if (is_back) return;
-        log_warning("{}: {}", name(seq_id), status.error().message);
-        end_restore(seq_id, false, {}, std::move(before));
+        if (!is_back) log_warning("{}: {}", name(seq_id), status.error().message);
     });
     if (!is_back) return std::nullopt;
     const bool removed = original(); // of a sliding window, or of a recurrent state
@@ -74,28 +77,34 @@ std::optional<bool> ManagedContext::take_back(llama_seq_id seq_id, llama_pos end
     return removed;
 }
 
-Status ManagedContext::put_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) {
-    if (cells_before(cells, end) > room_for(seq_id)) return fold_back(seq_id, cells, end);
-    return cut_back(ctx_, seq_id, cells, end, books_);
+// What stood there; folded anew where it has no room.
+Result<ManagedContext::KnownSequence>
+ManagedContext::before_cut(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) const {
+    KVFOLD_TRY(const SequenceState now, read_sequence(ctx_, seq_id));
+    const std::vector<llama_token>& all = books_.tokens(seq_id);
+    KnownSequence back{
+        cut_back(now, cells, end), {{all.begin(), all.begin() + end}, books_.history(seq_id)}, {}};
+    back.known.history.cut(cells.begin);
+    const size_t count = cells_before(cells, end), room = room_for(seq_id);
+    if (count <= room) return back;
+    if (policy_.automatic) return folded_to_fit(back.state, back.known, room);
+    return fail(ErrorCode::busy, "{} cells have no room, and nothing is folded without being told to", count);
 }
 
-// What stood before the cut is folded anew, because it does not fit.
-Status ManagedContext::fold_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) {
-    if (!policy_.automatic)
-        return fail(ErrorCode::busy, "{} cells have no room, and nothing is folded without being told to",
-                    cells_before(cells, end));
-    KVFOLD_TRY(const SequenceState now, read_sequence(ctx_, seq_id));
-    const SequenceState back = cut_back(now, cells, end);
-    const std::vector<llama_token>& all = books_.tokens(seq_id);
-    std::vector<llama_token> tokens(all.begin(), all.begin() + end);
-    KnownState known{std::move(tokens), books_.history(seq_id)};
-    known.history.cut(cells.begin);
-    KVFOLD_TRY(const SequenceState folded, folded_to_fit(back, known, room_for(seq_id)));
-    KVFOLD_CHECK(write_sequence(ctx_, seq_id, folded));
-    const std::vector<int32_t> positions = sorted_positions(folded.sections.front());
-    books_.learn(seq_id, positions, folded_region(positions).end, std::move(known.tokens));
-    books_.set_history(seq_id, std::move(known.history));
-    return {};
+// On failure the sequence holds what it held, but for `lost`: then it is empty.
+Status ManagedContext::become(llama_seq_id seq_id, KnownSequence now) {
+    touch(seq_id, 0);
+    const KnownState before{books_.tokens(seq_id), books_.history(seq_id)};
+    const Status written = write_sequence(ctx_, seq_id, now.state);
+    if (written) {
+        archive_.admit(now.replaced);
+        learn(seq_id, now.state.sections.front(), std::move(now.known.tokens), /*may_hide_fold=*/false);
+        books_.set_history(seq_id, std::move(now.known.history));
+    } else { // in cells of its own
+        relearn(seq_id, before.tokens);
+        books_.set_history(seq_id, before.history);
+    }
+    return written;
 }
 
 Result<size_t> ManagedContext::unfold(llama_seq_id seq_id) {
@@ -106,29 +115,38 @@ Result<size_t> ManagedContext::unfold(llama_seq_id seq_id) {
         return fail(ErrorCode::busy, "llama.cpp moves its cells at the next decode; try again behind it");
     if (promised_.contains(seq_id) || promised_.contains(kAllSequences))
         return fail(ErrorCode::busy, "slot {} is being saved; try again", seq_id);
+    Result<size_t> cells = fail(ErrorCode::internal, "the log says why");
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        drop_recalled_of(seq_id);
+        auto now = without_throwing([&]() KVFOLD_REQUIRES(mutex_) { return without_newest_folds(seq_id); });
+        const Status status = now ? become(seq_id, *std::move(now)) : Status(tl::unexpected(now.error()));
+        cells = status ? Result<size_t>(books_.cells(seq_id)) : tl::unexpected(status.error());
+    });
+    return cells;
+}
+
+// Without as many of them as there is room for.
+Result<ManagedContext::KnownSequence> ManagedContext::without_newest_folds(llama_seq_id seq_id) const {
     const llama_pos fold_end = books_.fold_of(seq_id).end;
     if (fold_end == 0) return fail(ErrorCode::invalid_argument, "slot {} is not folded", seq_id);
-    const auto cells = books_.history(seq_id).all(fold_end);
-    if (!cells)
+    const auto folds = books_.history(seq_id).each(fold_end);
+    if (folds.empty())
         return fail(
             ErrorCode::not_found,
             "the archive does not hold what slot {} had before it was folded: it had no room (raise --archive), the slot "
             "file came without its archive (--archive-dir), or the fold stands behind a beginning that other slots share",
             seq_id);
-    const size_t behind = books_.cells(seq_id) - books_.fold_of(seq_id).cells; // recalled ones are none of it
-    const size_t needed = cells_before(*cells, cells->end) + behind;
-    if (needed > room_for(seq_id))
-        return fail(ErrorCode::busy, "slot {} would take {} cells, and has room for {}; give more cells (-c)",
-                    seq_id, needed, room_for(seq_id));
-    KVFOLD_CHECK(drop_recalled(seq_id));
-    touch(seq_id, 0);
-    const FoldHistory history = books_.history(seq_id);
-    const std::vector<llama_token> tokens = books_.tokens(seq_id);
-    const Status status = kvfold::unfold(ctx_, seq_id, *cells, books_);
-    if (status) return books_.cells(seq_id);
-    relearn(seq_id, tokens);
-    books_.set_history(seq_id, history);
-    return tl::unexpected(status.error());
+    const size_t behind = books_.cells(seq_id) - books_.fold_of(seq_id).cells, room = room_for(seq_id);
+    const auto newest = newest_that_fit(folds, behind, room);
+    if (newest.empty())
+        return fail(
+            ErrorCode::busy,
+            "slot {} would take {} cells without its newest fold, and has room for {}; give more cells (-c)",
+            seq_id, behind + cells_before(*folds.back(), fold_end), room);
+    KVFOLD_TRY(const SequenceState now, read_sequence(ctx_, seq_id));
+    KnownSequence back{unfolded(now, as_one(newest)), {books_.tokens(seq_id), books_.history(seq_id)}, {}};
+    back.known.history.cut(newest.front()->begin);
+    return back;
 }
 
 } // namespace kvfold::preload

@@ -2,6 +2,9 @@
 // made. What goes wrong here costs the archive and nothing else.
 #include "preload/managed_context.h"
 
+#include "base/fingerprint.h"
+#include "base/format.h"
+#include "base/no_throw.h"
 #include "engine/archive_file.h"
 #include "preload/log.h"
 #include "state/folded_region.h"
@@ -11,8 +14,12 @@ namespace kvfold::preload {
 
 namespace {
 
+// Servers may share the folder and have slots of one name: the name tells the slot's own folder too.
 std::filesystem::path archive_of(const std::filesystem::path& folder, const std::filesystem::path& slot) {
-    return folder / (slot.filename().string() + ".archive");
+    const std::string place = slot.parent_path().string();
+    const auto number =
+        static_cast<uint32_t>(fingerprint({reinterpret_cast<const uint8_t*>(place.data()), place.size()}));
+    return folder / kvfold::format("{}.{:08x}.archive", slot.filename().string(), number);
 }
 
 } // namespace
@@ -22,46 +29,45 @@ std::filesystem::path archive_of(const std::filesystem::path& folder, const std:
 void ManagedContext::save_archive(llama_seq_id seq_id, const std::filesystem::path& slot) {
     if (sizes_.archive_folder.empty()) return;
     const std::filesystem::path file = archive_of(sizes_.archive_folder, slot);
-    auto state = read_sequence(ctx_, seq_id);
-    if (!state) return;
-    KvSection& section = state->sections.front();
-    gather_before(section, hidden_fold(seq_id));
-    const auto stored = stored_folds(section, books_.history(seq_id), heads_by_cache(recalling_.map));
-    if (!stored) {
+    const Status saved = without_throwing([&]() KVFOLD_REQUIRES(mutex_) -> Status {
+        KVFOLD_TRY(SequenceState state, read_sequence(ctx_, seq_id));
+        KvSection& section = state.sections.front();
+        gather_before(section, hidden_fold(seq_id));
+        const auto stored = stored_folds(section, books_.history(seq_id), heads_by_cache(recalling_.map));
+        if (stored) return write_archive_file(file, *stored);
         std::error_code error;
-        if (std::filesystem::is_regular_file(file, error) && is_archive_of_another(file, section))
-            std::filesystem::remove(file, error);
-        return;
-    }
-    if (const Status written = write_archive_file(file, *stored); !written)
-        log_warning("what was folded is not kept: {}", written.error().message);
+        if (std::filesystem::is_regular_file(file, error) && is_archive_of_another(file, section) &&
+            std::filesystem::remove(file, error))
+            log_info("{}: it was of what {} held before, and is removed", file.string(), slot.string());
+        return {};
+    });
+    if (!saved) log_warning("what was folded is not kept: {}", saved.error().message);
 }
 
 // section: of the slot file.
 std::vector<std::shared_ptr<ArchivedFold>> ManagedContext::load_archive(const std::filesystem::path& slot,
                                                                         const KvSection& section) const {
-    std::error_code error;
+    if (sizes_.archive_folder.empty() || folded_region(section).empty()) return {};
     const std::filesystem::path file = archive_of(sizes_.archive_folder, slot);
-    if (sizes_.archive_folder.empty() || !std::filesystem::exists(file, error)) return {};
-    if (!std::filesystem::is_regular_file(file, error)) {
-        log_warning("what was folded cannot be taken back: {} is no file", file.string());
-        return {};
-    }
+    auto folds = without_throwing([&]() KVFOLD_REQUIRES(mutex_) { return read_archive(file, section); });
+    if (folds) return *std::move(folds);
+    log_warning("what {} folded cannot be taken back: {}", slot.string(), folds.error().message);
+    return {};
+}
+
+Result<std::vector<std::shared_ptr<ArchivedFold>>>
+ManagedContext::read_archive(const std::filesystem::path& file, const KvSection& section) const {
+    std::error_code error;
+    if (!std::filesystem::exists(file, error))
+        return fail(ErrorCode::not_found, "{} is not there", file.string());
+    if (!std::filesystem::is_regular_file(file, error))
+        return fail(ErrorCode::io, "{} is no file", file.string());
     const size_t bytes = std::filesystem::file_size(file, error);
-    if (bytes > archive_.budget()) {
-        log_warning("what was folded cannot be taken back: {} has {} MiB, and --archive keeps {}",
-                    file.string(), bytes >> 20, archive_.budget() >> 20);
-        return {};
-    }
-    const auto stored = read_archive_file(file, section, recalled_by());
-    if (!stored) {
-        log_warning("what was folded cannot be taken back: {}", stored.error().message);
-        return {};
-    }
-    std::vector<std::shared_ptr<ArchivedFold>> folds;
-    for (const auto& cells : stored->folds)
-        folds.push_back(std::make_shared<ArchivedFold>(cells));
-    return folds;
+    if (bytes > archive_.budget()) // it is not read for nothing
+        return fail(ErrorCode::invalid_argument, "{} has {} MiB, and --archive keeps {}", file.string(),
+                    bytes >> 20, archive_.budget() >> 20);
+    KVFOLD_TRY(const StoredFolds stored, read_archive_file(file, section, recalled_by()));
+    return as_archived(stored, archive_.budget());
 }
 
 } // namespace kvfold::preload

@@ -145,9 +145,10 @@ class ManagedContext {
     Policy policy();
     Status set_policy(const Policy& policy); // fails where it can never work with these cells
     Result<uint64_t> compact(llama_seq_id seq_id, const Method* method, double ratio); // a job's number
-    // What the sequence's folds replaced stands there again, as far back as the archive has it; the cells
-    // that it holds then. Fails with not_found where nothing is held or archived, invalid_argument where
-    // nothing is folded, busy where there is no room or the state is being saved, and as kvfold::unfold does.
+    // What the sequence's folds replaced stands there again, as far back as the archive has it and there is
+    // room; the cells that it holds then. Fails with not_found where nothing is held or archived,
+    // invalid_argument where nothing is folded, busy where there is no room for the newest fold's or the
+    // state is being saved, and as write_sequence.
     Result<size_t> unfold(llama_seq_id seq_id);
     Result<JobResult> job(uint64_t number); // fails with not_found
 
@@ -164,6 +165,8 @@ class ManagedContext {
     void touch_all() KVFOLD_REQUIRES(mutex_);
     void relearn(llama_seq_id seq_id, std::vector<llama_token> tokens, bool may_hide_fold = false)
         KVFOLD_REQUIRES(mutex_);
+    void learn(llama_seq_id seq_id, const KvSection& section, std::vector<llama_token> tokens,
+               bool may_hide_fold) KVFOLD_REQUIRES(mutex_);
     void relearn_all() KVFOLD_REQUIRES(mutex_);
     void promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
     void keep_promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
@@ -171,14 +174,24 @@ class ManagedContext {
     bool read_again(llama_seq_id seq_id, llama_pos end, Original<bool> original) KVFOLD_REQUIRES(mutex_);
 
     // What folds replaced, in managed_archive.cpp.
+    struct KnownSequence { // what a sequence is to hold, and what is known of it
+        SequenceState state;
+        KnownState known;
+        std::shared_ptr<ArchivedFold> replaced; // by a fold that was needed for it; null: by none
+    };
     std::optional<bool> take_back(llama_seq_id seq_id, llama_pos end, Original<bool> original)
         KVFOLD_REQUIRES(mutex_);
-    Status put_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) KVFOLD_REQUIRES(mutex_);
-    Status fold_back(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) KVFOLD_REQUIRES(mutex_);
+    Result<KnownSequence> before_cut(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) const
+        KVFOLD_REQUIRES(mutex_);
+    Result<KnownSequence> without_newest_folds(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
+    Status become(llama_seq_id seq_id, KnownSequence now) KVFOLD_REQUIRES(mutex_);
     llama_pos first_cut(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
 
     // In managed_archive_files.cpp.
     void save_archive(llama_seq_id seq_id, const std::filesystem::path& slot) KVFOLD_REQUIRES(mutex_);
+    Result<std::vector<std::shared_ptr<ArchivedFold>>> read_archive(const std::filesystem::path& file,
+                                                                    const KvSection& section) const
+        KVFOLD_REQUIRES(mutex_);
     std::vector<std::shared_ptr<ArchivedFold>> load_archive(const std::filesystem::path& slot,
                                                             const KvSection& section) const
         KVFOLD_REQUIRES(mutex_);
@@ -200,6 +213,8 @@ class ManagedContext {
     bool can_recall(llama_seq_id seq_id, size_t coming) const KVFOLD_REQUIRES(mutex_);
     llama_pos place_of_recalled(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
     Result<size_t> recall_with(llama_seq_id seq_id, const Study& asked) KVFOLD_REQUIRES(mutex_);
+    Result<KvSection> chosen_by(const Study& asked, llama_seq_id seq_id, llama_pos place) const
+        KVFOLD_REQUIRES(mutex_);
     Status put_beside(llama_seq_id seq_id, const KvSection& recalled, llama_pos place)
         KVFOLD_REQUIRES(mutex_);
     Status write(llama_seq_id seq_id, const SequenceState& state) KVFOLD_REQUIRES(mutex_);
@@ -233,8 +248,10 @@ class ManagedContext {
     llama_pos hidden_fold(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
     void make_room_for(llama_seq_id seq_id, size_t cells) KVFOLD_REQUIRES(mutex_);
     size_t room_for(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
-    Result<SequenceState> folded_to_fit(const SequenceState& state, KnownState& known, size_t cells)
-        KVFOLD_REQUIRES(mutex_);
+    Result<KnownSequence> folded_to_fit(const SequenceState& state, const KnownState& known,
+                                        size_t cells) const KVFOLD_REQUIRES(mutex_);
+    std::optional<KnownSequence> fold_in(llama_seq_id seq_id, const SequenceState& state,
+                                         const KnownState& known) KVFOLD_REQUIRES(mutex_);
     struct Held { // by a sequence, before a restore
         std::vector<uint8_t> blob;
         KnownState known;
@@ -267,7 +284,7 @@ class ManagedContext {
     void refuse(llama_seq_id seq_id, const std::string& reason) KVFOLD_REQUIRES(mutex_);
     void wait_for_fold() KVFOLD_REQUIRES(mutex_);
     void end_fold(const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop);
-    std::shared_ptr<ArchivedFold> replaced_by(const FoldTask& task) const;
+    std::shared_ptr<ArchivedFold> replaced_by(const FoldTask& task, const SequenceState& compact) const;
     Status swap(const FoldTask& task, Result<CompactState>& compact, std::shared_ptr<ArchivedFold> replaced)
         KVFOLD_REQUIRES(mutex_);
     void note_fold(const FoldTask& task, Status status, const Result<CompactState>& compact)

@@ -2,6 +2,7 @@
 // last token on.
 #include "preload/managed_context.h"
 
+#include "base/no_throw.h"
 #include "base/timer.h"
 #include "model/context.h"
 #include "preload/log.h"
@@ -175,9 +176,11 @@ void ManagedContext::recall_behind(const Speaking& speaking, const Study& heard)
 bool ManagedContext::can_recall(llama_seq_id seq_id, size_t coming) const {
     const Books::Fold fold = books_.fold_of(seq_id);
     if (fold.empty() || place_of_recalled(seq_id) < 0) return false;
-    if (books_.history(seq_id).first_cut(fold.end) == fold.end) return false; // nothing of it is archived
-    if (!is_quick_to_recall() && !books_.shared(seq_id).empty()) return false;
-    return recalling_.cells + coming <= free_cells(seq_id) + books_.recalled(seq_id).own;
+    size_t archived = 0; // cells that it may have
+    for (const auto& cells : books_.history(seq_id).each(fold.end))
+        archived += count_replaced(*cells);
+    if (archived == 0 || (!is_quick_to_recall() && !books_.shared(seq_id).empty())) return false;
+    return std::min(recalling_.cells, archived) + coming <= free_cells(seq_id) + books_.recalled(seq_id).own;
 }
 
 // -1: there is none.
@@ -186,18 +189,24 @@ llama_pos ManagedContext::place_of_recalled(llama_seq_id seq_id) const {
     return place >= 0 && !books_.stands_at(seq_id, place) ? place : -1;
 }
 
-// How many cells.
+// How many cells. What is thrown while they are chosen costs nothing else.
 Result<size_t> ManagedContext::recall_with(llama_seq_id seq_id, const Study& asked) {
-    const auto folds =
-        books_.history(seq_id).each(books_.fold_of(seq_id).end); // ours, whatever the archive does
-    const std::vector<Recallable> sources = recallable(folds);
-    if (sources.empty()) return 0;
-    KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
-    const RecallProblem problem{recalling_.map, sources, asked, recalling_.cells, all_threads(), *kernels};
     const llama_pos place = place_of_recalled(seq_id);
-    KVFOLD_TRY(const KvSection recalled, recall(problem, place));
-    KVFOLD_CHECK(put_beside(seq_id, recalled, place));
+    KVFOLD_TRY(const KvSection recalled,
+               without_throwing([&]() KVFOLD_REQUIRES(mutex_) { return chosen_by(asked, seq_id, place); }));
+    if (!recalled.cells.empty()) {
+        KVFOLD_CHECK(put_beside(seq_id, recalled, place));
+    }
     return recalled.cells.size();
+}
+
+// Of what its folds replaced.
+Result<KvSection> ManagedContext::chosen_by(const Study& asked, llama_seq_id seq_id, llama_pos place) const {
+    const auto folds = books_.history(seq_id).each(books_.fold_of(seq_id).end); // they outlive the sources
+    const std::vector<Recallable> sources = recallable(folds);
+    if (sources.empty()) return KvSection();
+    KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
+    return recall({recalling_.map, sources, asked, recalling_.cells, all_threads(), *kernels}, place);
 }
 
 // Instead of those that were recalled before. On failure it has none, or the books know what it holds.

@@ -3,6 +3,7 @@
 #include "preload/managed_context.h"
 
 #include "base/format.h"
+#include "base/no_throw.h"
 #include "engine/compact.h"
 #include "engine/kept_folds.h"
 #include "engine/layers.h"
@@ -76,7 +77,11 @@ void ManagedContext::relearn(llama_seq_id seq_id, std::vector<llama_token> token
         books_.remove(seq_id, -1, -1);
         return;
     }
-    const KvSection& section = state->sections.front();
+    learn(seq_id, state->sections.front(), std::move(tokens), may_hide_fold);
+}
+
+void ManagedContext::learn(llama_seq_id seq_id, const KvSection& section, std::vector<llama_token> tokens,
+                           bool may_hide_fold) {
     const std::vector<int32_t> positions = sorted_positions(section);
     llama_pos fold_end = folded_region(positions).end;
     if (may_hide_fold && is_plain() && !has_images(model_) && first_plain_position(section) > 1)
@@ -170,39 +175,55 @@ void ManagedContext::make_room_for(llama_seq_id seq_id, size_t cells) {
     }
 }
 
-// known: of the state; afterwards its history is that of what was made of it.
-Result<SequenceState> ManagedContext::folded_to_fit(const SequenceState& state, KnownState& known,
-                                                    size_t cells) {
+// Half of the room stays for what is new, as at any other fold.
+Result<ManagedContext::KnownSequence>
+ManagedContext::folded_to_fit(const SequenceState& state, const KnownState& known, size_t cells) const {
     Books books;
     const KvSection& section = state.sections.front();
     const std::vector<int32_t> positions = sorted_positions(section);
     const bool are_known = std::ranges::find(known.tokens, LLAMA_TOKEN_NULL) == known.tokens.end();
     const std::vector<llama_token> tokens = are_known ? known.tokens : std::vector<llama_token>();
-    const llama_pos begin = folded_region(positions).end;
-    books.learn(0, positions, begin, tokens);
+    books.learn(0, positions, folded_region(positions).end, tokens);
     const Foldable whole = books.foldable_of(0).front();
-    // Half of the room stays for what is new, as at any other fold.
     const double ratio =
         std::max(policy_.ratio, 2.0 * static_cast<double>(whole.cells) / static_cast<double>(cells));
     const auto fold = [&](const Method* method) KVFOLD_REQUIRES(mutex_) {
         CompactRequest request =
             request_for(method, !tokens.empty(), whole_budget(whole, policy_, ratio), all_threads());
         request.tokens = tokens;
+        request.is_awaited = true;
+        request.most_cells = folded_at_once(n_ctx_seq_, request.is_awaited);
         request.progress = [&](Stage, float) { return method == kQuickest || !in_a_hurry_; };
         return compact_state(model_, state, request, known.history);
     };
     Result<CompactState> folded = fold(policy_.method);
     if (!folded && in_a_hurry_) folded = fold(kQuickest);
     KVFOLD_TRY(CompactState compact, std::move(folded));
-    const auto kept = replaced_between(section, compact.state.sections.front(),
-                                       static_cast<size_t>(policy_.keep_first), recalled_by());
-    if (kept && kept->begin() < kept->end()) { // else folded cells alone were folded
-        archive_.admit(kept);
-        known.history.add(kept);
+    KnownSequence now{std::move(compact.state), known, {}};
+    const auto replaced = replaced_between(section, now.state.sections.front(), recalled_by());
+    if (replaced && replaced->begin() < replaced->end()) { // else folded cells alone were folded
+        now.replaced = replaced;
+        now.known.history.add(replaced);
     }
     log_info("a state of {} cells is folded to {}: {} are free", whole.cells, compact.report.cells_after,
              cells);
-    return std::move(compact.state);
+    return now;
+}
+
+// A state that has no room, however many others are folded, is folded, and the sequence holds that. Nothing:
+// it has room, or llama.cpp will say what is wrong with it.
+std::optional<ManagedContext::KnownSequence>
+ManagedContext::fold_in(llama_seq_id seq_id, const SequenceState& state, const KnownState& known) {
+    const size_t cells = state.sections.front().cells.size();
+    make_room_for(seq_id, cells);
+    if (!policy_.automatic || room_for(seq_id) >= cells) return std::nullopt;
+    Result<KnownSequence> folded = without_throwing(
+        [&]() KVFOLD_REQUIRES(mutex_) { return folded_to_fit(state, known, room_for(seq_id)); });
+    if (!folded)
+        log_warning("{}: a state of {} cells does not fit and cannot be folded: {}", name(seq_id), cells,
+                    folded.error().message);
+    if (!folded || !write_sequence(ctx_, seq_id, folded->state)) return std::nullopt;
+    return *std::move(folded);
 }
 
 size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id seq_id,
@@ -217,7 +238,7 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
     }
     Held before;
     KnownState known;
-    bool is_folded_in = false;
+    std::optional<KnownSequence> folded;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
         before = held_by(seq_id);
@@ -227,18 +248,13 @@ size_t ManagedContext::set_state(std::span<const uint8_t> bytes, llama_seq_id se
         if (!policy_.automatic || bytes.size() <= room_for(seq_id) * sizes_.cell_bytes) return;
         const auto state = decode_blob(bytes);
         if (!state || is_of_another_model(*state)) return; // llama.cpp will say what is wrong with it
-        const size_t cells = state->sections.front().cells.size();
-        make_room_for(seq_id, cells);
-        if (room_for(seq_id) >= cells) return;
-        KnownState after = known;
-        const auto folded = folded_to_fit(*state, after, room_for(seq_id));
-        if (!folded || !write_sequence(ctx_, seq_id, *folded)) return;
-        is_folded_in = true;
-        known = std::move(after);
+        folded = fold_in(seq_id, *state, known);
     });
-    const size_t read = is_folded_in ? bytes.size() : original();
-    note([&]()
-             KVFOLD_REQUIRES(mutex_) { end_restore(seq_id, read > 0, std::move(known), std::move(before)); });
+    const size_t read = folded ? bytes.size() : original();
+    note([&]() KVFOLD_REQUIRES(mutex_) {
+        if (folded) archive_.admit(folded->replaced);
+        end_restore(seq_id, read > 0, std::move(folded ? folded->known : known), std::move(before));
+    });
     return read;
 }
 
@@ -274,7 +290,8 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
     Held before;
     KnownState known;
     std::vector<std::shared_ptr<ArchivedFold>> archived;
-    size_t folded_in = 0;
+    std::optional<KnownSequence> folded;
+    size_t read = 0; // bytes
     bool is_damaged = false;
     note([&]() KVFOLD_REQUIRES(mutex_) {
         keep_promise(seq_id);
@@ -289,23 +306,22 @@ size_t ManagedContext::load_file(const char* path, llama_seq_id seq_id, std::spa
         for (const auto& fold : archived)
             known.history.add(fold);
         const std::vector<int32_t> written = pack_tokens(slot->text);
-        const size_t cells = slot->state.sections.front().cells.size();
-        make_room_for(seq_id, cells);
-        if (!policy_.automatic || room_for(seq_id) >= cells || written.size() > words.size()) return;
-        KnownState after = known;
-        const auto folded = folded_to_fit(slot->state, after, room_for(seq_id));
-        if (!folded || !write_sequence(ctx_, seq_id, *folded)) return;
+        if (written.size() > words.size()) return;
+        folded = fold_in(seq_id, slot->state, known);
+        if (!folded) return;
         std::ranges::copy(written, words.begin());
         *count = written.size();
-        known = std::move(after);
-        folded_in = static_cast<size_t>(std::filesystem::file_size(path));
+        read = static_cast<size_t>(std::filesystem::file_size(path));
     });
     if (is_damaged) return 0;
-    const size_t read = folded_in > 0 ? folded_in : original();
+    if (!folded) read = original();
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        for (const auto& fold : archived)
-            if (read > 0) archive_.admit(fold);
-        end_restore(seq_id, read > 0, std::move(known), std::move(before));
+        if (read > 0) {
+            for (const auto& fold : archived)
+                archive_.admit(fold);
+        }
+        if (folded) archive_.admit(folded->replaced);
+        end_restore(seq_id, read > 0, std::move(folded ? folded->known : known), std::move(before));
     });
     return read;
 }

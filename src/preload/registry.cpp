@@ -203,6 +203,7 @@ void Registry::manage(llama_context* ctx, llama_model* model, const llama_contex
     made_ = leads ? 1 : made_ + 1;
     ContextSizes sizes = plan.sizes;
     sizes.number = made_;
+    if (!settings_.archive) sizes.archive_bytes = default_archive_bytes(); // of what its cells have left free
     const auto managed = std::make_shared<ManagedContext>(ctx, model, params, sizes, plan.recalling, policy_);
     if (leads && past_) managed->go_on(*std::exchange(past_, std::nullopt));
     reason_.clear();

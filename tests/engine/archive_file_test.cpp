@@ -50,7 +50,7 @@ TEST(ArchiveFile, WhatIsWrittenIsReadByteForByte) {
         ASSERT_EQ(read->folds.size(), stored.folds.size());
         for (size_t i = 0; i < stored.folds.size(); ++i) {
             const ReplacedCells &is = *read->folds[i], &was = *stored.folds[i];
-            EXPECT_EQ(std::tie(is.begin, is.end, is.head), std::tie(was.begin, was.end, was.head));
+            EXPECT_EQ(std::tie(is.begin, is.end, is.kept), std::tie(was.begin, was.end, was.kept));
             expect_same_section(is.folded, was.folded);
             expect_same_section(is.originals, was.originals);
         }
@@ -144,8 +144,8 @@ TEST(ArchiveDamage, OtherFilesAreRefused) {
     bytes[0] ^= 1;
     EXPECT_NE(error_of_archive(with_fingerprint(bytes)).find("magic"), std::string::npos);
     bytes[0] ^= 1;
-    bytes[4] = 2;
-    EXPECT_NE(error_of_archive(with_fingerprint(bytes), ErrorCode::unsupported).find("version 1"),
+    bytes[4] = 1;
+    EXPECT_NE(error_of_archive(with_fingerprint(bytes), ErrorCode::unsupported).find("version 2"),
               std::string::npos);
 }
 
@@ -167,7 +167,7 @@ TEST_P(WrongFields, AreRefused) {
     error_of_archive(with_fingerprint(bytes), code);
 }
 
-constexpr size_t kLayer = 64, kFold = 128, kFirstCell = kFold + 20;
+constexpr size_t kLayer = 64, kFold = 128, kFirstCell = kFold + 20, kFirstKept = kFirstCell + 16;
 INSTANTIATE_TEST_SUITE_P(
     Each, WrongFields,
     ::testing::Values(WrongField{"no layers", 16, 0}, WrongField{"more layers than bytes", 16, 0xffffffff},
@@ -183,13 +183,16 @@ INSTANTIATE_TEST_SUITE_P(
                       WrongField{"no heads", kLayer + 20, 0}, WrongField{"a layout above 1", kLayer + 16, 2},
                       WrongField{"a fold that begins before 0", kFold, 0xffffffff},
                       WrongField{"a fold of no positions", kFold + 4, 0},
-                      WrongField{"more head than cells", kFold + 8, 1000},
+                      WrongField{"more kept than cells", kFold + 8, 1000},
                       WrongField{"folded cells in front of position 0", kFold + 12, 1},
                       WrongField{"no originals", kFold + 16, 0},
                       WrongField{"more cells than bytes", kFold + 16, 0xffffffff},
                       WrongField{"a negative position", kFirstCell, 0xffffffff},
                       WrongField{"a position behind the fold", kFirstCell, 1000},
-                      WrongField{"positions that fall", kFirstCell, 3}));
+                      WrongField{"positions that fall", kFirstCell, 3},
+                      WrongField{"kept cells that fall", kFirstKept, 3},
+                      WrongField{"a kept cell twice", kFirstKept, 2},
+                      WrongField{"a kept cell behind the originals", kFirstKept + 4, 4}));
 
 class ArchiveOnDisk : public ::testing::Test {
   protected:

@@ -14,14 +14,16 @@ using testing::section_of;
 
 constexpr size_t kPlenty = 1 << 20;
 
-// What a sequence of 30 tokens became twice, and what came behind.
+// What a sequence of 30 tokens became twice, and what came behind. Of the first ten the cell of position 7
+// was kept.
 struct FoldedTwice {
     KvSection before = section_of(plain(0, 20));
-    KvSection once = section_of(testing::joined_cells({{9, -1}, {9, -2}}, plain(10, 20)));
-    KvSection longer = section_of(testing::joined_cells({{9, -1}, {9, -2}}, plain(10, 30)));
+    NumberedCells made = {{9, 7}, {9, -2}};
+    KvSection once = section_of(testing::joined_cells(made, plain(10, 20)));
+    KvSection longer = section_of(testing::joined_cells(made, plain(10, 30)));
     KvSection twice = section_of(testing::joined_cells({{24, -3}}, plain(25, 30)));
-    std::shared_ptr<ArchivedFold> first = replaced_between(before, once, 4),
-                                  second = replaced_between(longer, twice, 4);
+    std::shared_ptr<ArchivedFold> first = replaced_between(before, once),
+                                  second = replaced_between(longer, twice);
 };
 
 void add_both(KeptFolds& kept, const FoldedTwice& folds) {
@@ -32,11 +34,13 @@ void add_both(KeptFolds& kept, const FoldedTwice& folds) {
 TEST(ReplacedBetween, IsWhatOneFoldTookAway) {
     const FoldedTwice folds;
     EXPECT_EQ(cells_of(folds.first->cells()->originals), plain(0, 10));
-    EXPECT_EQ(folds.first->cells()->head, 4u);
+    EXPECT_EQ(folds.first->cells()->kept, (std::vector<uint32_t>{7}));
+    EXPECT_EQ(count_replaced(*folds.first->cells()), 9u);
+    EXPECT_EQ(replaced_originals(*folds.first->cells()), (std::vector<uint32_t>{0, 1, 2, 3, 4, 5, 6, 8, 9}));
     EXPECT_EQ(cells_of(folds.second->cells()->originals), plain(10, 25));
-    EXPECT_EQ(cells_of(folds.second->cells()->folded), (NumberedCells{{9, -1}, {9, -2}}));
-    EXPECT_EQ(folds.second->cells()->head, 0u);
-    EXPECT_EQ(replaced_between(folds.before, folds.before, 4), nullptr);
+    EXPECT_EQ(cells_of(folds.second->cells()->folded), folds.made);
+    EXPECT_TRUE(folds.second->cells()->kept.empty());
+    EXPECT_EQ(replaced_between(folds.before, folds.before), nullptr);
 }
 
 TEST(KeptFolds, AreTakenBackOfWhateverTheySequenceHoldsBehind) {
@@ -85,7 +89,7 @@ TEST(KeptFolds, AreFoundInWhateverOrderTheirCellsStand) {
     const FoldedTwice folds;
     KeptFolds kept(kPlenty);
     add_both(kept, folds);
-    const KvSection turned = section_of(testing::joined_cells(plain(10, 20), {{9, -2}, {9, -1}}));
+    const KvSection turned = section_of(testing::joined_cells(plain(10, 20), {{9, -2}, {9, 7}}));
     EXPECT_EQ(kept.history(turned).first_cut(10), 0);
 }
 
@@ -104,7 +108,7 @@ TEST(KeptFolds, AFoldOfAFoldAloneLeadsToTheOlderOnes) {
     const KvSection smaller = section_of(testing::joined_cells({{9, -7}}, plain(10, 20)));
     KeptFolds kept(kPlenty);
     kept.add(fold_fingerprint(folds.once, 10), folds.first);
-    kept.add(fold_fingerprint(smaller, 10), replaced_between(folds.once, smaller, 4));
+    kept.add(fold_fingerprint(smaller, 10), replaced_between(folds.once, smaller));
     EXPECT_EQ(cells_of(unfolded({{smaller}, {}}, kept, 100)->sections.front()), plain(0, 20));
 }
 

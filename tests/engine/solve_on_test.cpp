@@ -112,7 +112,7 @@ class FoldedOnce : public testing::TinySequence {
         ASSERT_TRUE(first) << first.error().message;
         const auto folded = compact_state(model_.get(), (*first)->snapshot, (*first)->request);
         ASSERT_TRUE(folded) << folded.error().message;
-        replaced_ = archived_fold(**first);
+        replaced_ = archived_fold(**first, folded->state);
         ASSERT_TRUE(put_in_place(ctx_.get(), **first, folded->state, books_, replaced_));
         archive_.admit(replaced_);
         const std::vector<llama_token> more = testing::random_tokens(64);

@@ -47,7 +47,12 @@ class ArchivedInAFolder : public Archived {
     KvSection before_;
     const std::string name_ = kvfold::format("kvfold-archived-{}.slot", ::getpid());
     const std::filesystem::path slot_ = std::filesystem::path(::testing::TempDir()) / name_;
-    std::filesystem::path file() const { return archive_folder_ / (name_ + ".archive"); }
+    std::filesystem::path file(const std::string& slot) const {
+        for (const auto& entry : std::filesystem::directory_iterator(archive_folder_))
+            if (entry.path().filename().string().starts_with(slot + ".")) return entry.path();
+        return {};
+    }
+    std::filesystem::path file() const { return file(name_); }
 };
 
 TEST_F(ArchivedInAFolder, ARestoredSlotBringsItsOwnAlsoWhenTheProgramIsAnother) {
@@ -77,10 +82,9 @@ TEST_F(ArchivedInAFolder, ARestoredSlotIsRecalledFrom) {
 }
 
 TEST_F(ArchivedInAFolder, WhatDoesNotBelongOrIsDamagedIsLeftAlone) {
-    const std::filesystem::path first = archive_folder_ / "first",
-                                archive = archive_folder_ / "first.archive";
-    std::filesystem::copy_file(slot_, first);
-    std::filesystem::copy_file(file(), archive);
+    const std::filesystem::path first = archive_folder_ / "first";
+    ASSERT_GT(program_->save(first.c_str(), 0, {tokens_.data(), 300}), 0u);
+    const std::filesystem::path archive = file("first");
     feed_all(400, 300);
     fold();
     ASSERT_GT(program_->save(slot_.c_str(), 0, {tokens_.data(), 400}), 0u);
@@ -90,6 +94,23 @@ TEST_F(ArchivedInAFolder, WhatDoesNotBelongOrIsDamagedIsLeftAlone) {
     expect_nothing_to_take_back(first);
     std::filesystem::remove(archive);
     expect_nothing_to_take_back(first);
+}
+
+TEST_F(ArchivedInAFolder, SlotsOfOneNameInTwoFoldersHaveTheirOwn) {
+    const std::filesystem::path other = archive_folder_ / "other";
+    std::filesystem::create_directory(other);
+    feed_all(400, 300);
+    fold();
+    ASSERT_GT(program_->save((other / name_).c_str(), 0, {tokens_.data(), 400}), 0u);
+    restart();
+    restore(slot_);
+    EXPECT_EQ(program_->pos_min(0), 0);
+    std::filesystem::rename(other / name_, slot_); // broken twin: the other's slot file, and this one's archive
+    restart();
+    std::vector<llama_token> words(400);
+    size_t count = 0;
+    ASSERT_GT(program_->load(slot_.c_str(), 0, words, count), 0u);
+    EXPECT_EQ(total("archive_bytes"), 0);
 }
 
 TEST_F(ArchivedInAFolder, ASlotThatIsNotFoldedHasNone) {

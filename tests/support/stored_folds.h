@@ -62,9 +62,9 @@ inline StoredFolds stored_folds_of(const ArchivedCache& cache) {
     const auto add = [&](ReplacedCells fold) {
         stored.folds.push_back(std::make_shared<const ReplacedCells>(std::move(fold)));
     };
-    add({0, 4, synthetic_section(cache, {}, 0), synthetic_section(cache, {0, 1, 2, 3}, 1), 2});
+    add({0, 4, synthetic_section(cache, {}, 0), synthetic_section(cache, {0, 1, 2, 3}, 1), {0, 2}});
     if (cache.folds == 2)
-        add({4, 7, synthetic_section(cache, {3, 3}, 2), synthetic_section(cache, {4, 5, 6}, 3), 0});
+        add({4, 7, synthetic_section(cache, {3, 3}, 2), synthetic_section(cache, {4, 5, 6}, 3)});
     return stored;
 }
 
