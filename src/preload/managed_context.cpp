@@ -182,9 +182,9 @@ bool ManagedContext::read_again(llama_seq_id seq_id, llama_pos end, Original<boo
         log_warning("{}: cut at {} inside its folded part, and its tokens are not known", name(seq_id), end);
         return false;
     }
-    if (!policy_.automatic && tokens.size() > n_ctx_seq_) {
+    if (!policy_.automatic && tokens.size() > room_for(seq_id)) {
         log_warning("{}: cut at {} inside its folded part; {} tokens do not fit in {} cells unfolded",
-                    name(seq_id), end, tokens.size(), n_ctx_seq_);
+                    name(seq_id), end, tokens.size(), room_for(seq_id));
         return false;
     }
     log_info("{}: cut at {}, and not all before it is kept; reading {} tokens again", name(seq_id), end,

@@ -138,6 +138,34 @@ TEST(NoMemoryForAll, IsEnoughForAFewCellsAtATime) {
     EXPECT_EQ(folded(8192, Failing::from_then_on, midway).error().code, ErrorCode::memory);
 }
 
+// A sequence whose folds are kept is folded anew from many times as many cells as it has: all the same.
+TEST(NoMemoryForAll, IsEnoughForTheOriginalsInPieces) {
+    const testing::ModelPtr model = testing::tiny_model("mha");
+    const testing::ContextPtr ctx = testing::make_context(model, {.n_ctx = 512});
+    const std::vector<llama_token> tokens = testing::random_tokens(400);
+    ASSERT_EQ(testing::decode(ctx.get(), tokens, 0), 0);
+    const Method method = with_few_steps(methods::refine);
+    KeptFolds kept(1 << 30);
+    CompactRequest request = testing::request_for(tokens, 4, method);
+    request.kept = &kept;
+    ASSERT_TRUE(compact_sequence(ctx.get(), 0, request));
+    const SequenceState once = read_sequence(ctx.get(), 0).value();
+    request.budget.ratio = 2;
+    const auto folded = [&](Failing how, size_t number) {
+        EXPECT_TRUE(write_sequence(ctx.get(), 0, once));
+        testing::fail_allocations(how, number);
+        auto report = compact_sequence(ctx.get(), 0, request);
+        return std::pair(std::move(report), testing::stop_failing().counted);
+    };
+    const auto [all, counted] = folded(Failing::once, SIZE_MAX); // counts, nothing fails
+    ASSERT_TRUE(all) << all.error().message;
+    for (const size_t number : {counted / 4, counted / 2}) {
+        const auto [report, unused] = folded(Failing::once, number);
+        ASSERT_TRUE(report) << report.error().message;
+        EXPECT_EQ(report->cells_after, all->cells_after);
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, NoMemory, ::testing::Values("mha", "gemma3", "granite_hybrid"),
                          [](const auto& info) { return std::string(info.param); });
 

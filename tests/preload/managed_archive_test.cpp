@@ -264,6 +264,50 @@ TEST_F(Archived, AFoldOfAFoldIsMadeOfTheOriginals) {
     settle();
     const KvSection at_once = cells();
     ASSERT_EQ(at_once.cells.size(), twice.cells.size());
+    expect_same(at_once, twice, 400);
+    manage({}, /*unified=*/true, /*archive_bytes=*/0); // broken twin: of what the first fold made
+    ASSERT_GT(program_->restore_state(plain, 0), 0u);
+    fold(8);
+    fold(2);
+    EXPECT_NE(cells().values.front().bytes, twice.values.front().bytes);
+}
+
+// Nothing is written where nothing can come back, and what sequences share stays shared.
+TEST_F(Archived, WhatHasNoRoomIsNotTakenBackAndStaysShared) {
+    feed_all(400);
+    fold();
+    program_->copy(0, 1, -1, -1);
+    for (llama_pos pos = 400; pos < 600; pos += 50)
+        ASSERT_EQ(feed(pos, pos + 50, 1), 0);
+    const auto used = total("cells_used");
+    const size_t folded = real_cells();
+    ASSERT_GT(300u, kCells - used.get<size_t>());
+    EXPECT_FALSE(program_->remove(0, 300, -1));
+    EXPECT_EQ(total("cells_used"), used);
+    EXPECT_EQ(real_cells(0), folded);
+    EXPECT_EQ(real_cells(1), folded + 200);
+    EXPECT_EQ(program_->pos_min(1), program_->pos_min(0));
+    ASSERT_TRUE(program_->remove(1, -1, -1)); // and it can be taken back when there is room
+    ASSERT_TRUE(program_->remove(0, 300, -1));
+    EXPECT_EQ(real_cells(0), 300u);
+    EXPECT_EQ(total("rereads"), 0);
+}
+
+// As many of the newest as there is room for.
+TEST_F(Archived, FoldsAreUndoneAsFarAsThereIsRoom) {
+    feed_all(300);
+    fold(8);
+    feed_all(400, 300);
+    const KvSection folded_once = cells();
+    fold();
+    ASSERT_EQ(feed(0, 200, 1), 0);
+    const auto count = managed_->unfold(0);
+    ASSERT_TRUE(count) << count.error().message;
+    EXPECT_EQ(*count, folded_once.cells.size());
+    expect_same(folded_once, cells(), 400);
+    EXPECT_GT(sequence()["folded_cells"], 0);
+    ASSERT_TRUE(program_->remove(1, -1, -1));
+    EXPECT_EQ(managed_->unfold(0).value(), 400u);
 }
 
 TEST_F(Archived, UnfoldingPutsEverythingBack) {

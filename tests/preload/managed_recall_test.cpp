@@ -267,6 +267,16 @@ TEST_F(Recalled, WithoutAnArchiveOrRoomNothingIsRecalled) {
     EXPECT_EQ(real_cells(), size_t{kCells});
 }
 
+// Wherever it stands: what a fold kept as it was is there already.
+TEST_F(Recalled, NothingThatAFoldKeptStandsThereTwice) {
+    manage({}, true, kPlenty, kCells); // more than are archived
+    feed_all(kText);
+    fold(4, 0, &methods::keep_random);
+    ASSERT_EQ(feed(kText, kText + 20), 0);
+    EXPECT_EQ(recalls(), 1);
+    EXPECT_EQ(real_cells(), static_cast<size_t>(kText) + 20);
+}
+
 TEST_F(Recalled, CopiesShareTheFoldAndRecallEachForItself) {
     feed_all(kText);
     fold();

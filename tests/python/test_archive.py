@@ -57,6 +57,10 @@ class Archives(unittest.TestCase):
             kvfold.load(other, slot)
             with self.assertRaisesRegex(kvfold.NotFound, "does not hold"):
                 kvfold.unfold(other, restored)
+            small = kvfold.Archive(archive.bytes - 1)
+            with self.assertRaisesRegex(kvfold.InvalidArgument, "no room in"):
+                small.load(other, file)
+            self.assertEqual(small.bytes, 0)
             restored.load(other, file)
             kvfold.unfold(other, restored)
             self.assertEqual(state(other), self.before)
