@@ -44,7 +44,7 @@ struct EvalOptions {
     std::vector<std::string> methods = {"keep_last", "select", "solver", "refine"};
     Budget budget; // its ratio: row by row
     std::vector<uint64_t> seeds = {1};
-    std::vector<size_t> recalls = {0};         // cells of each head that a question takes back
+    std::vector<size_t> recalls = {0};         // cells of each head that a question takes out of what was folded
     size_t recall_every = AskingPace::kEvery;  // tokens of an answer
     size_t rounds = 12;                        // of the chat task
     size_t archive = 1024;                     // MiB, of each cache of the chat task

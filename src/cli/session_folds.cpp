@@ -1,6 +1,7 @@
 // What a session's folds replaced: recalled when asked, taken back, saved.
 #include "cli/session.h"
 #include "engine/archive_file.h"
+#include "engine/ask.h"
 #include "state/folded_region.h"
 #include "state/live_sequence.h"
 
@@ -66,11 +67,10 @@ Status Session::read_prompt(std::span<const llama_token> prompt) {
 }
 
 Status Session::recall_while_reading(std::span<const llama_token> tokens, Recalling from) {
-    const size_t heard = std::min(tokens.size(), kHeardOfPrompt);
-    KVFOLD_CHECK(append(tokens.first(tokens.size() - heard), Outputs::none));
-    KVFOLD_TRY(const Study all, listen(*tap_, model_->map.layers, static_cast<Index>(heard),
-                                       [&] { return append(tokens.last(heard), Outputs::none); }));
-    KVFOLD_TRY(const KvSection recalled, choose(from, queries_of_tokens(all, asking_tokens(heard))));
+    KVFOLD_TRY(const Study asked, ask_while_reading(*tap_, model_->map.layers, tokens, [&](TokenSpan part) {
+                   return append(part, Outputs::none);
+               }));
+    KVFOLD_TRY(const KvSection recalled, choose(from, asked));
     KVFOLD_TRY(const SequenceState now, read());
     KVFOLD_CHECK(put(with_recalled(now, recalled, from.place)));
     from.recalled = {recalled.cells.size(), 1};

@@ -123,17 +123,6 @@ size_t count_cells(std::span<const Recallable> sources) {
     return count;
 }
 
-std::vector<Index> asking_tokens(size_t heard) {
-    const size_t newest = std::min(heard, kAskingOfPrompt / 2), before = heard - newest;
-    const size_t some = std::min(before, kAskingOfPrompt - newest);
-    std::vector<Index> tokens;
-    for (size_t i = 0; i < some; ++i)
-        tokens.push_back(static_cast<Index>(i * before / some));
-    for (size_t token = before; token < heard; ++token)
-        tokens.push_back(static_cast<Index>(token));
-    return tokens;
-}
-
 Result<KvSection> recall(const RecallProblem& problem, int32_t pos) {
     KVFOLD_TRY(const auto chosen, choose_all(problem));
     const Recallable& last = problem.sources.back();

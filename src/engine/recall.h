@@ -44,16 +44,6 @@ struct RecallProblem {
 // choose.
 Result<KvSection> recall(const RecallProblem& problem, int32_t pos);
 
-// A prompt asks while it is read: its tokens but the last one, which is read behind what they ask for.
-// Reading them once more behind it changed nothing (docs/experiments/2026-12-01-prompts-ask.md).
-inline constexpr size_t kHeardOfPrompt = 128; // newest tokens whose queries are held, all at once
-inline constexpr size_t kAskingOfPrompt = 32; // of them, at most: a scan takes as long as there are queries
-inline constexpr size_t kFewestAsking = 8;    // where a prompt goes on with fewer, those before them ask too
-
-// Of so many tokens that were heard those that ask: the newest half, and the others evenly. What is asked for
-// may stand at the end of a prompt or at its beginning.
-std::vector<Index> asking_tokens(size_t heard);
-
 // When an answer asks: after its tokens 1, 2, 4 and so on, and at last after every few. Answers to questions
 // are short, and what they begin with decides (docs/experiments/2026-11-30-recall-paced.md).
 class AskingPace {

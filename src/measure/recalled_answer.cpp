@@ -1,5 +1,6 @@
 #include "measure/recalled_answer.h"
 
+#include "engine/ask.h"
 #include "measure/forced_answer.h"
 #include "measure/written_answer.h"
 #include "model/context.h"
@@ -29,41 +30,39 @@ class RecallingReader {
 
     // All of it but the last token, which asks meanwhile.
     Status read_prompt() {
-        const size_t count = prompt_.size() - 1, heard = std::min(count, kHeardOfPrompt);
-        if (heard == 0) return {};
-        KVFOLD_CHECK(decode_tokens(cache_.ctx, prompt_.first(count - heard), pos_, Outputs::none));
-        pos_ += static_cast<llama_pos>(count - heard);
-        KVFOLD_TRY(const Study all, ask(prompt_.subspan(count - heard, heard), Outputs::none));
-        pos_ += static_cast<llama_pos>(heard);
+        const TokenSpan asking = prompt_.first(prompt_.size() - 1);
+        if (asking.empty()) return {};
+        const auto read_it = [&](TokenSpan part) -> Status {
+            KVFOLD_CHECK(decode_tokens(cache_.ctx, part, pos_, Outputs::none));
+            pos_ += static_cast<llama_pos>(part.size());
+            return {};
+        };
+        KVFOLD_TRY(const Study asked, ask_while_reading(cache_.tap, cache_.map.layers, asking, read_it));
         KVFOLD_TRY(const SequenceState now, read_sequence(cache_.ctx, 0));
-        return swap(cache_, now, queries_of_tokens(all, asking_tokens(heard)));
+        return swap(cache_, now, asked);
     }
 
     // The logits behind the token, [1, vocabulary].
     Result<Matrix> read(llama_token token) {
         const bool is_answer = pos_ != cache_.end + static_cast<llama_pos>(prompt_.size()) - 1;
         const bool asks = cache_.every > 0 && is_answer && pace_.is_due(1);
-        std::optional<Study> said;
+        const auto read_it = [&] { return decode_tokens(cache_.ctx, {&token, 1}, pos_, Outputs::all); };
+        Study said;
         if (asks) {
-            KVFOLD_TRY(said, ask({&token, 1}, Outputs::all));
+            KVFOLD_TRY(said, listen(cache_.tap, cache_.map.layers, 1, read_it));
         } else {
-            KVFOLD_CHECK(decode_tokens(cache_.ctx, {&token, 1}, pos_, Outputs::all));
+            KVFOLD_CHECK(read_it());
         }
         ++pos_;
         Matrix logits = newest_logits(cache_.ctx, 1);
         if (!asks) return logits;
         KVFOLD_TRY(const SequenceState now, read_sequence(cache_.ctx, 0));
-        KVFOLD_CHECK(swap(cache_, now, *said));
+        KVFOLD_CHECK(swap(cache_, now, said));
         pace_.asked();
         return logits;
     }
 
   private:
-    Result<Study> ask(TokenSpan tokens, Outputs outputs) {
-        return listen(cache_.tap, cache_.map.layers, std::ssize(tokens),
-                      [&] { return decode_tokens(cache_.ctx, tokens, pos_, outputs); });
-    }
-
     const RecallingCache& cache_;
     TokenSpan prompt_;
     llama_pos pos_; // of the next token

@@ -4,6 +4,7 @@
 
 #include "base/no_throw.h"
 #include "base/timer.h"
+#include "engine/ask.h"
 #include "model/context.h"
 #include "preload/log.h"
 #include "preload/real.h"
@@ -104,7 +105,7 @@ void ManagedContext::recall_for(llama_seq_id seq_id, const Study& heard, size_t 
     if (!asks_again && count == 0) return;
     auto recalled = Result<size_t>(0);
     if (!asks_again)
-        recalled = recall_with(seq_id, queries_of_tokens(heard, asking_tokens(count)));
+        recalled = recall_with(seq_id, asked_by(heard));
     else if (const auto asked = ask_again(seq_id, newest))
         recalled = recall_with(seq_id, *asked);
     else

@@ -1,4 +1,5 @@
 // What a prompt asks for comes back out of the archive.
+#include "engine/ask.h"
 #include "engine/recall.h"
 
 #include "reference/naive_head.h"

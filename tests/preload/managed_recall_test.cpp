@@ -1,4 +1,5 @@
 // What a prompt asks for stands beside the folded cells from its last token on, and never in a fold.
+#include "engine/ask.h"
 #include "engine/recall.h"
 #include "preload/archived.h"
 #include "state/folded_region.h"
