@@ -43,8 +43,9 @@ std::optional<Session::Recalling> Session::recalling_from(const KvSection& secti
 
 Result<KvSection> Session::choose(const Recalling& from, const Study& asked) const {
     KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
-    return kvfold::recall({model_->map, from.sources, asked, keeping_.recall, model_->threads(), *kernels},
-                          from.place);
+    RecallProblem problem{model_->map, from.sources, asked, keeping_.recall, model_->threads(), *kernels};
+    problem.kept = &from.folds.back()->kept_keys;
+    return kvfold::recall(problem, from.place);
 }
 
 Status Session::read_prompt(std::span<const llama_token> prompt) {

@@ -19,6 +19,13 @@ size_t bytes_of(const KvSection& section) {
     return bytes;
 }
 
+size_t bytes_of(const KeptKeys& kept) {
+    size_t positions = 0;
+    for (const std::vector<int32_t>& of_head : kept)
+        positions += of_head.size();
+    return positions * sizeof(int32_t);
+}
+
 // Those whose positions lie in [begin, end), by rising position.
 KvSection cells_between(const KvSection& section, int32_t begin, int32_t end) {
     std::vector<uint32_t> cells = cells_by_position(section);
@@ -88,8 +95,11 @@ ReplacedCells as_one(std::span<const std::shared_ptr<const ReplacedCells>> folds
     ReplacedCells all = *folds.front();
     all.blocks.reset();
     for (const auto& fold : folds.subspan(1)) {
+        for (const uint32_t cell : fold->kept)
+            all.kept.push_back(static_cast<uint32_t>(all.originals.cells.size()) + cell);
         append_cells(all.originals, fold->originals);
         all.end = fold->end;
+        all.kept_keys = fold->kept_keys;
     }
     return all;
 }
@@ -109,7 +119,7 @@ newest_that_fit(std::span<const std::shared_ptr<const ReplacedCells>> folds, siz
 ArchivedFold::ArchivedFold(std::shared_ptr<const ReplacedCells> cells)
     : cells_(std::move(cells)), begin_(cells_->begin), end_(cells_->end),
       bytes_(bytes_of(cells_->folded) + bytes_of(cells_->originals) +
-             (cells_->blocks ? cells_->blocks->bytes() : 0)) {}
+             (cells_->blocks ? cells_->blocks->bytes() : 0) + bytes_of(cells_->kept_keys)) {}
 
 std::shared_ptr<ArchivedFold> archived(ReplacedCells cells, const KvSection& made, const AttentionMap* map) {
     cells.kept = kept_in(made, cells.originals);

@@ -2,6 +2,7 @@
 // fold of a fold is made of it.
 #pragma once
 
+#include "engine/kept_keys.h"
 #include "engine/key_blocks.h"
 #include "state/sequence_state.h"
 
@@ -22,6 +23,7 @@ struct ReplacedCells {
     KvSection originals;             // by rising position
     std::vector<uint32_t> kept = {}; // of the originals, rising: those that the fold kept as they were
     std::optional<KeyBlocks> blocks = {}; // of the others, for recall (engine/recall.h)
+    KeptKeys kept_keys = {};              // by the fold, of all positions before `end`
 };
 
 // Of the originals, those that a fold did not keep.

@@ -1,33 +1,15 @@
-// Archive files: what the folds of a sequence replaced, beside the slot file that holds what they made. Every
-// array begins at a multiple of 64 bytes, and keys and values stand head by head, so that a mapped file could
-// be scanned in place; kvfold reads it into memory. The format is written down in docs/state-format.md.
+// Archive files: what the folds of a sequence replaced, beside the slot file that holds what they made.
 #pragma once
 
-#include "base/file.h"
+#include "engine/archive_bytes.h"
 #include "engine/kept_folds.h"
-#include "model/probe.h"
 
 namespace kvfold {
-
-struct StoredFolds {
-    uint64_t made = 0;           // fingerprint of what stands in the place of all of them
-    std::vector<uint32_t> heads; // of each layer of a section: keys and values are written head by head
-    std::vector<std::shared_ptr<const ReplacedCells>>
-        folds; // at least one; each begins where the one before ends
-};
 
 // What a sequence that holds `section` has in its history, to be stored; nothing: its fold is not in there.
 // heads: KV heads of each layer of the section. Those that do not part a cell into whole blocks count as one.
 std::optional<StoredFolds> stored_folds(const KvSection& section, const FoldHistory& history,
                                         std::vector<uint32_t> heads);
-
-// REQUIRES: folds, all of one cache, and the heads of its layers.
-void encode_archive(const StoredFolds& stored, const WritePiece& write);
-
-// Strict to the last byte. Fails with `corrupt` or `unsupported`, naming the offset. Allocates no more than a
-// small multiple of bytes.size(). map: where its cells will be recalled again and again, with blocks of their
-// keys; fails with invalid_argument, too, where the layers are not those of the map.
-Result<StoredFolds> decode_archive(std::span<const uint8_t> bytes, const AttentionMap* map = nullptr);
 
 // Errors name the file. Writing is atomic, as that of slot files.
 Status write_archive_file(const std::filesystem::path& path, const StoredFolds& stored);

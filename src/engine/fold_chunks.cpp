@@ -76,6 +76,11 @@ Result<CompactReport> fold_chunks(std::span<const Chunk> chunks, const Regions& 
         add(report.solved_on, done.solved_on);
         add_heads(report.heads, done.heads, chunks[i].begin, share);
         add_figures(report.figures, done.figures);
+        if (!done.region_positions.empty()) {
+            report.region_positions.resize(chunks[i].begin);
+            report.region_positions.insert(report.region_positions.end(), done.region_positions.begin(),
+                                           done.region_positions.end());
+        }
         slots += done.regions.folded;
     }
     report.bytes_before += report.bytes_after;

@@ -62,12 +62,13 @@ Result<FittedPlans> fit_region(llama_model* model, const SequenceState& snapshot
 }
 
 Status swap(llama_context* ctx, llama_seq_id seq_id, const SequenceState& snapshot,
-            const SequenceState& compact, const CompactRequest& request) {
-    if (request.kept == nullptr) return write_sequence(ctx, seq_id, compact);
-    const KvSection& made = compact.sections.front();
-    auto replaced = replaced_between(snapshot.sections.front(), made);
+            const CompactState& compact, const CompactRequest& request) {
+    if (request.kept == nullptr) return write_sequence(ctx, seq_id, compact.state);
+    const KvSection& made = compact.state.sections.front();
+    auto replaced = replaced_between(snapshot.sections.front(), made, nullptr,
+                                     kept_keys(compact.report.heads, compact.report.region_positions));
     const uint64_t fingerprint = replaced ? fold_fingerprint(made, replaced->end()) : 0;
-    KVFOLD_CHECK(write_sequence(ctx, seq_id, compact));
+    KVFOLD_CHECK(write_sequence(ctx, seq_id, compact.state));
     if (replaced) request.kept->add(fingerprint, std::move(replaced));
     return {};
 }
@@ -116,6 +117,10 @@ Result<CompactState> fold_once(llama_model* model, const SequenceState& snapshot
     report.solve_s = fitted.solve_s;
     report.solved_on = std::move(fitted.solution.solved_on);
     report.heads = std::move(fitted.solution.heads);
+    if (!report.heads.empty()) {
+        for (const uint32_t cell : regions.region)
+            report.region_positions.push_back(snapshot.sections.front().cells[cell].pos);
+    }
     report.figures = std::move(fitted.figures);
     return CompactState{std::move(compact), std::move(report)};
 }
@@ -131,7 +136,7 @@ Result<CompactReport> fold_in_place(llama_context* ctx, llama_seq_id seq_id, con
     const Timer swap_timer;
     compact.report.bytes_before = llama_state_seq_get_size(ctx, seq_id);
     if (compact.report.cells_after < compact.report.cells_before)
-        KVFOLD_CHECK(swap(ctx, seq_id, snapshot, compact.state, request));
+        KVFOLD_CHECK(swap(ctx, seq_id, snapshot, compact, request));
     compact.report.bytes_after = llama_state_seq_get_size(ctx, seq_id);
     compact.report.snapshot_s = snapshot_s;
     compact.report.swap_s = swap_timer.seconds();

@@ -83,20 +83,26 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
         auto all = together_from_originals(plan, task->request, task->folded_end, history);
         return all ? std::move(all) : from_originals(plan, task->request, task->folded_end, history);
     });
-    if (originals && *originals) plan = **std::move(originals);
+    const bool is_refold = section.cells[plan.regions.region.front()].pos < task->folded_end;
+    const auto before = history.each(task->folded_end);
+    if (originals && *originals)
+        plan = **std::move(originals);
+    else if (!is_refold && !before.empty())
+        task->kept = before.back()->kept_keys;
     task->snapshot = std::move(plan.state);
     task->request.budget = plan.budget;
     task->region_size = plan.regions.region.size();
     return task;
 }
 
-std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const SequenceState& compact,
+std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const CompactState& compact,
                                             const AttentionMap* map) {
     if (task.untouched > 0) return nullptr;
     ReplacedCells cells = replaced_cells(task.snapshot.sections.front(), task.folded_end, task.last);
     if (cells.originals.cells.empty()) return nullptr;
     cells.folded = task.folded; // the snapshot may have what they were made of
-    return archived(std::move(cells), compact.sections.front(), map);
+    cells.kept_keys = kept_keys(compact.report.heads, compact.report.region_positions, task.kept);
+    return archived(std::move(cells), compact.state.sections.front(), map);
 }
 
 Status put_in_place(llama_context* ctx, const FoldTask& task, const SequenceState& compact, Books& books,

@@ -18,6 +18,7 @@ struct FoldTask {
     size_t cells = 0;         // of the sequence up to there
     llama_pos folded_end = 0; // position behind what of them was folded before
     KvSection folded;         // that, as it is in the sequence
+    KeptKeys kept;            // by it, where it stays as it is and that is known
     size_t region_size = 0;   // cells
 };
 
@@ -31,7 +32,7 @@ Result<std::unique_ptr<FoldTask>> prepare_fold(llama_context* ctx, llama_seq_id 
 // The cells that the fold, which made `compact`, will replace; null where none of them is an original, and
 // where cells in front stay: a fold that leans on them could not be taken back for itself. Touches no
 // context. map: where they are to be recalled; null: nowhere.
-std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const SequenceState& compact,
+std::shared_ptr<ArchivedFold> archived_fold(const FoldTask& task, const CompactState& compact,
                                             const AttentionMap* map = nullptr);
 
 // Puts the folded cells into the sequence as it is now, with all its cells behind the region, and notes it in

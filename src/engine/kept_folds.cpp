@@ -24,10 +24,12 @@ uint64_t fold_fingerprint(const KvSection& section, int32_t end) {
 }
 
 std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
-                                               const AttentionMap* map) {
+                                               const AttentionMap* map, KeptKeys kept) {
     const int32_t begin = folded_region(before).end, end = folded_region(after).end;
     if (end == 0 || after.cells.size() >= before.cells.size()) return nullptr;
-    return archived(replaced_cells(before, begin, end - 1), after, map);
+    ReplacedCells cells = replaced_cells(before, begin, end - 1);
+    cells.kept_keys = std::move(kept);
+    return archived(std::move(cells), after, map);
 }
 
 void KeptFolds::add(uint64_t made, std::shared_ptr<ArchivedFold> fold) {

@@ -12,9 +12,9 @@ namespace kvfold {
 uint64_t fold_fingerprint(const KvSection& section, int32_t end);
 
 // What a fold from a sequence's start replaced, told from the section before and after it; null: nothing.
-// map: as of `archived`.
+// map: as of `archived`. kept: by the heads, where that is known.
 std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
-                                               const AttentionMap* map = nullptr);
+                                               const AttentionMap* map = nullptr, KeptKeys kept = {});
 
 // Not thread-safe.
 class KeptFolds {

@@ -35,6 +35,20 @@ Vector with_neighbours(const Vector& scores) {
     return spread;
 }
 
+// What a head kept says already what it has to say: counted in full it was put beside itself, and a quarter
+// of what copies lose was lost to that (docs/experiments/2026-12-01-recalled-twice.md).
+constexpr float kOfKept = 0.5f;
+
+void count_less(Vector& scores, std::span<const Recallable> sources, const std::vector<int32_t>& kept) {
+    Index at = 0;
+    for (const Recallable& source : sources) {
+        for (const uint32_t cell : source.cells) {
+            if (std::ranges::binary_search(kept, source.originals.cells[cell].pos)) scores[at] *= kOfKept;
+            ++at;
+        }
+    }
+}
+
 // The indices of the highest scores.
 Choice highest(const Vector& scores, size_t count) {
     Choice order(static_cast<size_t>(scores.size()));
@@ -49,11 +63,13 @@ Choice highest(const Vector& scores, size_t count) {
     return order;
 }
 
-Result<Choice> choose(const RecallProblem& problem, size_t layer, Index head) {
-    const Vector scores = scan_archive(problem, layer, head);
+Result<Choice> choose(const RecallProblem& problem, size_t layer, Index head,
+                      const std::vector<int32_t>* kept) {
+    Vector scores = scan_archive(problem, layer, head);
     if (!scores.allFinite())
         return fail(ErrorCode::numeric, "layer {}, KV head {}: keys or queries that are not finite",
                     problem.map.layers[layer].layer, head);
+    if (kept) count_less(scores, problem.sources, *kept);
     return highest(with_neighbours(scores), problem.count);
 }
 
@@ -67,10 +83,12 @@ Result<std::vector<std::vector<Choice>>> choose_all(const RecallProblem& problem
             jobs.emplace_back(chosen.size(), head);
         chosen.emplace_back(heads);
     }
+    const bool are_known = problem.kept && problem.kept->size() == jobs.size();
     KVFOLD_CHECK(try_parallel_for(jobs.size(), problem.threads, [&](size_t i) -> Status {
         const auto [layer, head] = jobs[i];
+        const std::vector<int32_t>* kept = are_known ? &(*problem.kept)[i] : nullptr;
         KVFOLD_TRY(chosen[layer][head],
-                   without_throwing([&] { return choose(problem, layer, static_cast<Index>(head)); }));
+                   without_throwing([&] { return choose(problem, layer, static_cast<Index>(head), kept); }));
         return {};
     }));
     return chosen;

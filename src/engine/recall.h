@@ -36,6 +36,7 @@ struct RecallProblem {
     // That are read for each cell that is wanted. With 2 of them, a quarter of 1024 tokens, a third of what
     // recall gives was lost. With 64 the archive is read whole up to 16384 tokens, where 8 cells are wanted.
     size_t blocks_per_cell = 64;
+    const KeptKeys* kept = nullptr; // by the fold that stands for them; null: not known
 };
 
 // The cells that each KV head's queries look at most, any of them, and those close to them: cell i is put

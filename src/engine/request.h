@@ -61,9 +61,10 @@ struct CompactReport {
     float effort = 0;
     Cost expected = {};
     double snapshot_s = 0, study_s = 0, solve_s = 0, swap_s = 0;
-    SolvedOn solved_on;            // no layers for baselines
-    std::vector<HeadReport> heads; // empty for baselines
-    std::vector<Figure> figures;   // of the method's own fit strategy
+    SolvedOn solved_on;                    // no layers for baselines
+    std::vector<HeadReport> heads;         // empty for baselines
+    std::vector<int32_t> region_positions; // of the cells that heads kept some of; empty for baselines
+    std::vector<Figure> figures;           // of the method's own fit strategy
 };
 
 struct CompactState {

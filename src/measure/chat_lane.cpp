@@ -114,7 +114,7 @@ Status ChatLane::fold(const FoldPlan& plan) {
     KVFOLD_TRY(const std::unique_ptr<FoldTask> task, prepare_fold(ctx_.get(), 0, compact_, books_));
     KVFOLD_TRY(const CompactState compact, compact_state(model_, task->snapshot, task->request));
     const Timer swap;
-    const std::shared_ptr<ArchivedFold> replaced = archived_fold(*task, compact.state);
+    const std::shared_ptr<ArchivedFold> replaced = archived_fold(*task, compact);
     KVFOLD_CHECK(put_in_place(ctx_.get(), *task, compact.state, books_, replaced));
     archive_.admit(replaced); // others lose their cells to it only now
     swap_s_ += swap.seconds();

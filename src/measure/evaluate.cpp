@@ -154,8 +154,9 @@ class Measured {
         const auto end = static_cast<llama_pos>(compact_.tokens.size());
         const KeyBlocks blocks = block_keys(map_, full_.sections.front(), region);
         const std::vector<Recallable> sources = {{full_.sections.front(), region, &blocks}};
-        const RecallingCache cache{ctx_.get(), *tap_,    map_,          compact_cache_,  sources,
-                                   end,        recalled, recall_every_, compact_.threads};
+        const KeptKeys kept = kept_keys(row.report.heads, row.report.region_positions);
+        const RecallingCache cache{ctx_.get(), *tap_, map_,     compact_cache_, sources,
+                                   kept,       end,   recalled, recall_every_,  compact_.threads};
         row.method += kvfold::format(" +{}", recalled);
         row.report.cells_after += std::min(recalled, region.size());
         row.ratio *= static_cast<double>(row.report.cells_after - std::min(recalled, region.size())) /

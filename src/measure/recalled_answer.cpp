@@ -15,7 +15,8 @@ namespace {
 
 Status swap(const RecallingCache& cache, const SequenceState& now, const Study& asked) {
     KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
-    const RecallProblem problem{cache.map, cache.sources, asked, cache.count, cache.threads, *kernels};
+    RecallProblem problem{cache.map, cache.sources, asked, cache.count, cache.threads, *kernels};
+    problem.kept = &cache.kept;
     const int32_t place =
         sorted_positions(cache.compact.sections.front()).front() - 1; // in front of the fold
     KVFOLD_TRY(const KvSection recalled, recall(problem, place));

@@ -13,6 +13,7 @@ struct RecallingCache {
     const AttentionMap& map;
     const SequenceState& compact;
     std::span<const Recallable> sources; // what was folded
+    const KeptKeys& kept;                // of it
     int32_t end = 0;                     // position behind the context
     size_t count = 0;                    // cells of each KV head
     size_t every = 0;                    // the pace at which the answer asks; 0: the prompt alone asks

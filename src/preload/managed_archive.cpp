@@ -27,7 +27,7 @@ size_t cells_before(const ReplacedCells& cells, llama_pos end) {
 // Copied without the lock, for it is as much as was folded. Null: it is not kept, which a fold can do
 // without.
 std::shared_ptr<ArchivedFold> ManagedContext::replaced_by(const FoldTask& task,
-                                                          const SequenceState& compact) const {
+                                                          const CompactState& compact) const {
     if (sizes_.archive_bytes == 0) return nullptr;
     try {
         return archived_fold(task, compact, recalled_by());

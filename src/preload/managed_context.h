@@ -284,7 +284,7 @@ class ManagedContext {
     void refuse(llama_seq_id seq_id, const std::string& reason) KVFOLD_REQUIRES(mutex_);
     void wait_for_fold() KVFOLD_REQUIRES(mutex_);
     void end_fold(const FoldTask& task, Result<CompactState> compact, const std::stop_token& stop);
-    std::shared_ptr<ArchivedFold> replaced_by(const FoldTask& task, const SequenceState& compact) const;
+    std::shared_ptr<ArchivedFold> replaced_by(const FoldTask& task, const CompactState& compact) const;
     Status swap(const FoldTask& task, Result<CompactState>& compact, std::shared_ptr<ArchivedFold> replaced)
         KVFOLD_REQUIRES(mutex_);
     void note_fold(const FoldTask& task, Status status, const Result<CompactState>& compact)

@@ -153,7 +153,7 @@ Result<uint64_t> ManagedContext::start_fold(llama_seq_id seq_id, const Method* m
 // afterwards.
 void ManagedContext::end_fold(const FoldTask& task, Result<CompactState> compact,
                               const std::stop_token& stop) {
-    std::shared_ptr<ArchivedFold> replaced = compact ? replaced_by(task, compact->state) : nullptr;
+    std::shared_ptr<ArchivedFold> replaced = compact ? replaced_by(task, *compact) : nullptr;
     const MutexLock lock(mutex_);
     const auto may_change = [&]() KVFOLD_REQUIRES(mutex_) {
         return stop.stop_requested() || !(promised_.contains(task.seq_id) || promised_.contains(-1));

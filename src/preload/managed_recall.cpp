@@ -207,7 +207,9 @@ Result<KvSection> ManagedContext::chosen_by(const Study& asked, llama_seq_id seq
     const std::vector<Recallable> sources = recallable(folds);
     if (sources.empty()) return KvSection();
     KVFOLD_TRY(const Kernels* kernels, chosen_kernels());
-    return recall({recalling_.map, sources, asked, recalling_.cells, all_threads(), *kernels}, place);
+    RecallProblem problem{recalling_.map, sources, asked, recalling_.cells, all_threads(), *kernels};
+    problem.kept = &folds.back()->kept_keys;
+    return recall(problem, place);
 }
 
 // Instead of those that were recalled before. On failure it has none, or the books know what it holds.

@@ -200,7 +200,8 @@ ManagedContext::folded_to_fit(const SequenceState& state, const KnownState& know
     if (!folded && in_a_hurry_) folded = fold(kQuickest);
     KVFOLD_TRY(CompactState compact, std::move(folded));
     KnownSequence now{std::move(compact.state), known, {}};
-    const auto replaced = replaced_between(section, now.state.sections.front(), recalled_by());
+    const auto replaced = replaced_between(section, now.state.sections.front(), recalled_by(),
+                                           kept_keys(compact.report.heads, compact.report.region_positions));
     if (replaced && replaced->begin() < replaced->end()) { // else folded cells alone were folded
         now.replaced = replaced;
         now.known.history.add(replaced);

@@ -50,7 +50,8 @@ TEST(ArchiveFile, WhatIsWrittenIsReadByteForByte) {
         ASSERT_EQ(read->folds.size(), stored.folds.size());
         for (size_t i = 0; i < stored.folds.size(); ++i) {
             const ReplacedCells &is = *read->folds[i], &was = *stored.folds[i];
-            EXPECT_EQ(std::tie(is.begin, is.end, is.kept), std::tie(was.begin, was.end, was.kept));
+            EXPECT_EQ(std::tie(is.begin, is.end, is.kept, is.kept_keys),
+                      std::tie(was.begin, was.end, was.kept, was.kept_keys));
             expect_same_section(is.folded, was.folded);
             expect_same_section(is.originals, was.originals);
         }
@@ -192,7 +193,8 @@ INSTANTIATE_TEST_SUITE_P(
                       WrongField{"positions that fall", kFirstCell, 3},
                       WrongField{"kept cells that fall", kFirstKept, 3},
                       WrongField{"a kept cell twice", kFirstKept, 2},
-                      WrongField{"a kept cell behind the originals", kFirstKept + 4, 4}));
+                      WrongField{"a kept cell behind the originals", kFirstKept + 4, 4},
+                      WrongField{"more heads than bytes", kFirstKept + 8, 0xffffffff}));
 
 class ArchiveOnDisk : public ::testing::Test {
   protected:

@@ -47,8 +47,10 @@ struct Archived {
     KvSection newer() const { return take_cells(originals, range(25, kCells)); }
 
     // The highest `count` of the head's cells from `first` on, by the twin.
-    // A cell has the score of one up to `behind` before it, or of the one behind it, if that is higher.
-    std::vector<uint32_t> naive_choice(Index head, uint32_t first, size_t count, Index behind = 8) const {
+    // A cell has the score of one up to `behind` before it, or of the one behind it, if that is higher; those
+    // that the head kept have half of theirs.
+    std::vector<uint32_t> naive_choice(Index head, uint32_t first, size_t count, Index behind = 8,
+                                       const std::vector<int32_t>& kept = {}) const {
         const Matrix keys =
             to_float(originals.keys[0]).middleCols(head * kWidth, kWidth).bottomRows(kCells - first);
         const Matrix values(keys.rows(), 0);
@@ -64,7 +66,9 @@ struct Archived {
             const Index last = std::min(keys.rows() - 1, behind > 0 ? cell + 1 : cell);
             for (Index peak = std::max<Index>(0, cell - behind); peak <= last; ++peak) {
                 const double nearer = 1 - 1e-3 * static_cast<double>(std::abs(peak - cell));
-                score = std::max(score, nearer * twin.probabilities.col(peak).maxCoeff());
+                const bool is_kept = std::ranges::count(kept, static_cast<int32_t>(first + peak)) > 0;
+                score = std::max(score, (is_kept ? 0.5 : 1) * nearer *
+                                            static_cast<double>(twin.probabilities.col(peak).maxCoeff()));
             }
             order.emplace_back(-score, first + static_cast<uint32_t>(cell));
         }
@@ -98,6 +102,44 @@ TEST(Recall, TakesOfEveryHeadWhatItsQueriesLookAtMost) {
                                                            archived.naive_choice(1, 4, 5, fewer)};
         EXPECT_NE(recalled->keys[0].bytes, take_heads(archived.originals.keys[0], others).bytes);
     }
+}
+
+TEST(Recall, WhatAHeadKeptCountsHalf) {
+    const Archived archived;
+    const KvSection older = archived.older(), newer = archived.newer();
+    const std::vector<Recallable> sources = {{older, range(0, 25)}, {newer, range(0, 15)}};
+    RecallProblem problem{archived.map, sources, archived.asked, 5, 2, kernels()};
+    const auto keys_with = [&](const KeptKeys* kept) {
+        problem.kept = kept;
+        const auto recalled = recall(problem, 77);
+        EXPECT_TRUE(recalled);
+        return recalled->keys[0].bytes;
+    };
+    const auto by_twin = [&](const KeptKeys& kept) {
+        const std::vector<std::vector<uint32_t>> chosen = {archived.naive_choice(0, 0, 5, 8, kept[0]),
+                                                           archived.naive_choice(1, 0, 5, 8, kept[1])};
+        return take_heads(archived.originals.keys[0], chosen).bytes;
+    };
+    KeptKeys kept; // what each looks at most
+    for (const Index head : {0, 1}) {
+        const std::vector<uint32_t> highest = archived.naive_choice(head, 0, 3, 0);
+        kept.emplace_back(highest.begin(), highest.end());
+    }
+    EXPECT_EQ(keys_with(&kept), by_twin(kept));
+    EXPECT_NE(by_twin(kept), by_twin({{}, {}})); // broken twins: nobody looks at it, or at another head's
+    EXPECT_NE(by_twin(kept), by_twin({kept[1], kept[0]}));
+    kept.emplace_back(); // of another number of heads
+    EXPECT_EQ(keys_with(&kept), by_twin({{}, {}}));
+    EXPECT_EQ(keys_with(nullptr), by_twin({{}, {}}));
+}
+
+TEST(KeptKeys, ArePositionsThatRiseBehindThoseOfOlderFolds) {
+    const std::vector<HeadReport> heads = {{.head = 0, .kept = {2, 0}}, {.head = 1, .kept = {1, 1}}};
+    const std::vector<int32_t> positions = {10, 11, 12};
+    EXPECT_EQ(kept_keys(heads, positions), (KeptKeys{{10, 12}, {11}}));
+    EXPECT_EQ(kept_keys(heads, positions, {{3}, {4, 5}}), (KeptKeys{{3, 10, 12}, {4, 5, 11}}));
+    EXPECT_EQ(kept_keys(heads, positions, {{3}}), (KeptKeys{{10, 12}, {11}})); // of other heads
+    EXPECT_TRUE(kept_keys({}, {}).empty());
 }
 
 TEST(Recall, TakesAllWhereMoreAreWanted) {

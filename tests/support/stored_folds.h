@@ -64,7 +64,13 @@ inline StoredFolds stored_folds_of(const ArchivedCache& cache) {
     };
     add({0, 4, synthetic_section(cache, {}, 0), synthetic_section(cache, {0, 1, 2, 3}, 1), {0, 2}});
     if (cache.folds == 2)
-        add({4, 7, synthetic_section(cache, {3, 3}, 2), synthetic_section(cache, {4, 5, 6}, 3)});
+        add({4,
+             7,
+             synthetic_section(cache, {3, 3}, 2),
+             synthetic_section(cache, {4, 5, 6}, 3),
+             {},
+             {},
+             {{0, 5}, {}}});
     return stored;
 }
 
