@@ -24,6 +24,7 @@ struct ReplacedCells {
     std::vector<uint32_t> kept = {}; // of the originals, rising: those that the fold kept as they were
     std::optional<KeyBlocks> blocks = {}; // of the others, for recall (engine/recall.h)
     KeptKeys kept_keys = {};              // by the fold, of all positions before `end`
+    bool made_cells = true;               // the fold; else what stands for them stood there before
 };
 
 // Of the originals, those that a fold did not keep.
@@ -34,6 +35,9 @@ inline size_t count_replaced(const ReplacedCells& cells) {
 
 // Of a section whose cells up to position `last` are folded; those before `begin` were folded already.
 ReplacedCells replaced_cells(const KvSection& section, int32_t begin, int32_t last);
+
+// All that stood there before the fold.
+KvSection cells_before(const ReplacedCells& cells);
 
 // The sequence as if it had been cut at `end` before the fold. Other sections stay as they are. REQUIRES:
 // cells.begin <= end <= cells.end.

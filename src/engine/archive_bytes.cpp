@@ -19,7 +19,7 @@ constexpr size_t kAlignment = 64; // a cache line, and a multiple of what the fi
 struct Header {
     std::array<uint8_t, 4> magic = kMagic;
     uint32_t version = kVersion;
-    uint64_t made = 0;
+    uint64_t mark = 0;
     uint32_t layers = 0, folds = 0;
     uint32_t has_extra = 0;
     Rotation rotation;
@@ -39,6 +39,7 @@ struct LayerHeader {
 struct FoldHeader {
     int32_t begin = 0, end = 0;
     uint32_t kept = 0, folded = 0, originals = 0;
+    uint32_t made_cells = 0;
 };
 
 // Rows of all heads become rows of one head after the other, or the other way round. The columns of a
@@ -106,7 +107,7 @@ void put_cells(Output& out, const KvSection& section, std::span<const LayerHeade
 void put_fold(Output& out, const ReplacedCells& fold, std::span<const LayerHeader> layers) {
     out.put(FoldHeader{fold.begin, fold.end, static_cast<uint32_t>(fold.kept.size()),
                        static_cast<uint32_t>(fold.folded.cells.size()),
-                       static_cast<uint32_t>(fold.originals.cells.size())});
+                       static_cast<uint32_t>(fold.originals.cells.size()), fold.made_cells ? 1u : 0u});
     for (const KvSection* section : {&fold.folded, &fold.originals}) {
         for (const CellMeta& cell : section->cells) {
             out.put(cell.pos);
@@ -282,7 +283,10 @@ Result<ReplacedCells> read_fold(Input& in, const Cache& cache, int32_t least, co
         return start.failure(ErrorCode::corrupt,
                              "expected a fold that goes on at {}, got {} to {}, {} of {} cells",
                              std::max(least, 0), header.begin, header.end, header.kept, header.originals);
+    if (header.made_cells > 1)
+        return start.failure(ErrorCode::corrupt, "expected a flag of 0 or 1, got {}", header.made_cells);
     ReplacedCells fold{header.begin, header.end, cache.empty, cache.empty};
+    fold.made_cells = header.made_cells == 1;
     KVFOLD_CHECK(read_positions(in, fold.folded, header.folded, 0, header.begin));
     KVFOLD_CHECK(read_positions(in, fold.originals, header.originals, header.begin, header.end));
     KVFOLD_TRY(fold.kept, read_rising<uint32_t>(in, header.kept, header.originals, "kept cells"));
@@ -302,7 +306,7 @@ Result<StoredFolds> decode_body(std::span<const uint8_t> bytes, const Header& he
     KVFOLD_TRY(const Cache cache, read_cache(in, header));
     if (const std::string other = map ? differs_in_layers(*map, cache.empty) : ""; !other.empty())
         return fail(ErrorCode::invalid_argument, "archive of another model: {}", other);
-    StoredFolds stored{header.made, {}, {}};
+    StoredFolds stored{header.mark, {}, {}};
     for (const LayerHeader& layer : cache.layers)
         stored.heads.push_back(layer.heads);
     for (uint32_t i = 0; i < header.folds; ++i) {
@@ -330,7 +334,7 @@ void encode_archive(const StoredFolds& stored, const WritePiece& write) {
             {keys.type, keys.width, values.type, values.width, values.transposed ? 1u : 0u, stored.heads[i]});
     }
     Output out(write);
-    out.put(Header{.made = stored.made,
+    out.put(Header{.mark = stored.mark,
                    .layers = static_cast<uint32_t>(layers.size()),
                    .folds = static_cast<uint32_t>(stored.folds.size()),
                    .has_extra = cache.has_extra ? 1u : 0u,
@@ -363,9 +367,9 @@ Result<StoredFolds> decode_archive(std::span<const uint8_t> bytes, const Attenti
     return decode_body(body, header, map);
 }
 
-std::optional<uint64_t> made_by_archive(std::span<const uint8_t> bytes) {
+std::optional<uint64_t> mark_of_archive(std::span<const uint8_t> bytes) {
     const auto header = Input(bytes).read<Header>("a header");
-    return header && header->magic == kMagic ? std::optional(header->made) : std::nullopt;
+    return header && header->magic == kMagic ? std::optional(header->mark) : std::nullopt;
 }
 
 } // namespace kvfold

@@ -10,7 +10,7 @@
 namespace kvfold {
 
 struct StoredFolds {
-    uint64_t made = 0;           // fingerprint of what stands in the place of all of them
+    uint64_t mark = 0;           // of the newest, in the sequence (kept_folds.h)
     std::vector<uint32_t> heads; // of each layer of a section: keys and values are written head by head
     std::vector<std::shared_ptr<const ReplacedCells>>
         folds; // at least one; each begins where the one before ends
@@ -24,8 +24,8 @@ void encode_archive(const StoredFolds& stored, const WritePiece& write);
 // keys; fails with invalid_argument, too, where the layers are not those of the map.
 Result<StoredFolds> decode_archive(std::span<const uint8_t> bytes, const AttentionMap* map = nullptr);
 
-// Of bytes that begin like an archive: StoredFolds::made. Nothing: they do not.
-std::optional<uint64_t> made_by_archive(std::span<const uint8_t> bytes);
+// Of bytes that begin like an archive: StoredFolds::mark. Nothing: they do not.
+std::optional<uint64_t> mark_of_archive(std::span<const uint8_t> bytes);
 
 // Whether so many heads part a cell of the tensor into whole blocks of its type.
 bool parts_cells(uint32_t heads, const CacheTensor& tensor);

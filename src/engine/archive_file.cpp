@@ -27,10 +27,14 @@ std::optional<StoredFolds> stored_folds(const KvSection& section, const FoldHist
     for (size_t i = 0; i < heads.size(); ++i)
         if (!parts_cells(heads[i], section.keys[i]) || !parts_cells(heads[i], section.values[i]))
             heads[i] = 1;
-    StoredFolds stored{fold_fingerprint(section, end), std::move(heads), {}};
+    StoredFolds stored{0, std::move(heads), {}};
     for (const auto& fold : history.each(end))
         if (!fold->originals.cells.empty()) stored.folds.push_back(fold);
-    return stored.folds.empty() ? std::nullopt : std::optional(std::move(stored));
+    if (stored.folds.empty()) return std::nullopt;
+    const bool made_cells = stored.folds.back()->made_cells;
+    if (!made_cells && end_position(section) == end) return std::nullopt; // nothing tells whose it is
+    stored.mark = fold_mark(section, end, made_cells);
+    return stored;
 }
 
 Status write_archive_file(const std::filesystem::path& path, const StoredFolds& stored) {
@@ -44,7 +48,7 @@ Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const K
     if (!stored) return fail(stored.error().code, "{}: {}", path.string(), stored.error().message);
     const int32_t end = folded_region(section).end;
     const bool belongs = are_of_one_cache(stored->folds.front()->originals, section) &&
-                         stored->folds.back()->end == end && stored->made == fold_fingerprint(section, end);
+                         stored->folds.back()->end == end && is_marked(stored->mark, section, end);
     if (belongs) return stored;
     return fail(ErrorCode::invalid_argument,
                 "{}: archive of another slot file; give the one that was written with this one",
@@ -54,8 +58,8 @@ Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const K
 bool is_archive_of_another(const std::filesystem::path& path, const KvSection& section) {
     const auto file = MappedFile::open(path);
     if (!file) return false;
-    const auto made = made_by_archive(file->bytes());
-    return made && *made != fold_fingerprint(section, folded_region(section).end);
+    const auto mark = mark_of_archive(file->bytes());
+    return mark && !is_marked(*mark, section, folded_region(section).end);
 }
 
 std::vector<uint32_t> heads_by_cache(const AttentionMap& map) {
@@ -80,10 +84,10 @@ Result<std::vector<std::shared_ptr<ArchivedFold>>> as_archived(const StoredFolds
 Status add(KeptFolds& kept, const StoredFolds& stored) {
     KVFOLD_TRY(const auto folds, as_archived(stored, kept.budget()));
     for (size_t i = 0; i < folds.size(); ++i) {
-        const bool is_last = i + 1 == folds.size();
-        const uint64_t made =
-            is_last ? stored.made : fold_fingerprint(stored.folds[i + 1]->folded, stored.folds[i + 1]->begin);
-        kept.add(made, folds[i]);
+        const ReplacedCells* const next = i + 1 < folds.size() ? stored.folds[i + 1].get() : nullptr;
+        kept.add(next ? fold_mark(cells_before(*next), next->begin, stored.folds[i]->made_cells)
+                      : stored.mark,
+                 folds[i]);
     }
     return {};
 }

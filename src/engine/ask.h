@@ -14,7 +14,7 @@ namespace kvfold {
 
 inline constexpr size_t kHeardOfPrompt = 128; // newest tokens whose queries are held, all at once
 inline constexpr size_t kAskingOfPrompt = 32; // of them, at most: a scan takes as long as there are queries
-inline constexpr size_t kFewestAsking = 8;    // where a prompt goes on with fewer, those before them ask too
+inline constexpr size_t kFewestAsking = 8;    // a server's prompt may go on with fewer: those before ask too
 
 // Of so many tokens that were heard those that ask: the newest half, and the others evenly. What is asked for
 // may stand at the end of a prompt or at its beginning.

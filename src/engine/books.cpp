@@ -154,11 +154,18 @@ void Books::clear() {
 
 void Books::learn(llama_seq_id seq_id, std::span<const llama_pos> positions, llama_pos fold_end,
                   std::vector<llama_token> tokens) {
+    std::map<llama_pos, llama_token> answers; // that the model has written
+    for (const Cell* cell : cells_of(seq_id))
+        if (cell->is_answer) answers[cell->pos] = this->tokens(seq_id)[static_cast<size_t>(cell->pos)];
     remove(seq_id, -1, -1);
     if (positions.empty() || !is_kept(seq_id) || stream_of(seq_id) >= streams_.size()) return;
-    for (const llama_pos pos : positions)
-        cells_with(seq_id).push_back({pos, Owners().set(size_t(seq_id)), pos + 1 == fold_end});
     tokens.resize(static_cast<size_t>(positions.back()) + 1, LLAMA_TOKEN_NULL);
+    for (const llama_pos pos : positions) {
+        const auto answer = answers.find(pos);
+        const bool is_answer = answer != answers.end() && answer->second == tokens[static_cast<size_t>(pos)];
+        cells_with(seq_id).push_back(
+            {pos, Owners().set(size_t(seq_id)), pos + 1 == fold_end, is_answer && pos >= fold_end});
+    }
     sequences_[seq_id] = {std::move(tokens), positions.size()};
 }
 

@@ -60,7 +60,7 @@ class Books {
 
     // The sequence holds cells of its own at `positions` (rising) and nothing else, as a state says. Those at
     // the last position before fold_end are folded; 0: none. tokens: one a position, or none when they are
-    // unknown.
+    // unknown. What the model has written and stands there again is still its answer.
     void learn(llama_seq_id seq_id, std::span<const llama_pos> positions, llama_pos fold_end,
                std::vector<llama_token> tokens);
 

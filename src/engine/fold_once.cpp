@@ -67,9 +67,9 @@ Status swap(llama_context* ctx, llama_seq_id seq_id, const SequenceState& snapsh
     const KvSection& made = compact.state.sections.front();
     auto replaced = replaced_between(snapshot.sections.front(), made, nullptr,
                                      kept_keys(compact.report.heads, compact.report.region_positions));
-    const uint64_t fingerprint = replaced ? fold_fingerprint(made, replaced->end()) : 0;
+    const uint64_t mark = replaced ? fold_mark(made, replaced->end(), replaced->cells()->made_cells) : 0;
     KVFOLD_CHECK(write_sequence(ctx, seq_id, compact.state));
-    if (replaced) request.kept->add(fingerprint, std::move(replaced));
+    if (replaced) request.kept->add(mark, std::move(replaced));
     return {};
 }
 

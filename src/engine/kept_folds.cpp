@@ -8,19 +8,38 @@
 
 namespace kvfold {
 
+namespace {
+
+uint64_t fingerprint_of(const KvSection& section, uint32_t cell) {
+    const auto pos = static_cast<uint64_t>(section.cells[cell].pos);
+    uint64_t hash = fingerprint({reinterpret_cast<const uint8_t*>(&pos), sizeof pos});
+    for (const auto* tensors : {&section.keys, &section.values})
+        for (const CacheTensor& tensor : *tensors)
+            hash = fingerprint(take_cells(tensor, {&cell, 1}).bytes, hash);
+    return hash;
+}
+
+} // namespace
+
 // A sum over the cells: llama.cpp may put them into another order.
 uint64_t fold_fingerprint(const KvSection& section, int32_t end) {
     uint64_t sum = 0;
-    for (uint32_t cell = 0; cell < section.cells.size(); ++cell) {
-        const auto pos = static_cast<uint64_t>(section.cells[cell].pos);
-        if (section.cells[cell].pos >= end) continue;
-        uint64_t hash = fingerprint({reinterpret_cast<const uint8_t*>(&pos), sizeof pos});
-        for (const auto* tensors : {&section.keys, &section.values})
-            for (const CacheTensor& tensor : *tensors)
-                hash = fingerprint(take_cells(tensor, {&cell, 1}).bytes, hash);
-        sum += hash;
-    }
+    for (uint32_t cell = 0; cell < section.cells.size(); ++cell)
+        if (section.cells[cell].pos < end) sum += fingerprint_of(section, cell);
     return sum;
+}
+
+uint64_t fold_mark(const KvSection& section, int32_t end, bool made_cells) {
+    const uint64_t mark = fold_fingerprint(section, end);
+    if (made_cells) return mark;
+    const std::vector<uint32_t> cells = cells_by_position(section);
+    const auto next =
+        std::ranges::find_if(cells, [&](uint32_t cell) { return section.cells[cell].pos >= end; });
+    return next == cells.end() ? mark : mark + fingerprint_of(section, *next);
+}
+
+bool is_marked(uint64_t mark, const KvSection& section, int32_t end) {
+    return mark == fold_mark(section, end, true) || mark == fold_mark(section, end, false);
 }
 
 std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
@@ -32,25 +51,31 @@ std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const Kv
     return archived(std::move(cells), after, map);
 }
 
-void KeptFolds::add(uint64_t made, std::shared_ptr<ArchivedFold> fold) {
+void KeptFolds::add(uint64_t mark, std::shared_ptr<ArchivedFold> fold) {
     archive_.admit(fold);
-    folds_[made] = std::move(fold);
+    folds_[mark] = std::move(fold);
     std::erase_if(folds_, [](const auto& each) { return !each.second->cells(); });
 }
 
 FoldHistory KeptFolds::history(const KvSection& section) const {
     std::vector<std::shared_ptr<const ArchivedFold>> newest_first;
-    int32_t end = folded_region(section).end;
-    for (uint64_t made = fold_fingerprint(section, end); end > 0;) {
-        const auto found = folds_.find(made);
-        if (found == folds_.end() || found->second->end() != end) break;
-        newest_first.push_back(found->second);
-        end = found->second->begin();
-        made = fold_fingerprint(found->second->cells()->folded, end);
+    const auto fold_in = [&](const KvSection& held, int32_t end) {
+        for (const bool made_cells : {true, false}) {
+            const auto found = folds_.find(fold_mark(held, end, made_cells));
+            if (found != folds_.end() && found->second->end() == end &&
+                found->second->cells()->made_cells == made_cells)
+                return found->second;
+        }
+        return std::shared_ptr<ArchivedFold>();
+    };
+    auto fold = fold_in(section, folded_region(section).end);
+    while (fold) {
+        newest_first.push_back(fold);
+        fold = fold->begin() > 0 ? fold_in(cells_before(*fold->cells()), fold->begin()) : nullptr;
     }
     FoldHistory history;
-    for (const auto& fold : newest_first | std::views::reverse)
-        history.add(fold);
+    for (const auto& each : newest_first | std::views::reverse)
+        history.add(each);
     return history;
 }
 

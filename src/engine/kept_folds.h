@@ -11,6 +11,11 @@ namespace kvfold {
 // Of the cells before position `end`, their positions and their bytes, in whatever order.
 uint64_t fold_fingerprint(const KvSection& section, int32_t end);
 
+// What a fold is found by in a sequence that holds `section`. A fold that made no cell left the first ones of
+// its text alone, which other texts may begin with too: then the first cell behind it belongs to it.
+uint64_t fold_mark(const KvSection& section, int32_t end, bool made_cells);
+bool is_marked(uint64_t mark, const KvSection& section, int32_t end); // by either
+
 // What a fold from a sequence's start replaced, told from the section before and after it; null: nothing.
 // map: as of `archived`. kept: by the heads, where that is known.
 std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
@@ -21,8 +26,8 @@ class KeptFolds {
   public:
     explicit KeptFolds(size_t budget) : archive_(budget) {} // bytes, as of an Archive
 
-    // made: the fingerprint of the cells that stand in the place of those that it holds.
-    void add(uint64_t made, std::shared_ptr<ArchivedFold> fold);
+    // mark: of the cells that stand in the place of those that it holds.
+    void add(uint64_t mark, std::shared_ptr<ArchivedFold> fold);
 
     // Of a sequence that holds this: its folds as far back as they are here.
     FoldHistory history(const KvSection& section) const;
@@ -32,7 +37,7 @@ class KeptFolds {
 
   private:
     Archive archive_;
-    std::map<uint64_t, std::shared_ptr<ArchivedFold>> folds_; // by what they made
+    std::map<uint64_t, std::shared_ptr<ArchivedFold>> folds_; // by their marks
 };
 
 // The sequence without its newest folds: as many of them as are kept and have room in `cells` cells. Fails

@@ -16,7 +16,7 @@ namespace {
 constexpr llama_seq_id kAllSequences = -1;
 
 // That the sequence will have of its own.
-size_t cells_before(const ReplacedCells& cells, llama_pos end) {
+size_t count_before(const ReplacedCells& cells, llama_pos end) {
     const auto is_before = [&](const CellMeta& cell) { return cell.pos < end; };
     return cells.folded.cells.size() +
            static_cast<size_t>(std::ranges::count_if(cells.originals.cells, is_before));
@@ -41,10 +41,12 @@ std::shared_ptr<ArchivedFold> ManagedContext::replaced_by(const FoldTask& task,
 // room, or the text is known and can be folded anew, or read again.
 llama_pos ManagedContext::first_cut(llama_seq_id seq_id) const {
     const Books::Fold fold = books_.fold_of(seq_id);
-    const llama_pos first = books_.history(seq_id).first_cut(fold.end);
-    const bool fits = fold.cells + static_cast<size_t>(fold.end - first) <= room_for(seq_id);
+    const FoldHistory& history = books_.history(seq_id);
+    size_t most = 0; // cells that a cut brings back
+    for (const auto& cells : history.each(fold.end))
+        most = std::max(most, count_before(*cells, cells->end));
     const bool can_be_folded = policy_.automatic && books_.knows_all_tokens(seq_id);
-    return fits || can_be_folded ? first : fold.end;
+    return most <= room_for(seq_id) || can_be_folded ? history.first_cut(fold.end) : fold.end;
 }
 
 // What stood before the cut stands there again, and then the program cuts. Nothing, and the sequence is as it
@@ -55,7 +57,8 @@ std::optional<bool> ManagedContext::take_back(llama_seq_id seq_id, llama_pos end
     note([&]() KVFOLD_REQUIRES(mutex_) {
         const auto cells = books_.history(seq_id).at(end); // ours, even if room has to be made in the archive
         if (!cells || shift_is_due_ || !has_window_for(seq_id, end)) return;
-        make_room_for(seq_id, cells_before(*cells, end));
+        touch(seq_id, 0); // a fold of it that runs is not waited for
+        make_room_for(seq_id, count_before(*cells, end));
         drop_recalled_of(seq_id);
         auto now = without_throwing([&]() KVFOLD_REQUIRES(mutex_) {
             before = held_by(seq_id);
@@ -77,6 +80,11 @@ std::optional<bool> ManagedContext::take_back(llama_seq_id seq_id, llama_pos end
     return removed;
 }
 
+// A fold up to there that stands behind a beginning is told by the first position from then on.
+void ManagedContext::gather_fold(SequenceState& state, llama_pos end) const {
+    if (is_plain()) gather_before(state.sections.front(), end);
+}
+
 // What stood there; folded anew where it has no room.
 Result<ManagedContext::KnownSequence>
 ManagedContext::before_cut(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) const {
@@ -85,7 +93,8 @@ ManagedContext::before_cut(llama_seq_id seq_id, const ReplacedCells& cells, llam
     KnownSequence back{
         cut_back(now, cells, end), {{all.begin(), all.begin() + end}, books_.history(seq_id)}, {}};
     back.known.history.cut(cells.begin);
-    const size_t count = cells_before(cells, end), room = room_for(seq_id);
+    gather_fold(back.state, cells.begin);
+    const size_t count = count_before(cells, end), room = room_for(seq_id);
     if (count <= room) return back;
     if (policy_.automatic) return folded_to_fit(back.state, back.known, room);
     return fail(ErrorCode::busy, "{} cells have no room, and nothing is folded without being told to", count);
@@ -94,16 +103,15 @@ ManagedContext::before_cut(llama_seq_id seq_id, const ReplacedCells& cells, llam
 // On failure the sequence holds what it held, but for `lost`: then it is empty.
 Status ManagedContext::become(llama_seq_id seq_id, KnownSequence now) {
     touch(seq_id, 0);
-    const KnownState before{books_.tokens(seq_id), books_.history(seq_id)};
     const Status written = write_sequence(ctx_, seq_id, now.state);
-    if (written) {
-        archive_.admit(now.replaced);
-        learn(seq_id, now.state.sections.front(), std::move(now.known.tokens), /*may_hide_fold=*/false);
-        books_.set_history(seq_id, std::move(now.known.history));
-    } else { // in cells of its own
-        relearn(seq_id, before.tokens);
-        books_.set_history(seq_id, before.history);
+    if (!written) {
+        relearn_own(seq_id);
+        return written;
     }
+    archive_.admit(now.replaced);
+    const KvSection& section = now.state.sections.front();
+    learn(seq_id, section, folded_region(section).end, std::move(now.known.tokens));
+    books_.set_history(seq_id, std::move(now.known.history));
     return written;
 }
 
@@ -142,10 +150,11 @@ Result<ManagedContext::KnownSequence> ManagedContext::without_newest_folds(llama
         return fail(
             ErrorCode::busy,
             "slot {} would take {} cells without its newest fold, and has room for {}; give more cells (-c)",
-            seq_id, behind + cells_before(*folds.back(), fold_end), room);
+            seq_id, behind + count_before(*folds.back(), fold_end), room);
     KVFOLD_TRY(const SequenceState now, read_sequence(ctx_, seq_id));
     KnownSequence back{unfolded(now, as_one(newest)), {books_.tokens(seq_id), books_.history(seq_id)}, {}};
     back.known.history.cut(newest.front()->begin);
+    gather_fold(back.state, newest.front()->begin);
     return back;
 }
 

@@ -167,7 +167,9 @@ bool ManagedContext::drop_folded(llama_seq_id seq_id, llama_pos p0, llama_pos p1
         section = take_cells(section, kept);
         for (CellMeta& cell : section.cells)
             if (cell.pos < fold.end && fold.end <= p1) cell.pos = p0 - 1;
-        dropped = write_sequence(ctx_, seq_id, *state).has_value();
+        const Status written = write(seq_id, *state);
+        if (!written) log_warning("{}: {}", name(seq_id), written.error().message);
+        dropped = written.has_value();
     });
     return dropped;
 }

@@ -165,8 +165,9 @@ class ManagedContext {
     void touch_all() KVFOLD_REQUIRES(mutex_);
     void relearn(llama_seq_id seq_id, std::vector<llama_token> tokens, bool may_hide_fold = false)
         KVFOLD_REQUIRES(mutex_);
-    void learn(llama_seq_id seq_id, const KvSection& section, std::vector<llama_token> tokens,
-               bool may_hide_fold) KVFOLD_REQUIRES(mutex_);
+    void learn(llama_seq_id seq_id, const KvSection& section, llama_pos fold_end,
+               std::vector<llama_token> tokens) KVFOLD_REQUIRES(mutex_);
+    void relearn_own(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
     void relearn_all() KVFOLD_REQUIRES(mutex_);
     void promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
     void keep_promise(llama_seq_id seq_id) KVFOLD_REQUIRES(mutex_);
@@ -184,6 +185,7 @@ class ManagedContext {
     Result<KnownSequence> before_cut(llama_seq_id seq_id, const ReplacedCells& cells, llama_pos end) const
         KVFOLD_REQUIRES(mutex_);
     Result<KnownSequence> without_newest_folds(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
+    void gather_fold(SequenceState& state, llama_pos end) const;
     Status become(llama_seq_id seq_id, KnownSequence now) KVFOLD_REQUIRES(mutex_);
     llama_pos first_cut(llama_seq_id seq_id) const KVFOLD_REQUIRES(mutex_);
 
@@ -201,10 +203,11 @@ class ManagedContext {
     struct Asking { // of a batch, the entries of a prompt's newest tokens: those that ask, and the last one
         llama_seq_id seq_id;
         size_t first, last;
+        bool ends; // the program wants to know what follows
     };
     void note_prompts(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
     std::vector<Asking> prompts_that_ask(std::span<const BatchEntry> entries) const KVFOLD_REQUIRES(mutex_);
-    void recall_for(llama_seq_id seq_id, const Study& heard, size_t coming) KVFOLD_REQUIRES(mutex_);
+    void recall_for(const Asking& prompt, const Study& heard, size_t coming) KVFOLD_REQUIRES(mutex_);
     Result<Study> ask_again(llama_seq_id seq_id, std::span<const llama_token> tokens) KVFOLD_REQUIRES(mutex_);
     Speaking asking(std::span<const BatchEntry> entries) KVFOLD_REQUIRES(mutex_);
     void recall_behind(const Speaking& speaking, const Study& heard) KVFOLD_REQUIRES(mutex_);

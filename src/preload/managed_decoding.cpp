@@ -132,7 +132,7 @@ int32_t ManagedContext::decode_in_parts(ProgramBatch& batch, std::span<const Ask
         const Asking* const prompt = prompts.empty() ? nullptr : &prompts.front();
         if (prompt && done == prompt->last) {
             note([&]() KVFOLD_REQUIRES(mutex_) {
-                recall_for(prompt->seq_id, std::exchange(asked, {}), entries.size() - done);
+                recall_for(*prompt, std::exchange(asked, {}), entries.size() - done);
             });
             prompts = prompts.subspan(1);
             continue;

@@ -84,21 +84,23 @@ ManagedContext::prompts_that_ask(std::span<const BatchEntry> entries) const {
                entries[first - 1].seq_ids.front() == seq_id)
             --first;
         const bool goes_on = entries[first].pos < 0 || entries[first].pos >= books_.end(seq_id);
-        if (goes_on && can_recall(seq_id, entries.size())) asking.push_back({seq_id, first, last});
+        if (goes_on && can_recall(seq_id, entries.size()))
+            asking.push_back({seq_id, first, last, entries[last].output});
     }
     std::ranges::reverse(asking);
     return asking;
 }
 
 // heard: what the prompt asked while it was read; of no layers where it goes on with one token.
-void ManagedContext::recall_for(llama_seq_id seq_id, const Study& heard, size_t coming) {
+void ManagedContext::recall_for(const Asking& prompt, const Study& heard, size_t coming) {
+    const llama_seq_id seq_id = prompt.seq_id;
     if (!can_recall(seq_id, coming)) return;
     const Timer timer;
     const auto count = static_cast<size_t>(heard.tokens());
     const std::vector<llama_token>& known = books_.tokens(seq_id);
     const auto behind = static_cast<size_t>(books_.end(seq_id) - books_.fold_of(seq_id).end);
     const auto newest = std::span(known).last(std::min({known.size(), behind, kAskingOfPrompt / 2}));
-    const bool asks_again = count < kFewestAsking && newest.size() > count &&
+    const bool asks_again = prompt.ends && count < kFewestAsking && newest.size() > count &&
                             newest.size() <= free_cells(seq_id) &&
                             std::ranges::find(newest, LLAMA_TOKEN_NULL) == newest.end() &&
                             (is_plain() || books_.shared(seq_id).empty());
@@ -128,7 +130,7 @@ Result<Study> ManagedContext::ask_again(llama_seq_id seq_id, std::span<const lla
         undone = write_sequence(ctx_, seq_id, *before);
     else if (!real().llama_memory_seq_rm(memory(), seq_id, end, -1))
         undone = fail(ErrorCode::lost, "llama.cpp does not remove the newest tokens");
-    if (!undone) relearn(seq_id, books_.tokens(seq_id));
+    if (!undone) relearn_own(seq_id);
     KVFOLD_CHECK(undone);
     return asked;
 }

@@ -77,18 +77,30 @@ void ManagedContext::relearn(llama_seq_id seq_id, std::vector<llama_token> token
         books_.remove(seq_id, -1, -1);
         return;
     }
-    learn(seq_id, state->sections.front(), std::move(tokens), may_hide_fold);
-}
-
-void ManagedContext::learn(llama_seq_id seq_id, const KvSection& section, std::vector<llama_token> tokens,
-                           bool may_hide_fold) {
-    const std::vector<int32_t> positions = sorted_positions(section);
-    llama_pos fold_end = folded_region(positions).end;
+    const KvSection& section = state->sections.front();
+    llama_pos fold_end = folded_region(section).end;
     if (may_hide_fold && is_plain() && !has_images(model_) && first_plain_position(section) > 1)
         fold_end = first_plain_position(section);
+    learn(seq_id, section, fold_end, std::move(tokens));
+}
+
+void ManagedContext::learn(llama_seq_id seq_id, const KvSection& section, llama_pos fold_end,
+                           std::vector<llama_token> tokens) {
+    const std::vector<int32_t> positions = sorted_positions(section);
     const size_t count = positions.empty() ? 0 : static_cast<size_t>(positions.back()) + 1;
     if (tokens.size() != count) tokens.clear();
     books_.learn(seq_id, positions, fold_end, std::move(tokens));
+}
+
+// What the books say of it holds, but it may have cells of its own now, and other ones recalled.
+void ManagedContext::relearn_own(llama_seq_id seq_id) {
+    const llama_pos fold_end = books_.fold_of(seq_id).end;
+    KnownState known{books_.tokens(seq_id), books_.history(seq_id)};
+    drop_recalled_of(seq_id);
+    const auto state = read_sequence(ctx_, seq_id);
+    if (!state) return books_.remove(seq_id, -1, -1);
+    learn(seq_id, state->sections.front(), fold_end, std::move(known.tokens));
+    books_.set_history(seq_id, std::move(known.history));
 }
 
 void ManagedContext::relearn_all() {
@@ -220,10 +232,13 @@ ManagedContext::fold_in(llama_seq_id seq_id, const SequenceState& state, const K
     if (!policy_.automatic || room_for(seq_id) >= cells) return std::nullopt;
     Result<KnownSequence> folded = without_throwing(
         [&]() KVFOLD_REQUIRES(mutex_) { return folded_to_fit(state, known, room_for(seq_id)); });
-    if (!folded)
+    const Status written =
+        folded ? write_sequence(ctx_, seq_id, folded->state) : tl::unexpected(folded.error());
+    if (!written) {
         log_warning("{}: a state of {} cells does not fit and cannot be folded: {}", name(seq_id), cells,
-                    folded.error().message);
-    if (!folded || !write_sequence(ctx_, seq_id, folded->state)) return std::nullopt;
+                    written.error().message);
+        return std::nullopt;
+    }
     return *std::move(folded);
 }
 

@@ -45,13 +45,13 @@ TEST(ArchiveFile, WhatIsWrittenIsReadByteForByte) {
         const Bytes bytes = archive_bytes(stored);
         const auto read = decode_archive(bytes);
         ASSERT_TRUE(read) << read.error().message;
-        EXPECT_EQ(read->made, stored.made);
+        EXPECT_EQ(read->mark, stored.mark);
         EXPECT_EQ(read->heads, stored.heads);
         ASSERT_EQ(read->folds.size(), stored.folds.size());
         for (size_t i = 0; i < stored.folds.size(); ++i) {
             const ReplacedCells &is = *read->folds[i], &was = *stored.folds[i];
-            EXPECT_EQ(std::tie(is.begin, is.end, is.kept, is.kept_keys),
-                      std::tie(was.begin, was.end, was.kept, was.kept_keys));
+            EXPECT_EQ(std::tie(is.begin, is.end, is.kept, is.kept_keys, is.made_cells),
+                      std::tie(was.begin, was.end, was.kept, was.kept_keys, was.made_cells));
             expect_same_section(is.folded, was.folded);
             expect_same_section(is.originals, was.originals);
         }
@@ -168,7 +168,7 @@ TEST_P(WrongFields, AreRefused) {
     error_of_archive(with_fingerprint(bytes), code);
 }
 
-constexpr size_t kLayer = 64, kFold = 128, kFirstCell = kFold + 20, kFirstKept = kFirstCell + 16;
+constexpr size_t kLayer = 64, kFold = 128, kFirstCell = kFold + 24, kFirstKept = kFirstCell + 16;
 INSTANTIATE_TEST_SUITE_P(
     Each, WrongFields,
     ::testing::Values(WrongField{"no layers", 16, 0}, WrongField{"more layers than bytes", 16, 0xffffffff},
@@ -188,6 +188,7 @@ INSTANTIATE_TEST_SUITE_P(
                       WrongField{"folded cells in front of position 0", kFold + 12, 1},
                       WrongField{"no originals", kFold + 16, 0},
                       WrongField{"more cells than bytes", kFold + 16, 0xffffffff},
+                      WrongField{"a fold that made cells twice", kFold + 20, 2},
                       WrongField{"a negative position", kFirstCell, 0xffffffff},
                       WrongField{"a position behind the fold", kFirstCell, 1000},
                       WrongField{"positions that fall", kFirstCell, 3},

@@ -86,6 +86,18 @@ TEST(Books, StreamsHaveTheirOwnCells) {
     EXPECT_EQ(books.foldable(1).size(), 1u);
 }
 
+TEST(Books, WhatTheModelHasWrittenIsStillItsAnswerWhenItStandsThereAgain) {
+    const llama_seq_id owner[] = {0};
+    const std::vector<llama_pos> positions = {0, 1, 2, 3};
+    for (const llama_token newest : {7, 8}) {
+        Books books;
+        for (const llama_pos pos : positions)
+            books.decode(pos, 7, owner, /*is_answer=*/pos == 3);
+        books.learn(0, positions, /*fold_end=*/0, {7, 7, 7, newest});
+        EXPECT_EQ(books.ends_with_answer(0), newest == 7);
+    }
+}
+
 TEST(Books, AFoldIsLearntByItsEnd) {
     Books books;
     std::vector<llama_pos> positions(12, 89);

@@ -85,6 +85,28 @@ TEST(KeptFolds, OfOtherSequencesAreNotFound) {
     EXPECT_EQ(unfolded({{folds.before}, {}}, kept, 100).error().code, ErrorCode::invalid_argument);
 }
 
+// keep_last makes no cells: texts that begin alike and are as long leave the same ones in front.
+TEST(KeptFolds, OfTextsThatBeginAlikeAreToldApart) {
+    KeptFolds kept(kPlenty);
+    const auto fold_of = [&](float first) { // cells with numbers from `first` on behind the common beginning
+        NumberedCells text = plain(0, 4), tail;
+        for (int32_t pos = 4; pos < 20; ++pos)
+            (pos < 10 ? text : tail).push_back({pos, first + static_cast<float>(pos)});
+        const KvSection before = section_of(testing::joined_cells(text, tail));
+        const KvSection after = section_of(testing::joined_cells({{9, 0}, {9, 1}, {9, 2}, {9, 3}}, tail));
+        const auto fold = replaced_between(before, after);
+        EXPECT_FALSE(fold->cells()->made_cells);
+        kept.add(fold_mark(after, 10, fold->cells()->made_cells), fold);
+        return std::tuple(before, after, fold);
+    };
+    const auto [a, a_after, a_fold] = fold_of(100);
+    const auto [b, b_after, b_fold] = fold_of(200);
+    for (const auto& [before, after] : {std::pair(a, a_after), std::pair(b, b_after)})
+        EXPECT_EQ(cells_of(unfolded({{after}, {}}, kept, 100)->sections.front()), cells_of(before));
+    EXPECT_EQ(fold_fingerprint(a_after, 10), fold_fingerprint(b_after, 10)); // broken twin
+    EXPECT_TRUE(FoldedTwice().first->cells()->made_cells);
+}
+
 TEST(KeptFolds, AreFoundInWhateverOrderTheirCellsStand) {
     const FoldedTwice folds;
     KeptFolds kept(kPlenty);

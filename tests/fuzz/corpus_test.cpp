@@ -165,7 +165,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         BrokenArchive{"encoded to other bytes",
                       [](StoredFolds& stored) { stored.heads.assign(stored.heads.size(), 1); }, true},
-        BrokenArchive{"encoded to other bytes", [](StoredFolds& stored) { stored.made ^= 1; }, true},
+        BrokenArchive{"encoded to other bytes", [](StoredFolds& stored) { stored.mark ^= 1; }, true},
         BrokenArchive{"held", [](StoredFolds& stored) { stored.heads.reserve(1 << 20); }, false},
         BrokenArchive{"outside of its fold",
                       [](StoredFolds& stored) {

@@ -172,6 +172,30 @@ TEST_F(BehindABeginning, WhenTheOtherLeavesAllOfItIsFoldedAndCutRight) {
     expect_books_agree();
 }
 
+// The first fold stands behind a beginning still, and is one: what is behind it comes back, and a cut inside
+// of it is read again.
+TEST_F(BehindABeginning, WhatIsUndoneBehindItLeavesItAFold) {
+    for (const bool is_cut : {true, false}) {
+        if (!is_cut) SetUp();
+        const llama_pos first_end = program_->pos_min(0) + 1;
+        ASSERT_GT(first_end, 180);
+        ASSERT_TRUE(program_->remove(1, -1, -1));
+        feed_all(400, 300);
+        fold();
+        ASSERT_EQ(program_->pos_min(0), first_end - 1); // it may be cut behind the first fold
+        if (is_cut)
+            ASSERT_TRUE(program_->remove(0, first_end + 20, -1));
+        else
+            ASSERT_TRUE(managed_->unfold(0));
+        EXPECT_GT(sequence()["folded_cells"], 0);
+        EXPECT_EQ(program_->pos_min(0), first_end - 1);
+        expect_books_agree();
+        expect_cut(150);
+        EXPECT_EQ(total("rereads"), 1);
+        expect_books_agree();
+    }
+}
+
 TEST_F(BehindABeginning, ASavedStateIsCutRight) {
     const std::vector<uint8_t> saved = program_->saved_state(0);
     ASSERT_TRUE(program_->remove(0, -1, -1));
@@ -291,6 +315,22 @@ TEST_F(Archived, WhatHasNoRoomIsNotTakenBackAndStaysShared) {
     ASSERT_TRUE(program_->remove(0, 300, -1));
     EXPECT_EQ(real_cells(0), 300u);
     EXPECT_EQ(total("rereads"), 0);
+}
+
+// What the older fold made was more than what stands there now.
+TEST_F(Archived, NoCutIsPromisedThatHasNoRoom) {
+    feed_all(300);
+    fold(2);
+    manage({}, /*unified=*/true, total("archive_bytes").get<size_t>() + (size_t{1} << 16)); // of one fold
+    feed_all(300);
+    fold(2);
+    feed_all(400, 300);
+    fold(8);
+    ASSERT_GT(program_->pos_min(0), 200); // the older fold has lost its cells
+    EXPECT_LT(program_->pos_min(0), 350);
+    for (llama_pos pos = 0; pos < 300; pos += 60)
+        ASSERT_EQ(feed(pos, pos + 60, 1), 0);
+    EXPECT_GT(program_->pos_min(0), 350);
 }
 
 // As many of the newest as there is room for.

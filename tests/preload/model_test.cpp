@@ -195,6 +195,12 @@ class Operations : public ::testing::TestWithParam<Shape> {
         topic_[to] = topic_[from];
     }
 
+    void unfold() {
+        const auto which = static_cast<llama_seq_id>(below(kSequences));
+        const auto cells = program_->managed().unfold(which);
+        tell("unfold {}: {}", which, cells ? std::to_string(*cells) : cells.error().message);
+    }
+
     void fold() {
         const auto which = static_cast<llama_seq_id>(below(kSequences));
         const auto job = program_->managed().compact(
@@ -227,7 +233,10 @@ class Operations : public ::testing::TestWithParam<Shape> {
             save_and_restore();
             break;
         case 15:
-            fold();
+            if (below(4) == 0)
+                unfold();
+            else
+                fold();
         }
     }
 
@@ -245,7 +254,9 @@ class Operations : public ::testing::TestWithParam<Shape> {
                 if (what == 2)
                     static_cast<void>(managed.compact(static_cast<llama_seq_id>(random() % kSequences),
                                                       &methods::select, 2));
-                if (what > 2) static_cast<void>(managed.state());
+                if (what == 3)
+                    static_cast<void>(managed.unfold(static_cast<llama_seq_id>(random() % kSequences)));
+                if (what > 3) static_cast<void>(managed.state());
             }
         });
     }
