@@ -78,16 +78,9 @@ std::vector<uint32_t> replaced_originals(const ReplacedCells& cells) {
     return replaced;
 }
 
-KvSection cells_before(const ReplacedCells& cells) {
-    KvSection section = cells.folded;
-    append_cells(section, cells.originals);
-    return section;
-}
-
 SequenceState cut_back(const SequenceState& now, const ReplacedCells& cells, int32_t end) {
-    if (end == cells.end) return with_first_section(now, cells_before(cells));
     KvSection section = cells.folded;
-    append_cells(section, cells_between(cells.originals, 0, end));
+    append_cells(section, end == cells.end ? cells.originals : cells_between(cells.originals, 0, end));
     return with_first_section(now, std::move(section));
 }
 
@@ -131,7 +124,8 @@ ArchivedFold::ArchivedFold(std::shared_ptr<const ReplacedCells> cells)
 std::shared_ptr<ArchivedFold> archived(ReplacedCells cells, const KvSection& made, const AttentionMap* map) {
     cells.kept = kept_in(made, cells.originals);
     const KvSection now = cells_between(made, 0, cells.end);
-    cells.made_cells = kept_in(cells_before(cells), now).size() < now.cells.size();
+    const size_t old = kept_in(cells.folded, now).size() + kept_in(cells.originals, now).size();
+    cells.made_cells = old < now.cells.size();
     if (map) cells.blocks = block_keys(*map, cells.originals, replaced_originals(cells));
     return std::make_shared<ArchivedFold>(std::move(cells));
 }

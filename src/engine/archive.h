@@ -36,9 +36,6 @@ inline size_t count_replaced(const ReplacedCells& cells) {
 // Of a section whose cells up to position `last` are folded; those before `begin` were folded already.
 ReplacedCells replaced_cells(const KvSection& section, int32_t begin, int32_t last);
 
-// All that stood there before the fold.
-KvSection cells_before(const ReplacedCells& cells);
-
 // The sequence as if it had been cut at `end` before the fold. Other sections stay as they are. REQUIRES:
 // cells.begin <= end <= cells.end.
 SequenceState cut_back(const SequenceState& now, const ReplacedCells& cells, int32_t end);

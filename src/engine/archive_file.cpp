@@ -85,9 +85,7 @@ Status add(KeptFolds& kept, const StoredFolds& stored) {
     KVFOLD_TRY(const auto folds, as_archived(stored, kept.budget()));
     for (size_t i = 0; i < folds.size(); ++i) {
         const ReplacedCells* const next = i + 1 < folds.size() ? stored.folds[i + 1].get() : nullptr;
-        kept.add(next ? fold_mark(cells_before(*next), next->begin, stored.folds[i]->made_cells)
-                      : stored.mark,
-                 folds[i]);
+        kept.add(next ? mark_before(*next, stored.folds[i]->made_cells) : stored.mark, folds[i]);
     }
     return {};
 }

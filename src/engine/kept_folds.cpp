@@ -4,6 +4,7 @@
 #include "state/folded_region.h"
 
 #include <algorithm>
+#include <array>
 #include <ranges>
 
 namespace kvfold {
@@ -38,6 +39,13 @@ uint64_t fold_mark(const KvSection& section, int32_t end, bool made_cells) {
     return next == cells.end() ? mark : mark + fingerprint_of(section, *next);
 }
 
+uint64_t mark_before(const ReplacedCells& cells, bool made_cells) {
+    KvSection section = cells.folded;
+    if (!cells.originals.cells.empty())
+        append_cells(section, take_cells(cells.originals, std::array<uint32_t, 1>{0}));
+    return fold_mark(section, cells.begin, made_cells);
+}
+
 bool is_marked(uint64_t mark, const KvSection& section, int32_t end) {
     return mark == fold_mark(section, end, true) || mark == fold_mark(section, end, false);
 }
@@ -59,19 +67,22 @@ void KeptFolds::add(uint64_t mark, std::shared_ptr<ArchivedFold> fold) {
 
 FoldHistory KeptFolds::history(const KvSection& section) const {
     std::vector<std::shared_ptr<const ArchivedFold>> newest_first;
-    const auto fold_in = [&](const KvSection& held, int32_t end) {
+    const auto fold_to = [&](int32_t end, const auto& mark) {
         for (const bool made_cells : {true, false}) {
-            const auto found = folds_.find(fold_mark(held, end, made_cells));
+            const auto found = folds_.find(mark(made_cells));
             if (found != folds_.end() && found->second->end() == end &&
                 found->second->cells()->made_cells == made_cells)
                 return found->second;
         }
         return std::shared_ptr<ArchivedFold>();
     };
-    auto fold = fold_in(section, folded_region(section).end);
+    const int32_t end = folded_region(section).end;
+    auto fold = fold_to(end, [&](bool made_cells) { return fold_mark(section, end, made_cells); });
     while (fold) {
         newest_first.push_back(fold);
-        fold = fold->begin() > 0 ? fold_in(cells_before(*fold->cells()), fold->begin()) : nullptr;
+        const ReplacedCells& cells = *fold->cells();
+        if (cells.begin == 0) break;
+        fold = fold_to(cells.begin, [&](bool made_cells) { return mark_before(cells, made_cells); });
     }
     FoldHistory history;
     for (const auto& each : newest_first | std::views::reverse)

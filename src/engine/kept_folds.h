@@ -14,6 +14,7 @@ uint64_t fold_fingerprint(const KvSection& section, int32_t end);
 // What a fold is found by in a sequence that holds `section`. A fold that made no cell left the first ones of
 // its text alone, which other texts may begin with too: then the first cell behind it belongs to it.
 uint64_t fold_mark(const KvSection& section, int32_t end, bool made_cells);
+uint64_t mark_before(const ReplacedCells& cells, bool made_cells);    // of the fold in front of that one
 bool is_marked(uint64_t mark, const KvSection& section, int32_t end); // by either
 
 // What a fold from a sequence's start replaced, told from the section before and after it; null: nothing.
