@@ -180,7 +180,7 @@ void add_run_options(CLI::App& command, RunOptions& options) {
     command
         .add_option(
             "--archive-dir", settings.archive_dir,
-            "where the program saves a slot file its archive is written too, under the same name, and read "
+            "where the program saves a slot file its archive is written too, under a name made of it, and read "
             "again with it")
         ->check(CLI::ExistingDirectory)
         ->transform([](const std::string& given) {

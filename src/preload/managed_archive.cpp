@@ -125,7 +125,6 @@ Result<size_t> ManagedContext::unfold(llama_seq_id seq_id) {
         return fail(ErrorCode::busy, "slot {} is being saved; try again", seq_id);
     Result<size_t> cells = fail(ErrorCode::internal, "the log says why");
     note([&]() KVFOLD_REQUIRES(mutex_) {
-        drop_recalled_of(seq_id);
         auto now = without_throwing([&]() KVFOLD_REQUIRES(mutex_) { return without_newest_folds(seq_id); });
         const Status status = now ? become(seq_id, *std::move(now)) : Status(tl::unexpected(now.error()));
         cells = status ? Result<size_t>(books_.cells(seq_id)) : tl::unexpected(status.error());
@@ -142,7 +141,7 @@ Result<ManagedContext::KnownSequence> ManagedContext::without_newest_folds(llama
         return fail(
             ErrorCode::not_found,
             "the archive does not hold what slot {} had before it was folded: it had no room (raise --archive), the slot "
-            "file came without its archive (--archive-dir), or the fold stands behind a beginning that other slots share",
+            "file came without its own archive (--archive-dir, the log says why), or the fold stands behind a beginning that other slots share",
             seq_id);
     const size_t behind = books_.cells(seq_id) - books_.fold_of(seq_id).cells, room = room_for(seq_id);
     const auto newest = newest_that_fit(folds, behind, room);

@@ -98,6 +98,8 @@ Registry::Registry() {
         return;
     }
     policy_ = *policy;
+    if (settings_.archive == 0 && settings_.archive_dir)
+        log_warning("nothing is written to --archive-dir: --archive 0 keeps nothing to write");
     const Inside inside;
     Status fits = check_real();
     if (fits) fits = check_llama();

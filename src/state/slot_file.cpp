@@ -11,6 +11,7 @@
 namespace kvfold {
 namespace {
 
+constexpr uint32_t kArchiveMagic = 0x6166766b;        // "kvfa", docs/state-format.md
 constexpr size_t kHeaderBytes = 3 * sizeof(uint32_t); // magic, version, tokens
 
 uint32_t u32_at(std::span<const uint8_t> bytes, size_t offset) {
@@ -30,6 +31,9 @@ Result<SlotFile> decode_slot(std::span<const uint8_t> file) {
         return fail(ErrorCode::unsupported,
                     "slot header, offset 0: this is a whole session (llama_state_save_file), "
                     "expected a sequence (llama_state_seq_save_file)");
+    if (u32_at(bytes, 0) == kArchiveMagic)
+        return fail(ErrorCode::unsupported,
+                    "slot header, offset 0: this is an archive; give the slot file that it was written with");
     if (u32_at(bytes, 0) != LLAMA_STATE_SEQ_MAGIC)
         return fail(ErrorCode::corrupt, "slot header, offset 0: expected magic {:#010x}, got {:#010x}",
                     LLAMA_STATE_SEQ_MAGIC, u32_at(bytes, 0));
