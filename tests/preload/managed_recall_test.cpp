@@ -294,6 +294,22 @@ TEST_F(Recalled, CopiesShareTheFoldAndRecallEachForItself) {
     EXPECT_EQ(real_cells(0) + real_cells(1) - total_cells(), real_cells(1));
 }
 
+TEST_F(Recalled, AnUnfoldThatIsRefusedLeavesThem) {
+    feed_all(kText);
+    fold();
+    ASSERT_EQ(feed(kText, kText + 20), 0);
+    for (llama_pos pos = 0; pos < 240; pos += 60)
+        ASSERT_EQ(feed(pos, pos + 60, 1), 0);
+    const size_t before = real_cells();
+    EXPECT_EQ(managed_->unfold(0).error().code, ErrorCode::busy);
+    EXPECT_EQ(real_cells(), before);
+    EXPECT_EQ(sequence()["recalled_cells"], kRecalled);
+    ASSERT_TRUE(program_->remove(1, -1, -1));
+    EXPECT_EQ(managed_->unfold(0).value(), static_cast<size_t>(kText) + 20);
+    EXPECT_EQ(real_cells(), static_cast<size_t>(kText) + 20);
+    EXPECT_EQ(sequence()["recalled_cells"], 0);
+}
+
 TEST_F(Recalled, SavedStatesAreWithoutThem) {
     feed_all(kText);
     fold();

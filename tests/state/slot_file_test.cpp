@@ -117,6 +117,11 @@ TEST(SlotFile, WholeSessionIsToldApart) {
                  "slot header, offset 0: this is a whole");
 }
 
+TEST(SlotFile, AnArchiveIsToldApart) {
+    expect_error(with_u32(raw_slot().bytes, 0, 0x6166766b), ErrorCode::unsupported,
+                 "slot header, offset 0: this is an archive");
+}
+
 TEST(SlotFile, OtherVersionsAreUnsupported) {
     for (const uint32_t version : {0u, 2u, 5u, 0xffffffffu})
         expect_error(with_u32(raw_slot().bytes, 4, version), ErrorCode::unsupported,
