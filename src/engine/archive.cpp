@@ -124,8 +124,7 @@ ArchivedFold::ArchivedFold(std::shared_ptr<const ReplacedCells> cells)
 std::shared_ptr<ArchivedFold> archived(ReplacedCells cells, const KvSection& made, const AttentionMap* map) {
     cells.kept = kept_in(made, cells.originals);
     const KvSection now = cells_between(made, 0, cells.end);
-    const size_t old = kept_in(cells.folded, now).size() + kept_in(cells.originals, now).size();
-    cells.made_cells = old < now.cells.size();
+    cells.made_cells = kept_in(now, cells.folded).size() + cells.kept.size() < now.cells.size();
     if (map) cells.blocks = block_keys(*map, cells.originals, replaced_originals(cells));
     return std::make_shared<ArchivedFold>(std::move(cells));
 }

@@ -48,7 +48,7 @@ Result<StoredFolds> read_archive_file(const std::filesystem::path& path, const K
     if (!stored) return fail(stored.error().code, "{}: {}", path.string(), stored.error().message);
     const int32_t end = folded_region(section).end;
     const bool belongs = are_of_one_cache(stored->folds.front()->originals, section) &&
-                         stored->folds.back()->end == end && is_marked(stored->mark, section, end);
+                         stored->folds.back()->end == end && fold_marks(section, end).has(stored->mark);
     if (belongs) return stored;
     return fail(ErrorCode::invalid_argument,
                 "{}: archive of another slot file; give the one that was written with this one",
@@ -59,7 +59,7 @@ bool is_archive_of_another(const std::filesystem::path& path, const KvSection& s
     const auto file = MappedFile::open(path);
     if (!file) return false;
     const auto mark = mark_of_archive(file->bytes());
-    return mark && !is_marked(*mark, section, folded_region(section).end);
+    return mark && !fold_marks(section, folded_region(section).end).has(*mark);
 }
 
 std::vector<uint32_t> heads_by_cache(const AttentionMap& map) {
@@ -85,7 +85,7 @@ Status add(KeptFolds& kept, const StoredFolds& stored) {
     KVFOLD_TRY(const auto folds, as_archived(stored, kept.budget()));
     for (size_t i = 0; i < folds.size(); ++i) {
         const ReplacedCells* const next = i + 1 < folds.size() ? stored.folds[i + 1].get() : nullptr;
-        kept.add(next ? mark_before(*next, stored.folds[i]->made_cells) : stored.mark, folds[i]);
+        kept.add(next ? marks_before(*next).of(stored.folds[i]->made_cells) : stored.mark, folds[i]);
     }
     return {};
 }

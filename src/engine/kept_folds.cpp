@@ -30,24 +30,19 @@ uint64_t fold_fingerprint(const KvSection& section, int32_t end) {
     return sum;
 }
 
-uint64_t fold_mark(const KvSection& section, int32_t end, bool made_cells) {
-    const uint64_t mark = fold_fingerprint(section, end);
-    if (made_cells) return mark;
+FoldMarks fold_marks(const KvSection& section, int32_t end) {
+    const uint64_t made = fold_fingerprint(section, end);
     const std::vector<uint32_t> cells = cells_by_position(section);
     const auto next =
         std::ranges::find_if(cells, [&](uint32_t cell) { return section.cells[cell].pos >= end; });
-    return next == cells.end() ? mark : mark + fingerprint_of(section, *next);
+    return {made, next == cells.end() ? made : made + fingerprint_of(section, *next)};
 }
 
-uint64_t mark_before(const ReplacedCells& cells, bool made_cells) {
+FoldMarks marks_before(const ReplacedCells& cells) {
     KvSection section = cells.folded;
     if (!cells.originals.cells.empty())
         append_cells(section, take_cells(cells.originals, std::array<uint32_t, 1>{0}));
-    return fold_mark(section, cells.begin, made_cells);
-}
-
-bool is_marked(uint64_t mark, const KvSection& section, int32_t end) {
-    return mark == fold_mark(section, end, true) || mark == fold_mark(section, end, false);
+    return fold_marks(section, cells.begin);
 }
 
 std::shared_ptr<ArchivedFold> replaced_between(const KvSection& before, const KvSection& after,
@@ -67,9 +62,9 @@ void KeptFolds::add(uint64_t mark, std::shared_ptr<ArchivedFold> fold) {
 
 FoldHistory KeptFolds::history(const KvSection& section) const {
     std::vector<std::shared_ptr<const ArchivedFold>> newest_first;
-    const auto fold_to = [&](int32_t end, const auto& mark) {
+    const auto fold_to = [&](int32_t end, const FoldMarks& marks) {
         for (const bool made_cells : {true, false}) {
-            const auto found = folds_.find(mark(made_cells));
+            const auto found = folds_.find(marks.of(made_cells));
             if (found != folds_.end() && found->second->end() == end &&
                 found->second->cells()->made_cells == made_cells)
                 return found->second;
@@ -77,12 +72,12 @@ FoldHistory KeptFolds::history(const KvSection& section) const {
         return std::shared_ptr<ArchivedFold>();
     };
     const int32_t end = folded_region(section).end;
-    auto fold = fold_to(end, [&](bool made_cells) { return fold_mark(section, end, made_cells); });
+    auto fold = fold_to(end, fold_marks(section, end));
     while (fold) {
         newest_first.push_back(fold);
         const ReplacedCells& cells = *fold->cells();
         if (cells.begin == 0) break;
-        fold = fold_to(cells.begin, [&](bool made_cells) { return mark_before(cells, made_cells); });
+        fold = fold_to(cells.begin, marks_before(cells));
     }
     FoldHistory history;
     for (const auto& each : newest_first | std::views::reverse)

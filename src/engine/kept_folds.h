@@ -13,9 +13,16 @@ uint64_t fold_fingerprint(const KvSection& section, int32_t end);
 
 // What a fold is found by in a sequence that holds `section`. A fold that made no cell left the first ones of
 // its text alone, which other texts may begin with too: then the first cell behind it belongs to it.
-uint64_t fold_mark(const KvSection& section, int32_t end, bool made_cells);
-uint64_t mark_before(const ReplacedCells& cells, bool made_cells);    // of the fold in front of that one
-bool is_marked(uint64_t mark, const KvSection& section, int32_t end); // by either
+struct FoldMarks {
+    uint64_t made = 0, left = 0; // of a fold that made cells, and of one that made none
+    uint64_t of(bool made_cells) const { return made_cells ? made : left; }
+    bool has(uint64_t mark) const { return mark == made || mark == left; }
+};
+FoldMarks fold_marks(const KvSection& section, int32_t end);
+FoldMarks marks_before(const ReplacedCells& cells); // of the fold in front of that one
+inline uint64_t fold_mark(const KvSection& section, int32_t end, bool made_cells) {
+    return fold_marks(section, end).of(made_cells);
+}
 
 // What a fold from a sequence's start replaced, told from the section before and after it; null: nothing.
 // map: as of `archived`. kept: by the heads, where that is known.
